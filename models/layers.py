@@ -1,0 +1,170 @@
+"""Building blocks of all five parts, written with operators that MindSpore Lite executes correctly.
+
+Lite 2.0 has no kernel for, or computes wrongly, several of MindSpore's own layers (LayerNorm returns wrong
+numbers, GeLU is the tanh form, GroupNorm and SiLU have no kernel), so those are composed here from smaller
+operators. Python numbers inside ``construct`` would become scalar constants, which Lite refuses: constants are
+one-element tensors held by the cell.
+"""
+
+import math
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.common.initializer import Zero
+
+
+def parameter(*shape):
+    """A float32 weight of `shape`. Graphs are compiled without weights: values come from the bundle's weight file."""
+    return Parameter(Tensor(shape=shape, dtype=mstype.float32, init=Zero()))
+
+
+def constant(value):
+    """A one-element float32 tensor: the form of a number that Lite accepts as an operand."""
+    return Tensor(np.array([value], np.float32))
+
+
+class Linear(nn.Cell):
+    """``x @ weight.T + bias`` over the last axis of a 2-D or 3-D tensor; weight is (out_features, in_features)."""
+
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = parameter(out_features, in_features)
+        self.bias = parameter(out_features) if bias else None
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.bias_add = ops.BiasAdd()
+
+    def construct(self, x):
+        shape = x.shape
+        y = self.matmul(ops.reshape(x, (-1, self.in_features)), self.weight)
+        if self.bias is not None:
+            y = self.bias_add(y, self.bias)
+        return ops.reshape(y, shape[:-1] + (self.out_features,))
+
+
+class Conv2d(nn.Cell):
+    """2-D convolution, NCHW; weight is (out_channels, in_channels, kernel, kernel).
+
+    `padding` is one number, or (top, bottom, left, right).
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=True):
+        super().__init__()
+        self.weight = parameter(out_channels, in_channels, kernel_size, kernel_size)
+        self.bias = parameter(out_channels) if bias else None
+        self.conv = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride)
+        self.bias_add = ops.BiasAdd()
+
+    def construct(self, x):
+        y = self.conv(x, self.weight)
+        return y if self.bias is None else self.bias_add(y, self.bias)
+
+
+class LayerNorm(nn.Cell):
+    """Layer norm over the last axis, composed (the LayerNorm primitive gives wrong numbers on Lite 2.0)."""
+
+    def __init__(self, width, eps=1e-5):
+        super().__init__()
+        self.weight, self.bias = parameter(width), parameter(width)
+        self.eps = constant(eps)
+        self.mean = ops.ReduceMean(keep_dims=True)
+
+    def construct(self, x):
+        x = x - self.mean(x, -1)
+        variance = self.mean(x * x, -1)
+        return x / ops.sqrt(variance + self.eps) * self.weight + self.bias
+
+
+class GroupNorm(nn.Cell):
+    """Group norm over (batch, channels, ...), composed (no GroupNorm kernel on Lite 2.0)."""
+
+    def __init__(self, num_groups, num_channels, eps=1e-5):
+        super().__init__()
+        self.groups = num_groups
+        self.weight, self.bias = parameter(num_channels), parameter(num_channels)
+        self.eps = constant(eps)
+        self.mean = ops.ReduceMean(keep_dims=True)
+
+    def normalize(self, x):
+        """Zero mean and unit variance in every group, no affine; x is (batch, channels, height, width)."""
+        shape = x.shape
+        x = ops.reshape(x, (shape[0], self.groups, -1))
+        x = x - self.mean(x, -1)
+        variance = self.mean(x * x, -1)
+        return ops.reshape(x / ops.sqrt(variance + self.eps), shape)
+
+    def construct(self, x):
+        affine = (1, -1, 1, 1)
+        return self.normalize(x) * ops.reshape(self.weight, affine) + ops.reshape(self.bias, affine)
+
+
+class SiLU(nn.Cell):
+    """x * sigmoid(x)."""
+
+    def construct(self, x):
+        return x * ops.sigmoid(x)
+
+
+class GELU(nn.Cell):
+    """Exact GELU, from Erf (Lite's GeLU primitive is the tanh form, 2e-4 off)."""
+
+    def __init__(self):
+        super().__init__()
+        self.half, self.one, self.rsqrt2 = constant(0.5), constant(1.0), constant(math.sqrt(0.5))
+
+    def construct(self, x):
+        return x * self.half * (ops.erf(x * self.rsqrt2) + self.one)
+
+
+class QuickGELU(nn.Cell):
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = constant(1.702)
+
+    def construct(self, x):
+        return x * ops.sigmoid(x * self.slope)
+
+
+ACTIVATIONS = {"silu": SiLU, "swish": SiLU, "gelu": GELU, "quick_gelu": QuickGELU}
+
+
+def split_heads(x, heads):
+    """(batch, tokens, heads * dim) -> (batch * heads, tokens, dim)."""
+    batch, tokens, width = x.shape
+    x = ops.transpose(ops.reshape(x, (batch, tokens, heads, width // heads)), (0, 2, 1, 3))
+    return ops.reshape(x, (batch * heads, tokens, width // heads))
+
+
+def merge_heads(x, heads):
+    """(batch * heads, tokens, dim) -> (batch, tokens, heads * dim)."""
+    rows, tokens, dim = x.shape
+    x = ops.transpose(ops.reshape(x, (rows // heads, heads, tokens, dim)), (0, 2, 1, 3))
+    return ops.reshape(x, (rows // heads, tokens, heads * dim))
+
+
+class Attention(nn.Cell):
+    """softmax(q k^T / sqrt(dim) + bias) v over (batch * heads, tokens, dim); `bias` is added to the scores."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.scale = constant(1.0 / math.sqrt(dim))
+        self.scores = ops.BatchMatMul(transpose_b=True)
+        self.mix = ops.BatchMatMul()
+        self.softmax = ops.Softmax(-1)
+
+    def construct(self, q, k, v, bias=None):
+        scores = self.scores(q * self.scale, k)
+        if bias is not None:
+            scores = scores + bias
+        return self.mix(self.softmax(scores), v)
+
+
+def upsample_nearest(x, factor):
+    """Repeat every pixel `factor` times along height and width; exact, and only reshape and broadcast."""
+    batch, channels, height, width = x.shape
+    x = ops.reshape(x, (batch * channels, height, 1, width, 1))
+    x = ops.broadcast_to(x, (batch * channels, height, factor, width, factor))
+    return ops.reshape(x, (batch, channels, height * factor, width * factor))

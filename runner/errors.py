@@ -1,0 +1,8 @@
+"""The one error that users see."""
+
+
+class UserError(ValueError):
+    """Bad input or a bad environment: one line that says what is wrong and what to do.
+
+    The command line prints it and exits with status 2; callers of the API can catch it as a ValueError.
+    """
