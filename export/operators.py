@@ -1,0 +1,83 @@
+"""How each MindSpore operator is written for MindSpore Lite 2.0: data only, one row an operator.
+
+MindIR version 3 stores the arguments that an operator is created with (`transpose_b`, `axis`, ...) as constant
+operands after its tensors; older readers expect them as attributes. A row says how many operands stay and names the
+attributes that the others become, in the order of MindSpore's operator definitions. Operators with a reason in
+`refused` have a kernel in Lite 2.0 that computes something else, or none at all.
+"""
+
+from typing import Mapping, NamedTuple
+
+
+class Operator(NamedTuple):
+    operands: int | None = None               # how many inputs stay inputs; None: all of them, nothing is folded
+    arguments: tuple[str, ...] = ()           # attribute names of the constant inputs that follow
+    enums: Mapping[str, Mapping[int, str]] = {}   # attributes that MindIR 3 numbers and Lite spells
+    refused: str = ""                         # why Lite cannot run it correctly, and what to use instead
+
+
+PLAIN = Operator()
+DATA_FORMAT = {0: "NCHW", 1: "NHWC"}
+PAD_MODE = {0: "PAD", 1: "SAME", 2: "VALID"}
+NO_KERNEL = "Lite 2.0 has no kernel for it"
+
+OPERATORS: Mapping[str, Operator] = {
+    # Structure of the graph
+    "Depend": PLAIN,
+    "Load": PLAIN,
+    "MakeTuple": PLAIN,
+    "TupleGetItem": PLAIN,
+    "UpdateState": PLAIN,
+    # Element by element
+    "Abs": PLAIN,
+    "Add": PLAIN,
+    "Div": PLAIN,
+    "Erf": PLAIN,
+    "Exp": PLAIN,
+    "Log": PLAIN,
+    "Maximum": PLAIN,
+    "Minimum": PLAIN,
+    "Mul": PLAIN,
+    "Neg": PLAIN,
+    "Pow": PLAIN,
+    "RealDiv": PLAIN,
+    "ReLU": PLAIN,
+    "Rsqrt": PLAIN,
+    "Sigmoid": PLAIN,
+    "Sqrt": PLAIN,
+    "Square": PLAIN,
+    "Sub": PLAIN,
+    "Tanh": PLAIN,
+    "Cos": Operator(refused="its kernel in Lite 2.0 is off by 2e-4; compute it outside the graph"),
+    "GeLU": Operator(refused="Lite 2.0 computes the tanh approximation, 2e-4 off; compose it from Erf"),
+    "SiLU": Operator(refused=f"{NO_KERNEL}; compose it from Sigmoid and Mul"),
+    "Sin": Operator(refused="its kernel in Lite 2.0 is off by 2e-4; compute it outside the graph"),
+    # Shape and place
+    "BroadcastTo": Operator(1, ("shape",)),
+    "Concat": Operator(1, ("axis",)),
+    "ExpandDims": PLAIN,
+    "Gather": Operator(3, ("batch_dims",)),
+    "Reshape": PLAIN,
+    "ResizeNearestNeighbor": Operator(1, ("size", "align_corners", "half_pixel_centers")),
+    "Slice": PLAIN,
+    "Split": Operator(1, ("axis", "output_num")),
+    "Squeeze": Operator(1, ("axis",)),
+    "Stack": PLAIN,
+    "StridedSlice": Operator(4, ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")),
+    "Tile": PLAIN,
+    "Transpose": PLAIN,
+    # Sums and products
+    "AvgPool": Operator(1, ("kernel_size", "strides", "pad_mode", "format"),
+                        {"pad_mode": PAD_MODE, "format": DATA_FORMAT}),
+    "BatchMatMul": Operator(2, ("transpose_a", "transpose_b")),
+    "BiasAdd": Operator(2, ("format",), {"format": DATA_FORMAT}),
+    "Conv2D": PLAIN,
+    "MatMul": Operator(2, ("transpose_a", "transpose_b")),
+    "MaxPool": PLAIN,
+    "ReduceMax": Operator(2, ("keep_dims",)),
+    "ReduceMean": Operator(2, ("keep_dims",)),
+    "ReduceSum": Operator(2, ("keep_dims", "skip_mode")),
+    "Softmax": Operator(1, ("axis",)),
+    "GroupNorm": Operator(refused=f"{NO_KERNEL}; compose it from ReduceMean"),
+    "LayerNorm": Operator(refused="Lite 2.0 runs it and returns wrong numbers; compose it from ReduceMean"),
+}
