@@ -1,0 +1,24 @@
+"""Runs exported Kandinsky 2.2 bundles on MindSpore Lite, with NumPy around it.
+
+    from kandinsky_mindir.runner import KandinskyV22CombinedPipeline
+
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained("bundle")
+    pipeline("a cat", generator=0).images[0].save("cat.png")
+"""
+
+from .bundle import Bundle
+from .errors import UserError
+from .images import load_image, make_image_grid
+from .noise import TorchGenerator
+from .pipelines import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline
+
+__all__ = [
+    "Bundle",
+    "KandinskyV22CombinedPipeline",
+    "KandinskyV22Pipeline",
+    "KandinskyV22PriorPipeline",
+    "TorchGenerator",
+    "UserError",
+    "load_image",
+    "make_image_grid",
+]

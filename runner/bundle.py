@@ -1,0 +1,99 @@
+"""A bundle on disk: its manifest, its constants, and files that are checked before they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError
+from .manifest import FILE_NAME, Manifest
+from .tokens import Tokenizer
+
+CHUNK = 1 << 22
+
+
+class Bundle:
+    """An exported bundle, opened for reading.
+
+    path: the folder that ``kandinsky-mindir export`` wrote. Raises UserError if it is not a whole bundle.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        manifest = self.path / FILE_NAME
+        try:
+            text = manifest.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{self.path} is not a bundle (no {FILE_NAME}): make one with kandinsky-mindir export") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{manifest} cannot be read ({error}): export the bundle again") from None
+        self.manifest = Manifest.parse(text, str(manifest))
+        self._checked: set[str] = set()
+        self._lock = threading.Lock()
+        for name, info in self.manifest.files.items():
+            self._check_size(name, info.size)
+
+    def file(self, name: str) -> Path:
+        """The path of a file of the bundle, after its size and sha256 were checked (once in a process)."""
+        with self._lock:
+            if name not in self._checked:
+                self._check(name)
+                self._checked.add(name)
+        return self.path / name
+
+    def verify_files(self) -> None:
+        """Check every file against the manifest; UserError names the first that differs."""
+        for name in self.manifest.files:
+            self.file(name)
+
+    @cached_property
+    def constants(self) -> dict[str, np.ndarray]:
+        """What does not depend on prompt or seed: ``clip_mean``, ``clip_std``, ``zero_image_embeds`` and the
+        unconditional text (``empty_text_embeds``, ``empty_text_hidden_states``, ``empty_text_mask``)."""
+        with np.load(self.file("constants.npz"), allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer(self.file("tokenizer.json"), **self.manifest.tokenizer)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, as stored."""
+        return sum(info.size for name, info in self.manifest.files.items() if name.endswith("weights.bin"))
+
+    def weights_of(self, part: str) -> str:
+        return f"{part}/weights.bin"
+
+    def _check_size(self, name: str, size: int) -> None:
+        path = self.path / name
+        try:
+            found = path.stat().st_size
+        except OSError:
+            raise UserError(f"{path} is missing from the bundle: export the bundle again") from None
+        if found != size:
+            raise UserError(f"{path} has {found} bytes, the manifest says {size}: it is cut or damaged; export again")
+
+    def _check(self, name: str) -> None:
+        info = self.manifest.files.get(name)
+        if info is None:
+            raise UserError(f"{self.path / FILE_NAME} does not list {name}: it is damaged; export the bundle again")
+        self._check_size(name, info.size)
+        if sha256_of(self.path / name) != info.sha256:
+            raise UserError(f"{self.path / name} does not match its sha256 in the manifest: it is damaged; export again")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, hexadecimal; read in chunks."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): export the bundle again") from None
+    return digest.hexdigest()

@@ -1,0 +1,85 @@
+"""One owner for each Lite model: loads a graph when it is needed and frees it when it is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from .bundle import Bundle
+from .engine import Engine, LiteModel
+from .manifest import GraphInfo
+
+Runner = Callable[..., tuple[np.ndarray, ...]]
+
+
+class Component:
+    """A named graph of a bundle (in all its batches and sizes) and the owner of its loaded models.
+
+    keep_loaded: whether a model stays in memory after its last user is done with it.
+    """
+
+    def __init__(self, bundle: Bundle, name: str, engine: Engine, *, device: str, threads: int | None, keep_loaded: bool):
+        self.bundle, self.name, self.engine = bundle, name, engine
+        self.device, self.threads, self.keep_loaded = device, threads, keep_loaded
+        self._lock = threading.Lock()
+        self._models: dict[GraphInfo, LiteModel] = {}
+        self._users: dict[GraphInfo, int] = {}
+
+    @contextmanager
+    def loaded(self, batch: int = 1, size: tuple[int, int] | None = None) -> Iterator[Runner]:
+        """A function over the graph's inputs, by name, that returns its outputs in order; loaded while in the block."""
+        graph = self.bundle.manifest.find(self.name, batch, size)
+        with self._lock:
+            if graph not in self._models:
+                self._models[graph] = self._load(graph)
+            model = self._models[graph]
+            self._users[graph] = self._users.get(graph, 0) + 1
+
+        def run(**inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+            outputs = model.run([np.ascontiguousarray(inputs.pop(tensor.name)) for tensor in graph.inputs])
+            if inputs:
+                raise TypeError(f"{self.name} has no input {', '.join(inputs)}")
+            return tuple(outputs)
+
+        try:
+            yield run
+        finally:
+            with self._lock:
+                self._users[graph] -= 1
+                if not self.keep_loaded:
+                    self._free_unused()
+
+    def unload(self) -> None:
+        """Free every model that nobody is using."""
+        with self._lock:
+            self._free_unused()
+
+    def _free_unused(self) -> None:
+        for graph in [graph for graph in self._models if not self._users[graph]]:
+            self._models.pop(graph).close()
+
+    def _load(self, graph: GraphInfo) -> LiteModel:
+        self.bundle.file(self.bundle.weights_of(graph.part))
+        return self.engine.load(self.bundle.file(graph.lite), device=self.device, threads=self.threads)
+
+
+class Components:
+    """All components of a bundle, by name, on one engine."""
+
+    def __init__(self, bundle: Bundle, engine: Engine, *, device: str = "cpu", threads: int | None = None, keep_loaded: bool):
+        self.bundle, self.engine, self.keep_loaded = bundle, engine, keep_loaded
+        names = dict.fromkeys(graph.name for graph in bundle.manifest.graphs)
+        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded}
+        self._components = {name: Component(bundle, name, engine, **options) for name in names}
+
+    def __getitem__(self, name: str) -> Component:
+        if name not in self._components:
+            self.bundle.manifest.find(name)  # raises the error that says what is missing
+        return self._components[name]
+
+    def unload(self) -> None:
+        for component in self._components.values():
+            component.unload()

@@ -1,0 +1,60 @@
+"""The reverse diffusion loop: a generator that yields every step, so that progress, callbacks and stopping live outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import noise
+from .errors import UserError
+from .schedulers import Schedule
+
+
+@dataclass
+class Step:
+    """One finished step. Whoever iterates may put other `latents` here: the loop goes on from them."""
+
+    index: int
+    timestep: float
+    latents: np.ndarray
+
+
+def initial_latents(shape: tuple[int, ...], given: np.ndarray | None, source, schedule: Schedule) -> np.ndarray:
+    """`given` instead of the first draw, or a draw of that shape; times the schedule's initial scale. float32."""
+    if given is None:
+        latents = noise.draw(source, shape)
+    else:
+        latents = np.asarray(given, np.float32)
+        if latents.shape != shape:
+            raise UserError(f"latents have shape {latents.shape}: this request needs {shape}")
+        if not np.isfinite(latents).all():
+            raise UserError("latents hold values that are not finite")
+    return latents * np.float32(schedule.init_noise_sigma)
+
+
+def diffuse(
+    schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, float], np.ndarray], source, stage: str
+) -> Iterator[Step]:
+    """Denoise `latents` along `schedule`.
+
+    predict: (scaled latents, timestep) -> model output. source: where the steps' noise is drawn, one tensor of the
+    latents' shape for each step that needs it. UserError names `stage` and step where numbers stop being finite.
+    """
+    state = None
+    for index, timestep in enumerate(schedule.timesteps):
+        output = predict(schedule.scale_model_input(latents, index), timestep)
+        latents, state = schedule.step(output, index, latents, lambda: noise.draw(source, latents.shape), state)
+        if not np.isfinite(latents).all():
+            raise UserError(f"{stage}: values that are not finite after step {index + 1} of {len(schedule.timesteps)} "
+                            f"(timestep {timestep:g}): try a lower guidance scale, or check the bundle")
+        step = Step(index, timestep, latents)
+        yield step
+        latents = step.latents
+
+
+def guide(unconditional: np.ndarray, conditional: np.ndarray, guidance_scale: float) -> np.ndarray:
+    """Classifier-free guidance: Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022), as written in Saharia et
+    al., "Photorealistic Text-to-Image Diffusion Models" (2022), equation 2."""
+    return unconditional + np.float32(guidance_scale) * (conditional - unconditional)

@@ -1,0 +1,203 @@
+"""What a bundle says of itself: the data classes behind ``manifest.json``, read strictly and written back the same.
+
+Reading refuses a manifest that is cut, from the future, or that points outside its bundle; every refusal is one
+line that names the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from .errors import UserError
+
+FILE_NAME = "manifest.json"
+FORMAT = 1
+DTYPES = ("float32", "int32")
+LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, static shape and type ("float32" or "int32") of a graph's input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> TensorInfo:
+        shape = _take(data, "shape", list, where)
+        if not all(isinstance(n, int) and 0 < n <= LARGEST_SIDE for n in shape):
+            raise UserError(f"{where}.shape is {shape}: it must hold positive sizes; export the bundle again")
+        dtype = _take(data, "dtype", str, where)
+        if dtype not in DTYPES:
+            raise UserError(f"{where}.dtype is {dtype!r}: known are {', '.join(DTYPES)}; export the bundle again")
+        return cls(_take(data, "name", str, where), tuple(shape), dtype)
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """One compiled graph: `part` owns its weights, `size` is (height, width) in pixels where it has one."""
+
+    name: str
+    part: str
+    batch: int
+    size: tuple[int, int] | None
+    mindir: str
+    lite: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> GraphInfo:
+        size = data.get("size") if isinstance(data, dict) else None
+        if size is not None and not (isinstance(size, list) and len(size) == 2 and all(_positive(n) for n in size)):
+            raise UserError(f"{where}.size is {size!r}: it must be [height, width] or null; export the bundle again")
+        batch = _take(data, "batch", int, where)
+        if not _positive(batch):
+            raise UserError(f"{where}.batch is {batch}: it must be positive; export the bundle again")
+        tensors = {
+            kind: tuple(TensorInfo.from_json(item, f"{where}.{kind}[{i}]") for i, item in enumerate(_take(data, kind, list, where)))
+            for kind in ("inputs", "outputs")
+        }
+        return cls(
+            name=_take(data, "name", str, where),
+            part=_take(data, "part", str, where),
+            batch=batch,
+            size=tuple(size) if size else None,
+            mindir=_inside(_take(data, "mindir", str, where), f"{where}.mindir"),
+            lite=_inside(_take(data, "lite", str, where), f"{where}.lite"),
+            **tensors,
+        )
+
+    def input(self, name: str) -> TensorInfo:
+        return next(tensor for tensor in self.inputs if tensor.name == name)
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Size in bytes and sha256 (hexadecimal) of a file of the bundle."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> FileInfo:
+        size, sha256 = _take(data, "size", int, where), _take(data, "sha256", str, where)
+        if size < 0 or len(sha256) != 64:
+            raise UserError(f"{where} is damaged; export the bundle again")
+        return cls(size, sha256)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole bundle.
+
+    settings: what the runner needs of the checkpoint's configuration: ``movq_scale_factor``, ``prior_time_proj`` and
+    ``unet_time_proj`` (``flip_sin_to_cos``, ``freq_shift``), ``latent_channels``.
+    schedulers: ``prior`` and ``decoder``, each a diffusers ``scheduler_config.json``.
+    defaults: ``prior`` and ``decoder``: default ``num_inference_steps``, ``guidance_scale``, ``height``, ``width``.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    graphs: tuple[GraphInfo, ...]
+    files: dict[str, FileInfo]
+    settings: dict[str, Any]
+    schedulers: dict[str, dict]
+    tokenizer: dict[str, Any]
+    image_processor: dict[str, Any] | None
+    defaults: dict[str, dict]
+    source: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @classmethod
+    def parse(cls, text: str, where: str = FILE_NAME) -> Manifest:
+        """The manifest in `text`; UserError if it is not one that this version reads."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where} is not JSON ({error}): it is cut or damaged; export the bundle again") from None
+        version = _take(data, "format", int, where)
+        if version != FORMAT:
+            raise UserError(f"{where} has format {version}, this version reads format {FORMAT}: use a matching version "
+                            "of kandinsky-mindir or export the bundle again")
+        files = {
+            _inside(path, f"{where}: files"): FileInfo.from_json(info, f"{where}: files[{path!r}]")
+            for path, info in _take(data, "files", dict, where).items()
+        }
+        sizes = _take(data, "sizes", list, where)
+        if not all(isinstance(size, list) and len(size) == 2 and all(_positive(n) for n in size) for size in sizes):
+            raise UserError(f"{where}: sizes is {sizes!r}, not a list of [height, width]; export the bundle again")
+        graphs = tuple(
+            GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(_take(data, "graphs", list, where))
+        )
+        for graph in graphs:
+            for path in (graph.mindir, graph.lite):
+                if path not in files:
+                    raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
+        rest = {key: _take(data, key, dict, where) for key in ("settings", "schedulers", "tokenizer", "defaults")}
+        return cls(
+            sizes=tuple(tuple(size) for size in sizes),
+            graphs=graphs,
+            files=files,
+            image_processor=data.get("image_processor"),
+            source=data.get("source") or {},
+            versions=data.get("versions") or {},
+            **rest,
+        )
+
+    def dump(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+    def has(self, name: str) -> bool:
+        return any(graph.name == name for graph in self.graphs)
+
+    def find(self, name: str, batch: int = 1, size: tuple[int, int] | None = None) -> GraphInfo:
+        """The graph called `name` for that batch and size; UserError if the bundle lacks it."""
+        graphs = [graph for graph in self.graphs if graph.name == name]
+        if not graphs:
+            raise UserError(f"this bundle has no {name}: export it again with that part")
+        for graph in graphs:
+            if graph.batch == batch and graph.size == size:
+                return graph
+        if size is not None and size not in self.sizes:
+            known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
+            raise UserError(f"this bundle has no size {size[0]}x{size[1]} (it has {known}): choose one of them or export it")
+        raise UserError(f"this bundle has no {name} for batch {batch}: export it again")
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIDE
+
+
+def _take(data: Any, key: str, kind: type, where: str) -> Any:
+    if not isinstance(data, dict) or key not in data:
+        raise UserError(f"{where} has no {key!r}: it is cut or damaged; export the bundle again")
+    value = data[key]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{where}: {key!r} is {_short(value)}, not of type {kind.__name__}; export the bundle again")
+    return value
+
+
+def _inside(path: str, where: str) -> str:
+    """`path` if it is relative and stays inside the bundle."""
+    parts = PurePosixPath(path)
+    if not path or parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:
+        raise UserError(f"{where}: the path {_short(path)} leaves the bundle; do not use this bundle")
+    return path
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def count(shape: tuple[int, ...]) -> int:
+    """Elements of a tensor of that shape."""
+    return math.prod(shape)

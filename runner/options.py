@@ -1,0 +1,113 @@
+"""The options of a request, each checked in one place before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import UserError
+
+MOST_PIXELS = 2**26
+
+
+def as_texts(value: Any, name: str) -> list[str]:
+    """A text or a list of texts as a list; UserError if it is empty or holds anything else."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{name} must be a text or a list of texts, not {_describe(value)}")
+    if not texts:
+        raise UserError(f"{name} is an empty list: give at least one text")
+    return list(texts)
+
+
+def as_weights(weights: Any, items: Sequence) -> list[float]:
+    """One finite weight for each item, not all of them zero."""
+    if not isinstance(items, (list, tuple)) or not items:
+        raise UserError("images_and_prompts must be a list with at least one text or picture")
+    if not isinstance(weights, (list, tuple, np.ndarray)):
+        raise UserError(f"weights must be a list of numbers, not {_describe(weights)}")
+    if len(items) != len(weights):
+        raise UserError(f"images_and_prompts has {len(items)} items and weights has {len(weights)}: give one weight an item")
+    weights = [_number(weight, f"weights[{i}]") for i, weight in enumerate(weights)]
+    if not any(weights):
+        raise UserError("weights are all zero: at least one must not be")
+    return weights
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What both diffusion loops take.
+
+    guidance_scale: guides when above 1. num_images_per_prompt: pictures made of each prompt.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    num_images_per_prompt: int = 1
+
+    def __post_init__(self):
+        for name in ("num_inference_steps", "num_images_per_prompt"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise UserError(f"{name} is {value!r}: it must be a whole number of at least 1")
+        if _number(self.guidance_scale, "guidance_scale") < 0:
+            raise UserError(f"guidance_scale is {self.guidance_scale}: it must not be negative (1 switches guidance off)")
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance_scale > 1
+
+    @classmethod
+    def of(cls, defaults: dict, **given) -> Sampling:
+        """The options that were given (not None), the rest from the bundle's `defaults`."""
+        known = {key: value for key, value in given.items() if value is not None}
+        return cls(**{key: defaults[key] for key in ("num_inference_steps", "guidance_scale")} | known)
+
+
+def as_size(height: Any, width: Any, scale_factor: int) -> tuple[int, int]:
+    """The size in pixels that is made when height x width is asked for: sides rounded up to a multiple of the MoVQ's
+    squared scale factor, as diffusers' ``pipeline_kandinsky2_2.py: downscale_height_and_width`` does."""
+    step = scale_factor**2
+    sides = []
+    for name, value in (("height", height), ("width", width)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 < value <= MOST_PIXELS:
+            raise UserError(f"{name} is {value!r}: it must be a positive whole number of pixels")
+        sides.append(math.ceil(value / step) * step)
+    return sides[0], sides[1]
+
+
+def as_output_type(value: Any, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise UserError(f"output_type is {value!r}: choose one of {', '.join(known)}")
+    return value
+
+
+def as_array(value: Any, name: str, width: int) -> np.ndarray:
+    """Embeddings as (rows, width) float32: an array, or a list of arrays that is joined as diffusers does."""
+    try:
+        array = np.concatenate([np.asarray(item) for item in value]) if isinstance(value, list) else np.asarray(value)
+        array = array.astype(np.float32)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} must be an array of numbers, not {_describe(value)}") from None
+    if array.ndim != 2 or array.shape[1] != width or not len(array):
+        raise UserError(f"{name} has shape {array.shape}: this bundle needs (rows, {width})")
+    if not np.isfinite(array).all():
+        raise UserError(f"{name} holds values that are not finite")
+    return array
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        raise UserError(f"{name} is {value!r}: it must be a finite number")
+    return float(value)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        wrong = next((item for item in value if not isinstance(item, str)), None)
+        return f"a list that holds a {type(wrong).__name__}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,86 @@
+"""What the pipelines share: a bundle on an engine, progress bars, callbacks at the end of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .. import engine as engines
+from ..bundle import Bundle
+from ..component import Components
+from ..diffusion import Step
+from ..errors import UserError
+from ..progress import ProgressBar
+
+KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded between calls unless told otherwise
+
+
+class Pipeline:
+    """A bundle opened on an engine; the base of the pipelines."""
+
+    callback_tensor_inputs = ("latents",)
+
+    def __init__(self, components: Components):
+        self.components = components
+        self.bundle = components.bundle
+        self.progress = ProgressBar()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        bundle: str | Path | Bundle,
+        *,
+        engine: str = "auto",
+        device: str = "cpu",
+        threads: int | None = None,
+        keep_loaded: bool | None = None,
+    ):
+        """Open an exported bundle.
+
+        bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
+        mindspore_lite package), "auto". device: "cpu" or "ascend". threads: None for Lite's own choice. keep_loaded:
+        keep models in memory between calls; None keeps them when the bundle's weights are small. UserError if the
+        bundle is damaged or the engine cannot be had.
+        """
+        bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        if keep_loaded is None:
+            keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW
+        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded}
+        return cls(Components(bundle, engines.create(engine), **options))
+
+    def set_progress_bar_config(self, **options) -> None:
+        """Options for tqdm; ``disable=True`` switches the bars off."""
+        self.progress.options = options
+
+    def unload(self) -> None:
+        """Free the memory of all loaded models; the next call loads them again."""
+        self.components.unload()
+
+    def _follow(
+        self, steps: Iterator[Step], total: int, stage: str, callback: Callable | None, names: list[str], tensors: dict
+    ) -> np.ndarray:
+        """Run `steps` to the end under a progress bar and the caller's callback; returns the last latents."""
+        unknown = [name for name in names or () if name not in self.callback_tensor_inputs]
+        if unknown:
+            raise UserError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}: "
+                            f"known are {', '.join(self.callback_tensor_inputs)}")
+        with self.progress.bar(total, stage) as bar:
+            for step in steps:
+                if callback is not None:
+                    values = {name: step.latents if name == "latents" else tensors[name] for name in names or ()}
+                    changed = callback(self, step.index, step.timestep, dict(values)) or {}
+                    step.latents = self._changed(changed, values, step.latents)
+                bar.update()
+        return step.latents
+
+    @staticmethod
+    def _changed(changed: dict, values: dict, latents: np.ndarray) -> np.ndarray:
+        for name, value in changed.items():
+            if name != "latents" and value is not values.get(name):
+                raise UserError(f"callback_on_step_end replaced {name}: only latents can be replaced between steps")
+        replaced = np.asarray(changed.get("latents", latents), np.float32)
+        if replaced.shape != latents.shape:
+            raise UserError(f"callback_on_step_end gave latents of shape {replaced.shape} for {latents.shape}")
+        return replaced

@@ -1,0 +1,74 @@
+"""Prompt straight to picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import noise
+from ..component import Components
+from ..outputs import ImagePipelineOutput
+from .base import Pipeline
+from .decoder import KandinskyV22Pipeline
+from .prior import KandinskyV22PriorPipeline
+
+
+class KandinskyV22CombinedPipeline(Pipeline):
+    """Prompt straight to picture: the prior pipeline, then the decoder pipeline, on one generator."""
+
+    def __init__(self, components: Components):
+        super().__init__(components)
+        self.prior_pipe = KandinskyV22PriorPipeline(components)
+        self.decoder_pipe = KandinskyV22Pipeline(components)
+
+    def set_progress_bar_config(self, **options) -> None:
+        self.prior_pipe.set_progress_bar_config(**options)
+        self.decoder_pipe.set_progress_bar_config(**options)
+
+    def __call__(
+        self,
+        prompt: str | list[str],
+        negative_prompt: str | list[str] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        prior_guidance_scale: float | None = None,
+        prior_num_inference_steps: int | None = None,
+        generator: Any = None,
+        latents: np.ndarray | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        prior_callback_on_step_end: Callable | None = None,
+        prior_callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+    ) -> ImagePipelineOutput | tuple:
+        """Pictures of `prompt`: arguments of both pipelines; `latents` are the prior's, as in the reference."""
+        source = noise.source(generator)
+        embeds = self.prior_pipe(
+            prompt,
+            negative_prompt=negative_prompt,
+            num_images_per_prompt=num_images_per_prompt,
+            num_inference_steps=prior_num_inference_steps,
+            generator=source,
+            latents=latents,
+            guidance_scale=prior_guidance_scale,
+            callback_on_step_end=prior_callback_on_step_end,
+            callback_on_step_end_tensor_inputs=prior_callback_on_step_end_tensor_inputs,
+        )
+        return self.decoder_pipe(
+            *embeds,
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            generator=source,
+            output_type=output_type,
+            return_dict=return_dict,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )

@@ -1,0 +1,100 @@
+"""Image embeddings to pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import noise, schedulers
+from ..component import Components
+from ..decoder import decode_latents, decoder_steps
+from ..diffusion import initial_latents
+from ..errors import UserError
+from ..images import to_pil
+from ..options import Sampling, as_array, as_output_type, as_size
+from ..outputs import ImagePipelineOutput
+from .base import Pipeline
+
+
+class KandinskyV22Pipeline(Pipeline):
+    """Image embeddings to pictures."""
+
+    callback_tensor_inputs = ("latents", "image_embeds", "negative_image_embeds")
+
+    def __init__(self, components: Components):
+        super().__init__(components)
+        self.scheduler = schedulers.create(self.bundle.manifest.schedulers["decoder"])
+
+    def __call__(
+        self,
+        image_embeds: np.ndarray | list[np.ndarray],
+        negative_image_embeds: np.ndarray | list[np.ndarray] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        generator: Any = None,
+        latents: np.ndarray | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+    ) -> ImagePipelineOutput | tuple:
+        """Pictures of `image_embeds` (N, E), guided away from `negative_image_embeds` (without: the zero picture's).
+
+        height, width: pixels, rounded up to what the MoVQ can make. output_type: "pil", "np" (N, H, W, 3 in [0, 1]) or
+        "latent" (N x num_images_per_prompt, C, h, w).
+        """
+        as_output_type(output_type, ("pil", "np", "latent"))
+        manifest = self.bundle.manifest
+        defaults = manifest.defaults["decoder"]
+        sampling = Sampling.of(
+            defaults,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            num_images_per_prompt=num_images_per_prompt,
+        )
+        factor = manifest.settings["movq_scale_factor"]
+        size = as_size(
+            defaults["height"] if height is None else height, defaults["width"] if width is None else width, factor
+        )
+        batch = 2 if sampling.guided else 1
+        shape = manifest.find("unet", batch, size).input("sample").shape[1:]
+        constants = self.bundle.constants
+        embedding_dim = constants["clip_mean"].shape[-1]
+        image_embeds = as_array(image_embeds, "image_embeds", embedding_dim)
+        if negative_image_embeds is None:
+            negative_image_embeds = constants["zero_image_embeds"]
+        negatives = as_array(negative_image_embeds, "negative_image_embeds", embedding_dim)
+        if len(negatives) not in (1, len(image_embeds)):
+            raise UserError(f"negative_image_embeds has {len(negatives)} rows and image_embeds has {len(image_embeds)}")
+        negatives = np.broadcast_to(negatives, image_embeds.shape)
+        image_embeds, negatives = (np.repeat(x, num_images_per_prompt, axis=0) for x in (image_embeds, negatives))
+
+        schedule = self.scheduler.schedule(sampling.num_inference_steps)
+        source = noise.source(generator)
+        latents = initial_latents((len(image_embeds), *shape), latents, source, schedule)
+        steps = decoder_steps(
+            self.components,
+            schedule,
+            size,
+            image_embeds,
+            negatives if sampling.guided else None,
+            latents,
+            source,
+            sampling.guidance_scale,
+            self.scheduler.learned_variance,
+        )
+        tensors = {"image_embeds": image_embeds, "negative_image_embeds": negatives}
+        latents = self._follow(
+            steps, len(schedule.timesteps), "decoder", callback_on_step_end, callback_on_step_end_tensor_inputs, tensors
+        )
+        if output_type == "latent":
+            images = latents
+        else:
+            images = decode_latents(self.components, latents, size)
+            images = to_pil(images) if output_type == "pil" else images
+        return ImagePipelineOutput(images) if return_dict else (images,)
