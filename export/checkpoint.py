@@ -1,0 +1,152 @@
+"""A checkpoint folder in the diffusers layout: what it must hold, and its parts as this project uses them."""
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from ..models import config as model_config
+from ..runner.errors import UserError
+from .json_files import read_json
+from .safetensors_reader import TensorFiles, find_weights
+from .tokenizer_files import TokenizerData, read_tokenizer
+
+INDEX_FILE, SCHEDULER_FILE, PREPROCESSOR_FILE = "model_index.json", "scheduler_config.json", "preprocessor_config.json"
+
+# Both halves in one folder, the prior's components under "prior_..."
+COMBINED = tuple(f"KandinskyV22{task}CombinedPipeline" for task in ("", "Img2Img", "Inpaint"))
+
+
+class Kind(NamedTuple):
+    """What a folder of this kind is: the pipelines that save it, the parts it must hold, and Kandinsky's defaults."""
+
+    pipelines: tuple
+    parts: tuple
+    files: dict  # other components and the file that each must have, if one name fits all versions
+    defaults: dict
+
+
+KINDS = {
+    "prior": Kind(
+        pipelines=("KandinskyV22PriorPipeline", "KandinskyV22PriorEmb2EmbPipeline"),
+        parts=("text_encoder", "image_encoder", "prior"),
+        files={"scheduler": SCHEDULER_FILE, "image_processor": PREPROCESSOR_FILE, "tokenizer": ""},
+        defaults={"num_inference_steps": 25, "guidance_scale": 4.0},
+    ),
+    "decoder": Kind(
+        pipelines=("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline", "KandinskyV22InpaintPipeline"),
+        parts=("unet", "movq"),
+        files={"scheduler": SCHEDULER_FILE},
+        defaults={"num_inference_steps": 100, "guidance_scale": 4.0, "height": 512, "width": 512},
+    ),
+}
+
+
+class Part(NamedTuple):
+    """A component with weights: its class in diffusers or transformers, its weight files' stem, its configuration."""
+
+    class_name: str
+    stem: str
+    config: type
+
+
+PARTS = {
+    "text_encoder": Part("CLIPTextModelWithProjection", "model", model_config.TextEncoderConfig),
+    "image_encoder": Part("CLIPVisionModelWithProjection", "model", model_config.ImageEncoderConfig),
+    "prior": Part("PriorTransformer", "diffusion_pytorch_model", model_config.PriorConfig),
+    "unet": Part("UNet2DConditionModel", "diffusion_pytorch_model", model_config.UNetConfig),
+    "movq": Part("VQModel", "diffusion_pytorch_model", model_config.MoVQConfig),
+}
+
+
+class Checkpoint:
+    """One of the two folders of Kandinsky 2.2; `kind` is "prior" or "decoder".
+
+    Making one checks that everything is there, and reads no weights. Every method raises UserError, naming the file,
+    for what it cannot use.
+    """
+
+    def __init__(self, path, kind):
+        self.path, self.kind = Path(path), kind
+        if not self.path.is_dir():
+            raise UserError(f"{self.path} is not a folder: download the {kind} checkpoint and give the folder it is in")
+        index_path = self.path / INDEX_FILE
+        if not index_path.is_file():
+            raise UserError(f"{self.path} has no {INDEX_FILE}: give the folder of the whole {kind} pipeline")
+        index = read_json(index_path)
+        self.class_name = index.get("_class_name")
+        self._check_pipeline(index_path)
+        self._prefix = "prior_" if kind == "prior" and self.class_name in COMBINED else ""
+        for name in KINDS[kind].parts:
+            self._check_component(index, name, "config.json")
+            found = index[self._prefix + name][-1]
+            if found != PARTS[name].class_name:
+                raise UserError(f"{index_path}: {self._prefix + name} is a {found}, expected {PARTS[name].class_name}")
+            find_weights(self.folder(name), PARTS[name].stem)
+        for name, file in KINDS[kind].files.items():
+            self._check_component(index, name, file)
+
+    def folder(self, component) -> Path:
+        return self.path / (self._prefix + component)
+
+    def config(self, part):
+        """The part's configuration, of the class in models/config.py that describes it."""
+        path = self.folder(part) / "config.json"
+        try:
+            return PARTS[part].config.from_dict(read_json(path))
+        except model_config.ConfigError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def tensors(self, part) -> TensorFiles:
+        return TensorFiles(self.folder(part), PARTS[part].stem)
+
+    @cached_property
+    def scheduler(self) -> dict:
+        """scheduler_config.json as it is: the runner's schedulers check it."""
+        return read_json(self.folder("scheduler") / SCHEDULER_FILE)
+
+    @cached_property
+    def image_processor(self) -> dict:
+        """preprocessor_config.json of a prior checkpoint, as it is: the runner's preprocessing checks it."""
+        return read_json(self.folder("image_processor") / PREPROCESSOR_FILE)
+
+    @cached_property
+    def tokenizer(self) -> TokenizerData:
+        """The tokenizer of a prior checkpoint."""
+        return read_tokenizer(self.folder("tokenizer"))
+
+    @cached_property
+    def generation_defaults(self) -> dict:
+        """Steps, guidance scale and (decoder) picture size in pixels that suit this checkpoint: Kandinsky's own,
+        overridden by the file generation_defaults.json beside model_index.json where there is one."""
+        defaults = KINDS[self.kind].defaults
+        path = self.path / "generation_defaults.json"
+        given = read_json(path) if path.is_file() else {}
+        for name, value in given.items():
+            if name not in defaults:
+                raise UserError(f"{path}: {name!r} is none of {', '.join(defaults)}")
+            if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+                raise UserError(f"{path}: {name} must be a number of at least 0, not {value!r}")
+            if isinstance(defaults[name], int) and (type(value) is not int or value == 0):
+                raise UserError(f"{path}: {name} must be a whole number above zero, not {value!r}")
+        return {name: type(default)(given.get(name, default)) for name, default in defaults.items()}
+
+    def _check_pipeline(self, index_path):
+        """The folder must be of this kind; the usual mistake, two folders swapped, is called by its name."""
+        other = "decoder" if self.kind == "prior" else "prior"
+        if self.class_name in KINDS[other].pipelines:
+            raise UserError(f"{self.path} is a {other} checkpoint ({self.class_name}), given as the {self.kind}: "
+                            "are the two folders swapped?")
+        known = KINDS[self.kind].pipelines + COMBINED
+        if self.class_name not in known:
+            raise UserError(f"{index_path}: {self.class_name!r} is no Kandinsky 2.2 {self.kind}, as one of "
+                            f"{', '.join(known)} is")
+
+    def _check_component(self, index, name, file):
+        """The component `name` must be in the index and have its file (or just its folder, if `file` is empty)."""
+        entry, path = index.get(self._prefix + name), self.folder(name) / file
+        if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(item, str) for item in entry)):
+            raise UserError(f"{self.path / INDEX_FILE} names no {self._prefix + name}: "
+                            f"a {self.kind} checkpoint must have one")
+        if not path.exists():
+            raise UserError(f"{path} is missing: download the checkpoint again, with all its folders")

@@ -1,0 +1,173 @@
+"""Weights of one checkpoint component: safetensors, in one file or in shards, read one tensor at a time.
+
+The format (https://github.com/huggingface/safetensors#format) is an 8-byte little-endian length, a JSON header that
+gives every tensor's type, shape and byte range, and the bytes. The header alone answers every question about names and
+shapes, so a checkpoint is checked in full before its first weight is read, and no file is ever held in memory.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from ..runner.errors import UserError
+from .json_files import one_line, read_json
+
+ITEM_SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+              "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}
+READABLE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16: its bits are the high half of a float32
+MAX_HEADER = 100 << 20  # bytes; the limit that the safetensors library sets too
+VARIANTS = ("", "fp16", "bf16")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+class TensorInfo(NamedTuple):
+    """Where a tensor lies: file, type as safetensors calls it, shape, and byte offset in the file."""
+
+    file: Path
+    dtype: str
+    shape: tuple
+    offset: int
+
+
+class TensorFiles:
+    """The tensors of one component.
+
+    `files` are the files they come from, `shapes` maps each name to its shape; `read` gives one tensor.
+    """
+
+    def __init__(self, folder, stem):
+        """`folder` holds `stem`.safetensors or `stem`.safetensors.index.json with its shards, or a variant (fp16, bf16)
+        of either. Raises UserError if there is none, if a file is damaged, or if index and shards disagree."""
+        weights = find_weights(Path(folder), stem)
+        tensors = read_index(weights) if weights.suffix == ".json" else read_header(weights)
+        self._tensors = dict(sorted(tensors.items()))
+        self.path = weights
+        self.files = tuple(sorted({info.file for info in self._tensors.values()}))
+        self.shapes: Mapping = MappingProxyType({name: info.shape for name, info in self._tensors.items()})
+
+    def read(self, name) -> np.ndarray:
+        """The tensor as a new float32 array. Raises UserError if there is none of this name, if it is not of a
+        floating-point type that checkpoints use, or if it holds a NaN or an infinity."""
+        if name not in self._tensors:
+            raise UserError(f"{self.path} has no tensor {name!r}: the checkpoint is incomplete or of another model")
+        file, dtype, shape, offset = self._tensors[name]
+        if dtype not in READABLE:
+            raise UserError(f"{file}: tensor {name!r} is of type {dtype}; weights must be F32, F16 or BF16")
+        count = math.prod(shape)
+        stored = np.fromfile(file, READABLE[dtype], count, offset=offset)
+        if stored.size != count:
+            raise UserError(f"{file} became shorter while tensor {name!r} was read")
+        if dtype == "BF16":
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        array = stored.astype(np.float32, copy=False).reshape(shape)
+        if not np.isfinite(array).all():
+            raise UserError(f"{file}: tensor {name!r} holds NaN or infinite values: the file is damaged or was saved "
+                            "in a type too narrow for its weights")
+        return array
+
+
+def find_weights(folder, stem) -> Path:
+    """The weight file of a component, or the index of its shards; the plain one before the variants."""
+    for variant in VARIANTS:
+        single = folder / ".".join(filter(None, (stem, variant, "safetensors")))
+        index = folder / ".".join(filter(None, (stem, "safetensors.index", variant, "json")))
+        if single.is_file() and index.is_file():
+            raise UserError(f"{folder} holds both {single.name} and {index.name}: remove the one that is out of date")
+        for found in (single, index):
+            if found.is_file():
+                return found
+    for pickle in sorted(path for pattern in PICKLES for path in folder.glob(pattern)):
+        raise UserError(f"{pickle} is a pickle, which can run code when it is read: load the checkpoint in diffusers "
+                        "and save it with pipe.save_pretrained(folder, safe_serialization=True)")
+    raise UserError(f"{folder} has no weights: expected {stem}.safetensors or {stem}.safetensors.index.json")
+
+
+def unique_keys(pairs):
+    """json's object_pairs_hook that refuses a key given twice (Python would keep the last without a word)."""
+    unique = {}
+    for key, value in pairs:
+        if key in unique:
+            raise ValueError(f"{key!r} is given twice")
+        unique[key] = value
+    return unique
+
+
+def read_header(path) -> dict:
+    """Name -> TensorInfo of one safetensors file; the byte ranges must fill the file without a gap or an overlap."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 0 < length <= min(MAX_HEADER, size - 8):
+            raise UserError(f"{path} is not a safetensors file, or is cut: its header does not fit its {size} bytes")
+        try:
+            header = json.loads(file.read(length), object_pairs_hook=unique_keys)
+            if not isinstance(header, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            raise UserError(f"{path}: the safetensors header cannot be read: {one_line(error)}") from None
+    header.pop("__metadata__", None)
+    tensors, ranges = {}, []
+    for name, entry in header.items():
+        dtype, shape, (begin, end) = checked_entry(path, name, entry)
+        tensors[name] = TensorInfo(path, dtype, shape, 8 + length + begin)
+        ranges.append((begin, end, name))
+    position, held = 0, size - 8 - length
+    for begin, end, name in sorted(ranges):
+        if begin != position:
+            raise UserError(f"{path}: tensor {name!r} begins at byte {begin} of the data, expected {position}")
+        if end > held:
+            raise UserError(f"{path} is cut: tensor {name!r} ends at byte {end} of the data, the file holds {held}")
+        position = end
+    if position != held:
+        raise UserError(f"{path} is damaged: {held - position} bytes after the last tensor belong to none")
+    return tensors
+
+
+def checked_entry(path, name, entry):
+    """(dtype, shape, (begin, end)) of one header entry."""
+    def is_sizes(value):
+        return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+
+    def refuse(reason):
+        raise UserError(f"{path}: tensor {name!r} {reason}")
+
+    if not isinstance(entry, dict):
+        refuse("has no description in the header")
+    dtype, shape, offsets = (entry.get(field) for field in ("dtype", "shape", "data_offsets"))
+    if dtype not in ITEM_SIZES:
+        refuse(f"is of the unknown type {dtype!r}")
+    if not is_sizes(shape):
+        refuse(f"has the shape {shape!r}")
+    if not is_sizes(offsets) or len(offsets) != 2:
+        refuse(f"has the byte range {offsets!r}")
+    if offsets[1] - offsets[0] != math.prod(shape) * ITEM_SIZES[dtype]:
+        refuse(f"has {offsets[1] - offsets[0]} bytes, which are not a {dtype} array of shape {shape}")
+    return dtype, tuple(shape), tuple(offsets)
+
+
+def read_index(path) -> dict:
+    """Name -> TensorInfo of a sharded checkpoint: index and shards must name the same tensors."""
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise UserError(f"{path}: weight_map must map tensor names to file names")
+    tensors = {}
+    for shard in sorted(set(weight_map.values())):
+        if Path(shard).name != shard:
+            raise UserError(f"{path}: shard {shard!r} must be a plain file name")
+        file = path.parent / shard
+        if not file.is_file():
+            raise UserError(f"{path} names the shard {shard}, which is missing: download it into {path.parent}")
+        held, named = read_header(file), {name for name, home in weight_map.items() if home == shard}
+        for name in sorted(named - held.keys()):
+            raise UserError(f"{path} places tensor {name!r} in {shard}, which lacks it: "
+                            "the files do not belong together")
+        for name in sorted(held.keys() - named):
+            raise UserError(f"{file} holds tensor {name!r}, which {path.name} does not place there: "
+                            "the files do not belong together")
+        tensors.update(held)
+    return tensors
