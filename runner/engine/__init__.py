@@ -1,0 +1,24 @@
+"""Ways to run graphs on MindSpore Lite, all behind interface.Engine. Importing this loads none of them."""
+
+from .interface import Engine, EngineError, LiteModel, TensorSpec
+
+__all__ = ["ENGINES", "Engine", "EngineError", "LiteModel", "TensorSpec", "create"]
+
+ENGINES = ("auto", "bridge", "vendor")
+
+
+def create(name="auto", say=print) -> Engine:
+    """The engine called `name`; UserError when it cannot be had.
+
+    "bridge", which "auto" means, is our own program over Lite's C++ libraries: it is installed at first use, and
+    `say` is told what goes on. "vendor" is the `mindspore_lite` package, where the running Python can import it.
+    """
+    if name in ("auto", "bridge"):
+        from .bridge import BridgeEngine
+
+        return BridgeEngine(say)
+    if name == "vendor":
+        from .vendor import VendorEngine
+
+        return VendorEngine()
+    raise EngineError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")

@@ -1,0 +1,188 @@
+// The program that runs one model on MindSpore Lite for bridge.py, in a process of its own.
+//
+//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY
+//
+// TYPE is Lite's ModelType (0 MindIR, 4 .ms), DEVICE "cpu" or "ascend", THREADS 0 leaves Lite's default, and MEMORY is
+// the descriptor of an empty shared file, in which the program lays out the model's inputs and outputs. It answers in
+// lines on standard output: once loaded
+//
+//   input|output TYPE OFFSET RANK DIMENSION... NAME        (one line a tensor; TYPE is Lite's DataType)
+//   ready
+//
+// and then "done" for each byte read from standard input, which asks for one run over the shared memory. A line
+// "error TEXT" may stand in place of "ready" or "done". It ends when standard input does.
+
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "include/api/context.h"
+#include "include/api/model.h"
+#include "include/api/types.h"
+
+namespace {
+
+using mindspore::MSTensor;
+
+constexpr size_t kAlignment = 64;  // a cache line, and the widest vector register
+
+size_t Aligned(size_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
+
+void Check(const mindspore::Status &status) {
+  if (status != mindspore::kSuccess) {
+    throw std::runtime_error(status.ToString());
+  }
+}
+
+std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int device_id, int threads) {
+  auto context = std::make_shared<mindspore::Context>();
+  if (threads > 0) {
+    context->SetThreadNum(threads);
+  }
+  if (device == "ascend") {
+    auto ascend = std::make_shared<mindspore::AscendDeviceInfo>();
+    ascend->SetDeviceID(device_id);
+    context->MutableDeviceInfo().push_back(ascend);
+  } else {
+    context->MutableDeviceInfo().push_back(std::make_shared<mindspore::CPUDeviceInfo>());
+  }
+  return context;
+}
+
+class SharedModel {
+ public:
+  SharedModel(const char *path, int type, const std::shared_ptr<mindspore::Context> &context, int memory) {
+    // An unchecked failure here would be a segmentation fault at the first use of the model.
+    Check(model_.Build(path, static_cast<mindspore::ModelType>(type), context));
+    const auto inputs = model_.GetInputs();
+    for (const auto &tensor : model_.GetOutputs()) {
+      output_sizes_.push_back(tensor.DataSize());
+    }
+    size_t total = 0;
+    for (const auto &tensor : inputs) {
+      total += Aligned(tensor.DataSize());
+    }
+    for (const auto size : output_sizes_) {
+      total += Aligned(size);
+    }
+    if (ftruncate(memory, static_cast<off_t>(total)) != 0) {
+      throw std::runtime_error("no shared memory for inputs and outputs");
+    }
+    void *mapped = mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    if (mapped == MAP_FAILED) {
+      throw std::runtime_error("the shared memory for inputs and outputs cannot be mapped");
+    }
+    memory_ = static_cast<char *>(mapped);
+    size_t offset = 0;
+    for (const auto &tensor : inputs) {  // Lite reads inputs in place
+      inputs_.emplace_back(Reference(tensor, memory_ + offset));
+      offset += Aligned(tensor.DataSize());
+    }
+    outputs_offset_ = offset;
+  }
+
+  void Describe(FILE *replies) {
+    size_t offset = 0;
+    for (const auto &tensor : inputs_) {
+      Describe(replies, "input", tensor, &offset);
+    }
+    for (const auto &tensor : model_.GetOutputs()) {
+      Describe(replies, "output", tensor, &offset);
+    }
+  }
+
+  void Run() {
+    std::vector<MSTensor> outputs;
+    Check(model_.Predict(inputs_, &outputs));
+    if (outputs.size() != output_sizes_.size()) {
+      throw std::runtime_error("the model returned another number of outputs than it declares");
+    }
+    size_t offset = outputs_offset_;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const void *data = outputs[i].MutableData();
+      if (data == nullptr || outputs[i].DataSize() != output_sizes_[i]) {
+        throw std::runtime_error("output " + outputs[i].Name() + " has another size than the model declares");
+      }
+      std::memcpy(memory_ + offset, data, output_sizes_[i]);
+      offset += Aligned(output_sizes_[i]);
+    }
+  }
+
+ private:
+  static MSTensor Reference(const MSTensor &tensor, void *data) {
+    MSTensor *made =
+      MSTensor::CreateRefTensor(tensor.Name(), tensor.DataType(), tensor.Shape(), data, tensor.DataSize(), false);
+    if (made == nullptr) {
+      throw std::runtime_error("no tensor could be made for input " + tensor.Name());
+    }
+    MSTensor copy = *made;  // copies share the data
+    MSTensor::DestroyTensorPtr(made);
+    return copy;
+  }
+
+  static void Describe(FILE *replies, const char *kind, const MSTensor &tensor, size_t *offset) {
+    std::fprintf(replies, "%s %d %zu %zu", kind, static_cast<int>(tensor.DataType()), *offset, tensor.Shape().size());
+    for (const auto dimension : tensor.Shape()) {
+      std::fprintf(replies, " %lld", static_cast<long long>(dimension));
+    }
+    std::fprintf(replies, " %s\n", tensor.Name().c_str());
+    *offset += Aligned(tensor.DataSize());
+  }
+
+  mindspore::Model model_;
+  std::vector<MSTensor> inputs_;
+  std::vector<size_t> output_sizes_;
+  size_t outputs_offset_ = 0;
+  char *memory_ = nullptr;
+};
+
+void ReplyError(FILE *replies, const char *text) {
+  std::string line(text);
+  for (auto &character : line) {
+    character = character == '\n' ? ' ' : character;
+  }
+  std::fprintf(replies, "error %s\n", line.c_str());
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  if (argc != 7) {
+    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY\n");
+    return 2;
+  }
+  std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the parent's to handle
+  FILE *replies = fdopen(dup(STDOUT_FILENO), "w");
+  dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
+  try {
+    SharedModel model(argv[1], std::atoi(argv[2]), MakeContext(argv[3], std::atoi(argv[4]), std::atoi(argv[5])),
+                      std::atoi(argv[6]));
+    model.Describe(replies);
+    std::fprintf(replies, "ready\n");
+    std::fflush(replies);
+    for (char request; read(STDIN_FILENO, &request, 1) == 1;) {
+      try {
+        model.Run();
+        std::fprintf(replies, "done\n");
+      } catch (const std::exception &error) {
+        ReplyError(replies, error.what());
+      }
+      std::fflush(replies);
+    }
+    std::_Exit(0);  // the system frees it all, at once
+  } catch (const std::exception &error) {
+    ReplyError(replies, error.what());
+    std::fflush(replies);
+    std::_Exit(1);
+  }
+}

@@ -1,0 +1,160 @@
+"""MindSpore Lite through our own small program (bridge.cc), one process for each loaded model.
+
+Lite's libraries cannot live in a process that has imported MindSpore: both bring a `libmindspore_core.so`, and
+whichever comes second fails. A process of its own also gives all memory back when the model is closed (unloading a
+MindIR in place keeps about one copy of its weights), keeps Lite's log off the user's terminal, and turns a crash or
+the out-of-memory killer into an error message. Arrays travel through shared memory, which Lite reads in place.
+"""
+
+import mmap
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+from . import runtime
+from .interface import EngineError, TensorSpec, check_arrays, parse_device
+
+# mindspore::DataType (include/api/data_type.h) to NumPy
+DTYPES = {
+    30: "bool", 32: "int8", 33: "int16", 34: "int32", 35: "int64", 37: "uint8", 38: "uint16", 39: "uint32",
+    40: "uint64", 42: "float16", 43: "float32", 44: "float64",
+}  # fmt: skip
+
+MINDIR, MS = 0, 4  # mindspore::ModelType (include/api/types.h)
+ERROR_LEVEL = "3"  # of GLOG_v: enough to quote the reason when a graph is refused
+
+
+class BridgeEngine:
+    """Lite 2.0 as `runtime` installed it. `say` receives a line when something has to be fetched first."""
+
+    name = "bridge"
+    version = runtime.VERSION
+
+    def __init__(self, say=print):
+        self.runtime = runtime.ensure(say)
+
+    def load(self, path, *, device="cpu", threads=None):
+        """See interface.Engine. `threads` is by default the number of CPUs that this process may use."""
+        if threads is None:
+            threads = len(os.sched_getaffinity(0))
+        if threads < 1:
+            raise EngineError(f"threads must be at least 1, not {threads}")
+        device_name, device_id = parse_device(device)
+        path = Path(path)
+        if not path.is_file():
+            raise EngineError(f"{path}: no such file")
+        return BridgeModel(self.runtime, path, device_name, device_id, threads)
+
+
+class BridgeModel:
+    """A loaded model: a process, and the memory shared with it. See interface.LiteModel."""
+
+    def __init__(self, installed, path, device, device_id, threads):
+        self._path = path
+        self._lock = threading.Lock()
+        self._log = None if "GLOG_v" in os.environ else tempfile.TemporaryFile()  # whoever sets GLOG_v wants to read
+        shared = os.memfd_create("kandinsky-mindir")
+        model_type = MS if path.suffix == ".ms" else MINDIR
+        try:
+            self._process = subprocess.Popen(
+                [installed.bridge, os.path.abspath(path), str(model_type), device, str(device_id), str(threads),
+                 str(shared)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                pass_fds=[shared],
+                env={"GLOG_v": ERROR_LEVEL, **os.environ},
+            )  # fmt: skip
+            self._finalizer = weakref.finalize(self, _end, self._process)
+            try:
+                self.inputs, self.outputs, offsets = self._describe()
+                self._memory = mmap.mmap(shared, 0)
+            except BaseException:
+                self.close()
+                raise
+        except OSError as error:
+            raise EngineError(f"{path}: Lite does not start: {error}") from error
+        finally:
+            os.close(shared)
+        arrays = [
+            np.ndarray(spec.shape, spec.dtype, self._memory, offset)
+            for spec, offset in zip(self.inputs + self.outputs, offsets)
+        ]
+        self._inputs, self._outputs = arrays[: len(self.inputs)], arrays[len(self.inputs) :]
+
+    def run(self, arrays):
+        check_arrays(self.inputs, arrays)
+        with self._lock:
+            if not self._finalizer.alive:
+                raise RuntimeError(f"{self._path}: the model is closed")
+            for buffer, array in zip(self._inputs, arrays):
+                buffer[...] = array
+            try:
+                self._process.stdin.write(b"r")
+                self._process.stdin.flush()
+                self._reply()
+            except BrokenPipeError:
+                raise EngineError(f"{self._path}: {self._reason('')}") from None
+            except KeyboardInterrupt:
+                self._finalizer()  # its answer is still to come: the model is of no more use
+                raise
+            return [buffer.copy() for buffer in self._outputs]
+
+    def close(self):
+        self._finalizer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _describe(self):
+        specs = {"input": [], "output": []}
+        offsets = []
+        while (words := self._reply().split(" "))[0] != "ready":
+            kind, type_id, offset, rank = words[0], int(words[1]), int(words[2]), int(words[3])
+            name = " ".join(words[4 + rank :])
+            if type_id not in DTYPES:
+                raise EngineError(f"{self._path}: {kind} {name!r} has an element type that NumPy lacks ({type_id})")
+            specs[kind].append(TensorSpec(name, tuple(map(int, words[4 : 4 + rank])), DTYPES[type_id]))
+            offsets.append(offset)
+        names = [spec.name for spec in specs["input"]]
+        if len(set(names)) != len(names):
+            raise EngineError(f"{self._path}: inputs share a name ({', '.join(names)})")
+        return tuple(specs["input"]), tuple(specs["output"]), offsets
+
+    def _reply(self):
+        """The next line from the process; EngineError with Lite's own reason if it is an error or there is none."""
+        line = self._process.stdout.readline().decode(errors="replace").rstrip("\n")
+        if not line or line.startswith("error "):
+            raise EngineError(f"{self._path}: {self._reason(line[len('error '):])}")
+        return line
+
+    def _reason(self, status):
+        """What the process died of, else Lite's last words in its log, else the status it returned."""
+        if not status:
+            code = self._process.wait()
+            return f"Lite was killed by signal {-code}{' (out of memory?)' if code == -9 else ''}" if code < 0 else (
+                f"Lite ended with status {code}")
+        return _last_error(self._log) or f"Lite refuses it: {status}"
+
+
+def _last_error(log):
+    if log is None:
+        return ""
+    log.seek(0)
+    return log.read().decode(errors="replace")
+
+
+def _end(process):
+    process.kill()  # it holds no state worth a farewell
+    process.stdin.close()
+    process.stdout.close()
+    process.wait()

@@ -1,0 +1,67 @@
+"""What an engine is: something that loads a graph file and runs it on NumPy arrays."""
+
+from typing import NamedTuple, Protocol, Sequence
+
+import numpy as np
+
+from ..errors import UserError
+
+
+class EngineError(UserError):
+    """A graph could not be loaded or run."""
+
+
+class TensorSpec(NamedTuple):
+    """An input or output of a graph: `dtype` is NumPy's name of the element type ("float32", "int32")."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class LiteModel(Protocol):
+    """One loaded graph. Its weights stay in memory until `close`, which may be called twice; run then fails."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs for `arrays`, one for each of `inputs`, in that order.
+
+        Any thread may call it; calls of one model wait for each other. ValueError when an array does not fit its
+        input, RuntimeError when the model is closed, EngineError when Lite fails.
+        """
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """A way to MindSpore Lite."""
+
+    name: str
+    version: str
+
+    def load(self, path, *, device: str = "cpu", threads: int | None = None) -> LiteModel:
+        """Load a MindIR or `.ms` file; `device` is "cpu", "ascend" or "ascend:1". EngineError names the file."""
+
+
+def check_arrays(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray]) -> None:
+    """ValueError unless `arrays` are as `specs` say, naming the input that is not."""
+    if len(arrays) != len(specs):
+        names = ", ".join(spec.name for spec in specs)
+        raise ValueError(f"{len(arrays)} arrays given for {len(specs)} inputs ({names})")
+    for spec, array in zip(specs, arrays):
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"input {spec.name!r} must be a NumPy array, not {type(array).__name__}")
+        if array.shape != spec.shape or array.dtype != spec.dtype:
+            raise ValueError(
+                f"input {spec.name!r} must be {spec.dtype} of shape {spec.shape}, not {array.dtype} of {array.shape}"
+            )
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """"cpu", "ascend" or "ascend:1" as (name, device id)."""
+    name, _, index = device.partition(":")
+    if name not in ("cpu", "ascend") or (index and (name == "cpu" or not index.isdecimal())):
+        raise EngineError(f"unknown device {device!r}: use cpu, ascend or ascend:ID")
+    return name, int(index or 0)
