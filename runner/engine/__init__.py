@@ -20,5 +20,5 @@ def create(name="auto", say=print) -> Engine:
     if name == "vendor":
         from .vendor import VendorEngine
 
-        return VendorEngine()
+        return VendorEngine(EngineError)
     raise EngineError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")

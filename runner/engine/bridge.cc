@@ -53,9 +53,8 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
     auto ascend = std::make_shared<mindspore::AscendDeviceInfo>();
     ascend->SetDeviceID(device_id);
     context->MutableDeviceInfo().push_back(ascend);
-  } else {
-    context->MutableDeviceInfo().push_back(std::make_shared<mindspore::CPUDeviceInfo>());
   }
+  context->MutableDeviceInfo().push_back(std::make_shared<mindspore::CPUDeviceInfo>());  // Ascend's fallback, too
   return context;
 }
 

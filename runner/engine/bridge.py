@@ -27,7 +27,11 @@ DTYPES = {
 }  # fmt: skip
 
 MINDIR, MS = 0, 4  # mindspore::ModelType (include/api/types.h)
+
 ERROR_LEVEL = "3"  # of GLOG_v: enough to quote the reason when a graph is refused
+ERROR_LINE = re.compile(r"^\[ERROR\] \w+\(.*?\):\S+ \[.*?\] (\w+)\] (.*)", re.MULTILINE)
+HARMLESS = ("prim is nullptr", "Runtime error for null exception handler.")  # logged for graphs that run well, too
+LOG_LIMIT = 1 << 20
 
 
 class BridgeEngine:
@@ -58,7 +62,8 @@ class BridgeModel:
     def __init__(self, installed, path, device, device_id, threads):
         self._path = path
         self._lock = threading.Lock()
-        self._log = None if "GLOG_v" in os.environ else tempfile.TemporaryFile()  # whoever sets GLOG_v wants to read
+        # Lite's log goes to a file, for _reason to read, unless the user asks for more of it than errors.
+        self._log = None if os.environ.get("GLOG_v") in ("0", "1", "2") else tempfile.TemporaryFile(buffering=0)
         shared = os.memfd_create("kandinsky-mindir")
         model_type = MS if path.suffix == ".ms" else MINDIR
         try:
@@ -96,18 +101,22 @@ class BridgeModel:
             for buffer, array in zip(self._inputs, arrays):
                 buffer[...] = array
             try:
+                if self._log:  # a reason for failure is to come from this run; the process shares the file's offset
+                    self._log.seek(0)
+                    self._log.truncate()
                 self._process.stdin.write(b"r")
                 self._process.stdin.flush()
                 self._reply()
             except BrokenPipeError:
-                raise EngineError(f"{self._path}: {self._reason('')}") from None
+                raise EngineError(f"{self._path}: {_death(self._process.wait())}") from None
             except KeyboardInterrupt:
                 self._finalizer()  # its answer is still to come: the model is of no more use
                 raise
             return [buffer.copy() for buffer in self._outputs]
 
     def close(self):
-        self._finalizer()
+        with self._lock:  # a run that is under way ends first
+            self._finalizer()
 
     def __enter__(self):
         return self
@@ -131,26 +140,31 @@ class BridgeModel:
         return tuple(specs["input"]), tuple(specs["output"]), offsets
 
     def _reply(self):
-        """The next line from the process; EngineError with Lite's own reason if it is an error or there is none."""
+        """The next line from the process; EngineError, with Lite's own reason, if it is an error or there is none."""
         line = self._process.stdout.readline().decode(errors="replace").rstrip("\n")
-        if not line or line.startswith("error "):
-            raise EngineError(f"{self._path}: {self._reason(line[len('error '):])}")
+        if not line:
+            raise EngineError(f"{self._path}: {_death(self._process.wait())}")
+        if line.startswith("error "):
+            reason = _reason(self._log) or line.removeprefix("error ")
+            if "libascend_kernel_plugin" in reason:
+                reason = (f"its Ascend plugin does not open: that takes an Ascend machine with the CANN toolkit, and "
+                          f"CANN's set_env.sh in the environment ({reason})")
+            raise EngineError(f"{self._path}: MindSpore Lite cannot use it: {reason}")
         return line
 
-    def _reason(self, status):
-        """What the process died of, else Lite's last words in its log, else the status it returned."""
-        if not status:
-            code = self._process.wait()
-            return f"Lite was killed by signal {-code}{' (out of memory?)' if code == -9 else ''}" if code < 0 else (
-                f"Lite ended with status {code}")
-        return _last_error(self._log) or f"Lite refuses it: {status}"
+
+def _reason(log):
+    """The first cause that Lite logged: the lines after it only say which callers gave up."""
+    text = os.pread(log.fileno(), LOG_LIMIT, 0).decode(errors="replace") if log else ""
+    errors = [f"{place}: {message}" for place, message in re.findall(ERROR_LINE, text) if message not in HARMLESS]
+    caught = [error for error in errors if "Catch exception: " in error]
+    return next(iter(caught + errors), "").strip()
 
 
-def _last_error(log):
-    if log is None:
-        return ""
-    log.seek(0)
-    return log.read().decode(errors="replace")
+def _death(status):
+    if status == -9:
+        return "MindSpore Lite was killed, as the system does when memory runs out"
+    return f"MindSpore Lite ended with {f'signal {-status}' if status < 0 else f'status {status}'}"
 
 
 def _end(process):

@@ -41,13 +41,13 @@ WHEELS = {
         "manylinux1_x86_64", "169 MB", "199cd0605cc985b88eddb273db9dfe9000a585ba10ca2292b6b36ebfff07b3ec"
     ),
     "aarch64": Wheel(
-        "manylinux2014_aarch64", "120 MB", "9006b56a0285833802b4880f34cbce5f94111ef5ca4071d5df5c61e8c2a3a6f7"
+        "manylinux2014_aarch64", "56 MB", "9006b56a0285833802b4880f34cbce5f94111ef5ca4071d5df5c61e8c2a3a6f7"
     ),
 }
 
 LIBRARIES = (
     "libmindspore-extendrt_python.so",  # the C++ API; it needs the seven that follow
-    "libdnnl.so.2",
+    "libdnnl.so.2",  # only in the x86-64 wheel
     "libmindspore_converter.so",
     "libmslite_converter_plugin.so",
     "libmindspore_core.so",
@@ -238,6 +238,4 @@ def _build(found, say):
             lines = [line for line in result.stderr.splitlines() if line.strip()]
             reason = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
             raise UserError(f"{compiler} could not build {SOURCE.name} (status {result.returncode}): {reason.strip()}")
-        for old in found.root.glob("bridge-*"):  # of other versions of this package; those running keep their file
-            old.unlink()
         built.rename(found.bridge)
