@@ -1,0 +1,174 @@
+"""A sampler is two things: a Scheduler, which holds a checkpoint's options, and the Schedule of one run.
+
+Neither changes once made: steps are pure functions, and what a multistep solver remembers travels through `state`.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Callable, ClassVar, Mapping
+
+import numpy as np
+
+from ..errors import UserError
+from . import formulas
+from .formulas import ONE
+
+BETA_OPTIONS = dict(
+    num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear", trained_betas=None
+)
+THRESHOLDING_OPTIONS = dict(thresholding=False, dynamic_thresholding_ratio=0.995, sample_max_value=1.0)
+CLIP_OPTIONS = dict(clip_sample=True, clip_sample_range=1.0)
+
+
+class Scheduler:
+    """Options of a sampler, under diffusers' names and defaults (`OPTIONS`); `CHOICES` lists the values of words.
+
+    Raises UserError for an unknown option, a value of the wrong kind, or one outside its range or choices.
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Any]] = {}
+    CHOICES: ClassVar[Mapping[str, tuple]] = {}
+    TAKES_VARIANCE: ClassVar[bool] = False  # whether steps can make use of a variance that the model predicts
+
+    def __init__(self, **options):
+        unknown = sorted(set(options) - set(self.OPTIONS))
+        if unknown:
+            raise UserError(f"{self.name} has no option {', '.join(unknown)}; it has {', '.join(self.OPTIONS)}")
+        self.config: Mapping[str, Any] = MappingProxyType({**self.OPTIONS, **options})
+        for option in options:
+            self._check(option, options[option])
+        self.betas = formulas.betas(self.config)
+        self.alphas_cumprod = formulas.cumulative_alphas(self.betas)
+
+    @classmethod
+    def from_config(cls, config):
+        """The scheduler of a scheduler_config.json dict; keys that start with an underscore are not options."""
+        return cls(**{key: value for key, value in config.items() if not key.startswith("_")})
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def learned_variance(self) -> bool:
+        """Whether steps want the variance half of the model output; it is dropped before the step otherwise."""
+        return self.TAKES_VARIANCE and self.config["variance_type"] in ("learned", "learned_range")
+
+    def schedule(self, num_inference_steps: int) -> "Schedule":
+        """The plan of a run of `num_inference_steps` steps; UserError where the options allow no such run."""
+        raise NotImplementedError
+
+    def _check(self, option, value):
+        default = self.OPTIONS[option]
+        if option in self.CHOICES:
+            good, wanted = value in self.CHOICES[option], f"one of {', '.join(map(str, self.CHOICES[option]))}"
+        elif option == "trained_betas":
+            good = value is None or (np.ndim(value) == 1 and len(value) > 0 and np.all(np.isfinite(value)))
+            wanted = "null or a list of numbers"
+        elif isinstance(default, bool):
+            good, wanted = isinstance(value, (bool, np.bool_)), "true or false"
+        elif isinstance(default, int):
+            least = 1 if option == "num_train_timesteps" else 0
+            good = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+            wanted = f"a whole number of at least {least}"
+        elif isinstance(default, float):
+            good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and value == value
+            wanted = "a number"
+        else:
+            return
+        if not good:
+            raise UserError(f"{self.name}: {option} is {value!r}; it must be {wanted}")
+
+    def _check_steps(self, count):
+        """`count` as an int, if it can be a number of steps."""
+        whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+        if not whole or not 1 <= count <= self.config["num_train_timesteps"]:
+            raise UserError(
+                f"num_inference_steps is {count!r}; {self.name} takes a whole number from 1 to "
+                f"{self.config['num_train_timesteps']}, the timesteps that the model was trained on"
+            )
+        return int(count)
+
+    def _check_timesteps(self, timesteps):
+        """`timesteps`, if the forward process has them all and the model's prediction means something at each."""
+        first, known = int(timesteps[0]), len(self.alphas_cumprod)
+        if first >= known:
+            raise UserError(
+                f"{self.name}: the first timestep is {first}, but the model was trained on 0 to {known - 1}; "
+                "lower steps_offset or take one step less"
+            )
+        if self.alphas_cumprod[first] == 0 and self.config["prediction_type"] == "epsilon":
+            raise UserError(
+                f"{self.name}: with rescale_betas_zero_snr nothing of the picture is left at timestep {first}, and a "
+                'predicted noise cannot tell it; set timestep_spacing to "leading" or prediction_type to v_prediction'
+            )
+        return timesteps
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The plan of one run.
+
+    timesteps: in the order of the model's calls (a second-order solver names some twice).
+    init_noise_sigma: what the first standard normal sample is multiplied by.
+    """
+
+    config: Mapping[str, Any]
+    alphas_cumprod: np.ndarray
+    timesteps: np.ndarray
+    init_noise_sigma: ClassVar[float] = 1.0
+
+    def __post_init__(self):
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    def scale_model_input(self, sample: np.ndarray, index: int) -> np.ndarray:
+        """What the model is shown at call `index` for the current `sample`."""
+        return sample
+
+    def step(self, model_output: np.ndarray, index: int, sample: np.ndarray, noise: Callable[[], np.ndarray],
+             state=None) -> tuple[np.ndarray, Any]:
+        """(the next sample, the state for the next step) from the model's output at call `index`.
+
+        noise() draws a standard normal float32 array of the sample's shape; it is called only if the step uses it.
+        A run may start at any index with state None, as picture-to-picture does.
+        """
+        raise NotImplementedError
+
+    def add_noise(self, original: np.ndarray, noise: np.ndarray, timestep: int) -> np.ndarray:
+        """`original` as the forward process leaves it at `timestep` (DDPM, arXiv 2006.11239, eq. 4)."""
+        alpha = self.alphas_cumprod[timestep]
+        return np.sqrt(alpha) * original + np.sqrt(ONE - alpha) * noise
+
+    def _next_timestep(self, index):
+        """The timestep that step `index` leads to, -1 after the last: the picture itself."""
+        return int(self.timesteps[index + 1]) if index + 1 < len(self.timesteps) else -1
+
+    def _predict_original(self, model_output, sample, alpha):
+        """The predicted picture, clipped or thresholded as the options say; `alpha` is the cumulative product.
+
+        epsilon: arXiv 2006.11239, eq. 15. v_prediction: arXiv 2202.00512, appendix D.
+        """
+        kind, config = self.config["prediction_type"], self.config
+        if kind == "epsilon":
+            original = (sample - np.sqrt(ONE - alpha) * model_output) / np.sqrt(alpha)
+        elif kind == "sample":
+            original = model_output
+        else:
+            original = np.sqrt(alpha) * sample - np.sqrt(ONE - alpha) * model_output
+        if config.get("thresholding"):
+            return formulas.threshold(original, config["dynamic_thresholding_ratio"], config["sample_max_value"])
+        if config.get("clip_sample"):
+            return np.clip(original, -config["clip_sample_range"], config["clip_sample_range"])
+        return original
+
+
+def split_variance(model_output, sample):
+    """(prediction, variance half) of a model output with twice the sample's channels."""
+    if model_output.shape[1] != 2 * sample.shape[1]:
+        raise UserError(
+            f"the model gives {model_output.shape[1]} channels, but variance_type learned or learned_range needs "
+            f"{2 * sample.shape[1]}: set variance_type to fixed_small"
+        )
+    return np.split(model_output, 2, axis=1)

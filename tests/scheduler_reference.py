@@ -1,0 +1,111 @@
+"""Runs a sampler of this project and diffusers' class of the same name on the same model outputs and noises."""
+
+import importlib
+import inspect
+from contextlib import contextmanager
+
+import diffusers
+import numpy as np
+import torch
+from kandinsky_mindir.runner import schedulers
+
+SHAPE = (2, 4, 3, 5)
+
+
+class Noises:
+    """A fixed sequence of standard normal arrays, dealt one at a time."""
+
+    def __init__(self, seed=1):
+        self.random, self.count = np.random.default_rng(seed), 0
+
+    def __call__(self):
+        self.count += 1
+        return self.random.standard_normal(SHAPE).astype(np.float32)
+
+
+@contextmanager
+def dealt(module, noises):
+    """`module` of diffusers drawing its noise from `noises`."""
+    drawn = module.randn_tensor
+    module.randn_tensor = lambda *args, **kwargs: torch.from_numpy(noises())
+    try:
+        yield
+    finally:
+        module.randn_tensor = drawn
+
+
+class Case:
+    """One model: a first sample and an output for each call, that do not depend on the sampler.
+
+    Outputs of a model with a variance have twice the channels; the second half is within the range -1 to 1, and
+    above 0 for the variance type that takes it for the variance itself.
+    """
+
+    def __init__(self, variance=None, seed=0):
+        self.random, self.variance = np.random.default_rng(seed), variance
+        self.first, self.outputs = self.random.standard_normal(SHAPE).astype(np.float32), []
+
+    def output(self, index):
+        while len(self.outputs) <= index:
+            output = self.random.standard_normal(SHAPE).astype(np.float32)
+            if self.variance:
+                low = 0 if self.variance == "learned" else -1
+                half = self.random.uniform(low, 1, SHAPE).astype(np.float32)
+                output = np.concatenate([output, half], axis=1)
+            self.outputs.append(output)
+        return self.outputs[index]
+
+
+def trajectory(schedule, case, noises, start=0):
+    """(model inputs, samples) of every step of this project's `schedule`."""
+    sample, state, inputs, samples = case.first * np.float32(schedule.init_noise_sigma), None, [], []
+    for index in range(start, len(schedule.timesteps)):
+        inputs.append(schedule.scale_model_input(sample, index))
+        sample, state = schedule.step(case.output(index), index, sample, noises, state)
+        samples.append(sample)
+    return inputs, samples
+
+
+def diffusers_trajectory(scheduler, case, noises, start=0, **step_options):
+    """(model inputs, samples) of every step of diffusers' `scheduler`, its timesteps set."""
+    if start and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(start)
+    sample, inputs, samples = torch.from_numpy(case.first) * scheduler.init_noise_sigma, [], []
+    accepted = inspect.signature(scheduler.step).parameters
+    with dealt(importlib.import_module(type(scheduler).__module__), noises):
+        for index in range(start, len(scheduler.timesteps)):
+            t = scheduler.timesteps[index]
+            inputs.append(scheduler.scale_model_input(sample, t).numpy())
+            if "prev_timestep" in accepted:  # UnCLIP, as the prior pipeline calls it
+                last = index + 1 == len(scheduler.timesteps)
+                step_options["prev_timestep"] = None if last else scheduler.timesteps[index + 1]
+            sample = scheduler.step(torch.from_numpy(case.output(index)), t, sample, **step_options).prev_sample
+            samples.append(sample.numpy())
+    return inputs, samples
+
+
+def worst_error(name, options, steps, start=0, own_options=None, **step_options):
+    """The greatest relative error over all steps' inputs and samples: greatest difference by greatest magnitude."""
+    theirs = getattr(diffusers, name)(**options)
+    scheduler = schedulers.SCHEDULERS[name](**options, **(own_options or {}), **step_options)
+    schedule = scheduler.schedule(steps)
+    if options.get("rescale_betas_zero_snr"):
+        # The one constant that is not torch's to the bit: its square root of an array is not rounded correctly, and
+        # rescaling subtracts neighbors of it. The tests of constants bound it; here the arithmetic of steps is meant.
+        theirs.betas = torch.from_numpy(scheduler.betas.copy())
+        theirs.alphas_cumprod = torch.from_numpy(scheduler.alphas_cumprod.copy())
+    theirs.set_timesteps(steps)
+    if theirs.timesteps[-1] == -1:  # diffusers' trailing spacing makes one timestep too many where rounding is unlucky
+        theirs.timesteps = theirs.timesteps[:-1]
+    assert np.array_equal(schedule.timesteps, theirs.timesteps.numpy())
+    case = Case(options.get("variance_type") if scheduler.learned_variance else None)
+    our_noises, their_noises = Noises(), Noises()
+    ours = trajectory(schedule, case, our_noises, start)
+    reference = diffusers_trajectory(theirs, case, their_noises, start, **step_options)
+    assert our_noises.count == their_noises.count
+    return max(relative_error(x, y) for pair in zip(ours, reference) for x, y in zip(*pair))
+
+
+def relative_error(x, y):
+    assert x.dtype == np.float32 and x.shape == y.shape and np.all(np.isfinite(y))
+    return float(np.abs(x - y).max() / np.abs(y).max())
