@@ -77,26 +77,38 @@ class LayerNorm(nn.Cell):
 
 
 class GroupNorm(nn.Cell):
-    """Group norm over (batch, channels, ...), composed (no GroupNorm kernel on Lite 2.0)."""
+    """Group norm over (batch, channels, height, width), composed (no GroupNorm kernel on Lite 2.0).
+
+    Moments are taken per channel and joined per group on tiny tensors (Chan, Golub and LeVeque 1983, equation 2.1), so
+    that the picture itself sees one multiply-add. The variance is the mean of squared deviations: E[x^2] - E[x]^2
+    would lose (mean / deviation)^2 times the rounding error, digits that a channel far from zero does not have.
+    """
 
     def __init__(self, num_groups, num_channels, eps=1e-5):
         super().__init__()
-        self.groups = num_groups
+        self.shape = (1, num_groups, num_channels // num_groups)
         self.weight, self.bias = parameter(num_channels), parameter(num_channels)
         self.eps = constant(eps)
         self.mean = ops.ReduceMean(keep_dims=True)
 
-    def normalize(self, x):
-        """Zero mean and unit variance in every group, no affine; x is (batch, channels, height, width)."""
-        shape = x.shape
-        x = ops.reshape(x, (shape[0], self.groups, -1))
-        x = x - self.mean(x, -1)
-        variance = self.mean(x * x, -1)
-        return ops.reshape(x / ops.sqrt(variance + self.eps), shape)
+    def affine(self, x):
+        """(scale, shift), each (batch, channels, 1, 1), so that the norm of x is ``x * scale + shift``."""
+        batch, channels = x.shape[:2]
+        mean = self.mean(x, (2, 3))
+        deviation = x - mean
+        variance = self.mean(deviation * deviation, (2, 3))
+        grouped = (batch,) + self.shape[1:]
+        mean, variance = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
+        group_mean = self.mean(mean, -1)
+        offset = mean - group_mean
+        group_variance = self.mean(variance + offset * offset, -1)
+        scale = ops.reshape(self.weight, self.shape) / ops.sqrt(group_variance + self.eps)
+        shift = ops.reshape(self.bias, self.shape) - group_mean * scale
+        return ops.reshape(scale, (batch, channels, 1, 1)), ops.reshape(shift, (batch, channels, 1, 1))
 
     def construct(self, x):
-        affine = (1, -1, 1, 1)
-        return self.normalize(x) * ops.reshape(self.weight, affine) + ops.reshape(self.bias, affine)
+        scale, shift = self.affine(x)
+        return x * scale + shift
 
 
 class SiLU(nn.Cell):
@@ -162,9 +174,39 @@ class Attention(nn.Cell):
         return self.mix(self.softmax(scores), v)
 
 
+def to_tokens(x):
+    """(batch, channels, height, width) -> (batch, height * width, channels).
+
+    The transpose is the one that Lite puts between its NHWC convolutions and an NCHW graph, so the two cancel.
+    """
+    batch, channels, height, width = x.shape
+    return ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (batch, height * width, channels))
+
+
+def to_image(tokens, shape):
+    """(batch, height * width, channels) -> (batch, channels, height, width); `shape` gives height and width."""
+    batch, _, channels = tokens.shape
+    return ops.transpose(ops.reshape(tokens, (batch, shape[2], shape[3], channels)), (0, 3, 1, 2))
+
+
 def upsample_nearest(x, factor):
     """Repeat every pixel `factor` times along height and width; exact, and only reshape and broadcast."""
     batch, channels, height, width = x.shape
     x = ops.reshape(x, (batch * channels, height, 1, width, 1))
     x = ops.broadcast_to(x, (batch * channels, height, factor, width, factor))
     return ops.reshape(x, (batch, channels, height * factor, width * factor))
+
+
+class AveragePool(nn.Cell):
+    """Mean of every `factor` x `factor` pixels, whole blocks only; reshape and mean (AvgPool on Lite: not measured)."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.mean = ops.ReduceMean(keep_dims=False)
+
+    def construct(self, x):
+        batch, channels, height, width = x.shape
+        x = self.mean(ops.reshape(x, (batch * channels * height, width // self.factor, self.factor)), 2)
+        x = ops.reshape(x, (batch * channels, height // self.factor, self.factor, width // self.factor))
+        return ops.reshape(self.mean(x, 2), (batch, channels, height // self.factor, width // self.factor))

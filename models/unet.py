@@ -1,0 +1,180 @@
+"""Kandinsky 2.2's UNet (diffusers 0.42.1, models/unets/unet_2d_condition.py) as two graphs.
+
+What depends on the image embedding alone (its time addition, and the keys and values of its tokens in every attention)
+is UNetContext: computed once a picture. UNet is the rest: one denoising step. Their parameters together are the
+checkpoint's.
+"""
+
+from mindspore import nn, ops
+
+from .layers import ACTIVATIONS, Conv2d, GroupNorm, LayerNorm, Linear, split_heads
+from .unet_blocks import (IMAGE_TOKENS, AddedKVAttention, DownBlock, MidBlock, ResnetBlock, TimestepEmbedding,
+                          UpBlock)
+
+
+def attention_channels(config):
+    """Channels of every attention in order of execution: (one tuple a down block, the middle's, one a up block)."""
+    def block(kind, channels, layers):
+        return (channels,) * layers if kind.startswith("SimpleCrossAttn") else ()
+
+    channels, layers = config.block_out_channels, config.layers_per_block
+    down = [block(kind, width, layers) for kind, width in zip(config.down_block_types, channels)]
+    up = [block(kind, width, layers + 1) for kind, width in zip(config.up_block_types, reversed(channels))]
+    return down, channels[-1:], up
+
+
+def added_kv_size(config):
+    """Numbers in a row of `added_kv`: keys and values of the image tokens in every attention."""
+    down, mid, up = attention_channels(config)
+    return 2 * IMAGE_TOKENS * sum(sum(block) for block in [*down, mid, *up])
+
+
+class ImageProjection(nn.Cell):
+    """Image embedding (1, encoder_hid_dim) -> context tokens (1, IMAGE_TOKENS, cross_attention_dim)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.shape = (1, IMAGE_TOKENS, config.cross_attention_dim)
+        self.image_embeds = Linear(config.encoder_hid_dim, IMAGE_TOKENS * config.cross_attention_dim)
+        self.norm = LayerNorm(config.cross_attention_dim)
+
+    def construct(self, image_embeds):
+        return self.norm(ops.reshape(self.image_embeds(image_embeds), self.shape))
+
+
+class ImageTimeEmbedding(nn.Cell):
+    """Image embedding (1, encoder_hid_dim) -> its addition to the time embedding (1, time_embed_dim)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.image_proj = Linear(config.encoder_hid_dim, config.time_embed_dim)
+        self.image_norm = LayerNorm(config.time_embed_dim)
+
+    def construct(self, image_embeds):
+        return self.image_norm(self.image_proj(image_embeds))
+
+
+class AddedKV(nn.Cell):
+    """One attention's keys and values of the context tokens, each flattened from (heads, tokens, dim)."""
+
+    def __init__(self, channels, config):
+        super().__init__()
+        self.heads = channels // config.attention_head_dim
+        self.add_k_proj = Linear(config.cross_attention_dim, channels)
+        self.add_v_proj = Linear(config.cross_attention_dim, channels)
+
+    def construct(self, tokens):
+        k = split_heads(self.add_k_proj(tokens), self.heads)
+        v = split_heads(self.add_v_proj(tokens), self.heads)
+        return ops.reshape(k, (1, -1)), ops.reshape(v, (1, -1))
+
+
+class ContextBlock(nn.Cell):
+    """What one block's attentions add for the context tokens; bears the checkpoint's names, and may be empty."""
+
+    def __init__(self, channels, config):
+        super().__init__()
+        self.attentions = nn.CellList([AddedKV(width, config) for width in channels])
+
+    def construct(self, tokens):
+        rows = ()
+        for attention in self.attentions:
+            rows = rows + attention(tokens)
+        return rows
+
+
+class UNetContext(nn.Cell):
+    """image_embeds (1, encoder_hid_dim) -> time_addition (1, time_embed_dim), added_kv (1, added_kv_size(config)).
+
+    `added_kv` holds, for each attention in order of execution, keys then values, each (heads, tokens, dim) flattened.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        down, mid, up = attention_channels(config)
+        self.encoder_hid_proj = ImageProjection(config)
+        self.add_embedding = ImageTimeEmbedding(config)
+        self.down_blocks = nn.CellList([ContextBlock(block, config) for block in down])
+        self.mid_block = ContextBlock(mid, config)
+        self.up_blocks = nn.CellList([ContextBlock(block, config) for block in up])
+
+    def construct(self, image_embeds):
+        tokens = self.encoder_hid_proj(image_embeds)
+        rows = ()
+        for block in self.down_blocks:
+            rows = rows + block(tokens)
+        rows = rows + self.mid_block(tokens)
+        for block in self.up_blocks:
+            rows = rows + block(tokens)
+        return self.add_embedding(image_embeds), ops.concat(rows, 1)
+
+
+class UNet(nn.Cell):
+    """One denoising step; the batch and the size come from the inputs.
+
+    sample (batch, in_channels, height, width), time_proj (1, block_out_channels[0]) the timestep's sinusoid,
+    time_addition (batch, time_embed_dim), added_kv (batch, added_kv_size(config))
+    -> model_output (batch, out_channels, height, width).
+    Height and width are multiples of 2 ** (levels - 1).
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        channels, groups = config.block_out_channels, config.norm_num_groups
+        offset = 0
+
+        def attentions(block):
+            nonlocal offset
+            cells = []
+            for width in block:
+                cells.append(AddedKVAttention(width, config, offset))
+                offset += 2 * IMAGE_TOKENS * width
+            return cells
+
+        def resnets(*widths):
+            return [ResnetBlock(width_in, width_out, config) for width_in, width_out in widths]
+
+        def resampler(width, direction, wanted):
+            return [ResnetBlock(width, width, config, resample=direction)] if wanted else []
+
+        layers, last = config.layers_per_block, len(channels) - 1
+        down, mid, up = attention_channels(config)
+        self.conv_in = Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(channels[0], config.time_embed_dim, config.act_fn)
+
+        blocks, width = [], channels[0]
+        skips = [width]  # channels of what the up blocks will take, latest last
+        for i, out in enumerate(channels):
+            pairs = [(width, out)] + [(out, out)] * (layers - 1)
+            blocks.append(DownBlock(resnets(*pairs), attentions(down[i]), resampler(out, "down", i < last)))
+            skips += [out] * (layers + (i < last))
+            width = out
+        self.down_blocks = nn.CellList(blocks)
+        self.mid_block = MidBlock(resnets((width, width), (width, width)), attentions(mid))
+
+        blocks = []
+        for i, out in enumerate(reversed(channels)):
+            pairs = []
+            for _ in range(layers + 1):
+                pairs.append((width + skips.pop(), out))
+                width = out
+            blocks.append(UpBlock(resnets(*pairs), attentions(up[i]), resampler(out, "up", i < last)))
+        self.up_blocks = nn.CellList(blocks)
+
+        self.conv_norm_out = GroupNorm(groups, channels[0], config.norm_eps)
+        self.act = ACTIVATIONS[config.act_fn]()
+        self.conv_out = Conv2d(channels[0], config.out_channels, 3, padding=1)
+
+    def construct(self, sample, time_proj, time_addition, added_kv):
+        # Every resnet starts by activating the time embedding: done once here.
+        time = self.act(self.time_embedding(time_proj) + time_addition)
+        x = self.conv_in(sample)
+        skips = (x,)
+        for block in self.down_blocks:
+            x, outputs = block(x, time, added_kv)
+            skips = skips + outputs
+        x = self.mid_block(x, time, added_kv)
+        for block in self.up_blocks:
+            x = block(x, skips, time, added_kv)
+            skips = skips[:-len(block.resnets)]
+        return self.conv_out(self.act(self.conv_norm_out(x)))

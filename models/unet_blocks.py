@@ -1,0 +1,142 @@
+"""Blocks of Kandinsky 2.2's UNet, after diffusers 0.42.1: models/resnet.py (ResnetBlock2D), models/attention_processor.py
+(AttnAddedKVProcessor2_0) and models/unets/unet_2d_blocks.py (Simple...Block2D, Resnet...Block2D).
+
+`time` is the activated time embedding, (batch, time_embed_dim); `added_kv` is UNetContext's output for the batch.
+"""
+
+from mindspore import nn, ops
+
+from .layers import (ACTIVATIONS, Attention, AveragePool, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads, to_image, to_tokens,
+                     upsample_nearest)
+
+IMAGE_TOKENS = 32  # context tokens made of one image embedding: diffusers' ImageProjection has it as a default
+
+
+class TimestepEmbedding(nn.Cell):
+    """Sinusoid of the timestep -> time embedding: linear, activation, linear."""
+
+    def __init__(self, in_features, out_features, activation):
+        super().__init__()
+        self.linear_1 = Linear(in_features, out_features)
+        self.act = ACTIVATIONS[activation]()
+        self.linear_2 = Linear(out_features, out_features)
+
+    def construct(self, x):
+        return self.linear_2(self.act(self.linear_1(x)))
+
+
+class ResnetBlock(nn.Cell):
+    """Two convolutions around the time embedding; `resample` ("up", "down" or None) changes the size by two."""
+
+    def __init__(self, in_channels, out_channels, config, resample=None):
+        super().__init__()
+        self.resample, self.scale_shift = resample, config.resnet_time_scale_shift == "scale_shift"
+        self.channels = out_channels
+        self.norm1 = GroupNorm(config.norm_num_groups, in_channels, config.norm_eps)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time_emb_proj = Linear(config.time_embed_dim, out_channels * (2 if self.scale_shift else 1))
+        self.norm2 = GroupNorm(config.norm_num_groups, out_channels, config.norm_eps)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1)
+        self.act = ACTIVATIONS[config.act_fn]()
+        self.one = constant(1.0)
+        self.halve = AveragePool(2)
+
+    def resized(self, x):
+        if self.resample == "up":
+            return upsample_nearest(x, 2)
+        return self.halve(x) if self.resample == "down" else x
+
+    def construct(self, x, time):
+        h = self.conv1(self.resized(self.act(self.norm1(x))))
+        time = self.time_emb_proj(time)
+        batch = time.shape[0]
+        if self.scale_shift:  # folded into the norm's own multiply-add
+            time_scale = ops.reshape(ops.slice(time, (0, 0), (batch, self.channels)), (batch, self.channels, 1, 1))
+            time_shift = ops.reshape(ops.slice(time, (0, self.channels), (batch, self.channels)), (batch, self.channels, 1, 1))
+            scale, shift = self.norm2.affine(h)
+            time_scale = time_scale + self.one
+            h = h * (scale * time_scale) + (shift * time_scale + time_shift)
+        else:
+            h = self.norm2(h + ops.reshape(time, (batch, self.channels, 1, 1)))
+        h = self.conv2(self.act(h))
+        x = self.resized(x)
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class AddedKVAttention(nn.Cell):
+    """Self attention over the pixels with the image tokens' keys and values put in front.
+
+    `offset` is where this layer's keys start in a row of `added_kv`; its values follow its keys.
+    """
+
+    def __init__(self, channels, config, offset):
+        super().__init__()
+        self.heads, self.dim, self.offset = channels // config.attention_head_dim, config.attention_head_dim, offset
+        self.group_norm = GroupNorm(config.norm_num_groups, channels, 1e-5)  # not norm_eps: the reference's default
+        self.to_q, self.to_k, self.to_v = (Linear(channels, channels) for _ in range(3))
+        self.to_out = nn.CellList([Linear(channels, channels)])  # a list: the reference's second entry is a dropout
+        self.attention = Attention(self.dim)
+
+    def added(self, added_kv, index):
+        batch, size = added_kv.shape[0], self.heads * IMAGE_TOKENS * self.dim
+        part = ops.slice(added_kv, (0, self.offset + index * size), (batch, size))
+        return ops.reshape(part, (batch * self.heads, IMAGE_TOKENS, self.dim))
+
+    def construct(self, x, added_kv):
+        tokens = to_tokens(self.group_norm(x))
+        k = ops.concat((self.added(added_kv, 0), split_heads(self.to_k(tokens), self.heads)), 1)
+        v = ops.concat((self.added(added_kv, 1), split_heads(self.to_v(tokens), self.heads)), 1)
+        mixed = self.attention(split_heads(self.to_q(tokens), self.heads), k, v)
+        return x + to_image(self.to_out[0](merge_heads(mixed, self.heads)), x.shape)
+
+
+class DownBlock(nn.Cell):
+    """Resnets, each followed by an attention where `attentions` has any, then halving; returns every stage's output."""
+
+    def __init__(self, resnets, attentions, downsamplers):
+        super().__init__()
+        self.resnets, self.attentions = nn.CellList(resnets), nn.CellList(attentions)
+        self.downsamplers = nn.CellList(downsamplers)
+
+    def construct(self, x, time, added_kv):
+        outputs = ()
+        for i in range(len(self.resnets)):
+            x = self.resnets[i](x, time)
+            if len(self.attentions) > 0:
+                x = self.attentions[i](x, added_kv)
+            outputs = outputs + (x,)
+        for downsampler in self.downsamplers:
+            x = downsampler(x, time)
+            outputs = outputs + (x,)
+        return x, outputs
+
+
+class MidBlock(nn.Cell):
+    """Resnet, attention, resnet."""
+
+    def __init__(self, resnets, attentions):
+        super().__init__()
+        self.resnets, self.attentions = nn.CellList(resnets), nn.CellList(attentions)
+
+    def construct(self, x, time, added_kv):
+        x = self.attentions[0](self.resnets[0](x, time), added_kv)
+        return self.resnets[1](x, time)
+
+
+class UpBlock(nn.Cell):
+    """The mirror of DownBlock: each resnet also takes the latest of `skips`, then doubling."""
+
+    def __init__(self, resnets, attentions, upsamplers):
+        super().__init__()
+        self.resnets, self.attentions = nn.CellList(resnets), nn.CellList(attentions)
+        self.upsamplers = nn.CellList(upsamplers)
+
+    def construct(self, x, skips, time, added_kv):
+        for i in range(len(self.resnets)):
+            x = self.resnets[i](ops.concat((x, skips[-1 - i]), 1), time)
+            if len(self.attentions) > 0:
+                x = self.attentions[i](x, added_kv)
+        for upsampler in self.upsamplers:
+            x = upsampler(x, time)
+        return x
