@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Pipeline:
         if keep_loaded is None:
             keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW
         options = {"device": device, "threads": threads, "keep_loaded": keep_loaded}
-        return cls(Components(bundle, engines.create(engine), **options))
+        return cls(Components(bundle, engines.create(engine, say=_say), **options))
 
     def set_progress_bar_config(self, **options) -> None:
         """Options for tqdm; ``disable=True`` switches the bars off."""
@@ -84,3 +85,7 @@ class Pipeline:
         if replaced.shape != latents.shape:
             raise UserError(f"callback_on_step_end gave latents of shape {replaced.shape} for {latents.shape}")
         return replaced
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

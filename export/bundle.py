@@ -1,0 +1,156 @@
+"""From two checkpoint folders to a bundle: weights, graphs, constants, tokenizer and manifest, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..runner import engine as engines
+from ..runner import schedulers
+from ..runner.bundle import sha256_of
+from ..runner.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest, TensorInfo
+from ..runner.preprocessing import ImageProcessor
+from ..runner.tokens import Tokenizer
+from .checkpoint import Checkpoint
+from .constants import step_independent
+from .graphs import GraphSpec, Size, movq_scale_factor, plan
+from .lowering import lower
+from .mindir import compile_graph
+from .staging import staged_folder
+from .tensor_names import resolve
+from .weights import WeightsWriter
+
+WEIGHTS = "weights.bin"
+PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "decoder"}
+
+
+def export_bundle(
+    prior: str | Path,
+    decoder: str | Path,
+    output: str | Path,
+    sizes: Sequence[Size] | None = None,
+    *,
+    image_encoder: bool = True,
+    overwrite: bool = False,
+    engine: str = "auto",
+    progress: bool = True,
+) -> Path:
+    """Export a checkpoint to the bundle `output`; returns its path.
+
+    prior, decoder: folders in the diffusers layout. sizes: (height, width) in pixels; None for the checkpoint's own.
+    image_encoder: False leaves it out: the bundle makes pictures from texts, not from pictures. overwrite: replace a
+    bundle that is there. engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
+    be exported; nothing is left behind then.
+    """
+    checkpoints = {"prior": Checkpoint(prior, "prior"), "decoder": Checkpoint(decoder, "decoder")}
+    configs = {part: checkpoints[kind].config(part) for part, kind in PARTS.items()}
+    defaults = {kind: dict(checkpoint.generation_defaults) for kind, checkpoint in checkpoints.items()}
+    sizes = list(dict.fromkeys(sizes or [(defaults["decoder"]["height"], defaults["decoder"]["width"])]))
+    if (defaults["decoder"]["height"], defaults["decoder"]["width"]) not in sizes:
+        defaults["decoder"]["height"], defaults["decoder"]["width"] = sizes[0]
+    specs = plan(configs, sizes)
+    for checkpoint in checkpoints.values():
+        schedulers.create(checkpoint.scheduler)
+    ImageProcessor(checkpoints["prior"].image_processor)
+    tokenizer = checkpoints["prior"].tokenizer
+    tokenizer_options = {
+        "max_length": configs["text_encoder"].max_position_embeddings,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": configs["text_encoder"].eos_token_id,
+    }
+    lite = engines.create(engine)
+
+    with staged_folder(Path(output), overwrite) as folder:
+        (folder / "tokenizer.json").write_text(tokenizer.json, encoding="utf-8")
+        graphs = list(_graphs(folder, specs, checkpoints, progress))
+        constants = step_independent(
+            lite,
+            folder,
+            {graph.name: graph for graph in graphs},
+            Tokenizer(folder / "tokenizer.json", **tokenizer_options),
+            checkpoints["prior"].tensors("prior"),
+        )
+        np.savez(folder / "constants.npz", **constants)
+        if not image_encoder:
+            shutil.rmtree(folder / "image_encoder")
+            graphs = [graph for graph in graphs if graph.part != "image_encoder"]
+        manifest = Manifest(
+            sizes=tuple(sizes),
+            graphs=tuple(graphs),
+            files=_files(folder),
+            settings=_settings(configs),
+            schedulers={kind: checkpoint.scheduler for kind, checkpoint in checkpoints.items()},
+            tokenizer=tokenizer_options,
+            image_processor=checkpoints["prior"].image_processor if image_encoder else None,
+            defaults=defaults,
+            source={kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items()},
+            versions={name: version(name) for name in ("kandinsky-mindir", "mindspore")},
+        )
+        (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
+    return Path(output)
+
+
+def _graphs(folder: Path, specs: list[GraphSpec], checkpoints: dict, progress: bool) -> Iterator[GraphInfo]:
+    """Write the weights of each part once, then its graphs; yields what the manifest says of each."""
+    with tqdm(total=len(specs) + len(PARTS), desc="export", disable=None if progress else True, leave=False) as bar:
+        for part, kind in PARTS.items():
+            cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
+            bar.set_postfix_str(f"{part} weights")
+            index = _write_weights(folder / part, part, [cell for _, cell in cells], checkpoints[kind].tensors(part))
+            bar.update()
+            for spec, cell in cells:
+                bar.set_postfix_str(f"{spec.name} batch {spec.batch}")
+                yield _write_graph(folder, spec, cell, index)
+                bar.update()
+
+
+def _write_weights(folder: Path, part: str, cells: list, tensors):
+    folder.mkdir()
+    shapes = {parameter.name: parameter.shape for cell in cells for parameter in cell.get_parameters()}
+    with WeightsWriter(folder / WEIGHTS) as writer:
+        for name, array in resolve(part, shapes, tensors):
+            writer.write(name, array)
+    return writer.index
+
+
+def _write_graph(folder: Path, spec: GraphSpec, cell, index) -> GraphInfo:
+    """The graph as MindSpore wrote it, and lowered for Lite, both over the part's weight file."""
+    inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
+    model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
+    info = GraphInfo(
+        name=spec.name,
+        part=spec.part,
+        batch=spec.batch,
+        size=spec.size,
+        mindir=f"{spec.stem}.mindir",
+        lite=f"{spec.stem}.lite.mindir",
+        inputs=spec.inputs,
+        outputs=tuple(
+            TensorInfo(name, tuple(tensor.dims), "float32") for name, tensor in zip(spec.outputs, output_tensors(model))
+        ),
+    )
+    (folder / info.mindir).write_bytes(model.SerializeToString())
+    (folder / info.lite).write_bytes(lower(model).SerializeToString())
+    return info
+
+
+def _settings(configs: dict) -> dict:
+    """What of the configurations the runner needs."""
+    unet = configs["unet"]
+    return {
+        "movq_scale_factor": movq_scale_factor(configs["movq"]),
+        # The prior's options are constants of diffusers' PriorTransformer: Timesteps(inner_dim, True, 0).
+        "prior_time_proj": {"flip_sin_to_cos": True, "freq_shift": 0},
+        "unet_time_proj": {"flip_sin_to_cos": unet.flip_sin_to_cos, "freq_shift": unet.freq_shift},
+    }
+
+
+def _files(folder: Path) -> dict[str, FileInfo]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): FileInfo(path.stat().st_size, sha256_of(path)) for path in paths}

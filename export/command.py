@@ -1,0 +1,52 @@
+"""Compile a Kandinsky 2.2 checkpoint to MindIR graphs and write them as a bundle that MindSpore Lite runs.
+
+  kandinsky-mindir export --prior kandinsky-2-2-prior --decoder kandinsky-2-2-decoder --output bundle --size 512x512
+  kandinsky-mindir export ... --size 512x512 --size 768x768      two sizes, one copy of the weights
+  kandinsky-mindir export ... --no-image-encoder                 smaller: texts only, no pictures as input
+
+The folders are in the diffusers layout, with safetensors weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from ..runner.commands.arguments import size
+
+HELP = "compile a checkpoint to a bundle"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prior", type=Path, required=True, metavar="DIR", help="the prior's checkpoint folder")
+    parser.add_argument("--decoder", type=Path, required=True, metavar="DIR", help="the decoder's checkpoint folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to write")
+    parser.add_argument("--size", type=size, action="append", metavar="HxW",
+                        help="picture size in pixels, may be repeated (default: the checkpoint's own)")
+    parser.add_argument("--no-image-encoder", action="store_true", help="leave the image encoder out of the bundle")
+    parser.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
+    parser.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
+                        help="what computes the checkpoint's constants (default auto)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> None:
+    from .requirements import require_exporter
+
+    require_exporter()
+    from .bundle import export_bundle
+
+    started = time.monotonic()
+    bundle = export_bundle(
+        args.prior,
+        args.decoder,
+        args.output,
+        args.size,
+        image_encoder=not args.no_image_encoder,
+        overwrite=args.overwrite,
+        engine=args.engine,
+        progress=not args.quiet,
+    )
+    size_on_disk = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+    print(f"{bundle}: {size_on_disk / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")

@@ -1,0 +1,94 @@
+"""Pictures from the checkpoint that ships with the project: export it, run it on MindSpore Lite, draw two sheets.
+
+  kandinsky-mindir demo
+  kandinsky-mindir demo --output my_demo
+
+Writes the bundle, a sheet of prompts and a sheet of interpolations (two texts; a text and a picture), and says how
+long each stage took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..runner.errors import UserError
+
+HELP = "make pictures from the checkpoint that ships with the project"
+CHECKPOINT = Path("artifacts", "micro")
+OUTPUT = Path("artifacts", "demo")
+
+PROMPTS = (
+    ("a cat", "a dog", "a panda", "a fox", "a frog", "an elephant", "a penguin", "a butterfly"),
+    ("a pizza", "a hamburger", "an apple", "a banana", "a strawberry", "a watermelon", "a donut", "an ice cream"),
+    ("a car", "a rocket", "an airplane", "a sailboat", "the sun", "a moon", "a rainbow", "a snowman"),
+)
+WEIGHTS = (0.0, 0.17, 0.33, 0.5, 0.67, 0.83, 1.0)
+TEXT_PAIRS = (("a red heart", "a blue heart"), ("an apple", "an orange"))
+TEXT_AND_PICTURE = ("a yellow heart", "a green heart")  # the second is a picture, made from that prompt
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR",
+                        help=f"folder with prior/ and decoder/ (default: the project's {CHECKPOINT})")
+    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help=f"where to write (default {OUTPUT})")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise (default 0)")
+
+
+def run(args: argparse.Namespace) -> None:
+    from .requirements import require_exporter
+
+    require_exporter()
+    checkpoint = args.checkpoint or find_checkpoint()
+    args.output.mkdir(parents=True, exist_ok=True)
+    from ..runner.images import labelled_sheet, save_image
+    from ..runner.pipelines import KandinskyV22CombinedPipeline
+    from .bundle import export_bundle
+
+    with timed("export: checkpoint to MindIR graphs"):
+        bundle = export_bundle(checkpoint / "prior", checkpoint / "decoder", args.output / "bundle", overwrite=True)
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle)
+    pipeline.set_progress_bar_config(leave=False)
+    sheets = {}
+    prompts = [prompt for row in PROMPTS for prompt in row]
+    with timed(f"{len(prompts)} pictures from prompts"):
+        pictures = pipeline(prompts, generator=args.seed).images
+        labelled = iter(zip(pictures, prompts))
+        sheets["prompts.png"] = labelled_sheet([[next(labelled) for _ in row] for row in PROMPTS])
+    with timed(f"{3 * len(WEIGHTS)} pictures from mixes"):
+        picture = pipeline(TEXT_AND_PICTURE[1], generator=args.seed).images[0]
+        rows = [strip(pipeline, *pair, pair[1], args.seed) for pair in TEXT_PAIRS]
+        rows.append(strip(pipeline, TEXT_AND_PICTURE[0], picture, "picture", args.seed))
+        sheets["interpolations.png"] = labelled_sheet(rows)
+    for name, sheet in sheets.items():
+        save_image(sheet, args.output / name)
+        print(f"wrote {args.output / name}")
+    print(f'the bundle is {bundle}; try: kandinsky-mindir generate {bundle} "a tiger" --output tiger.png')
+
+
+def strip(pipeline, first, second, second_name: str, seed: int) -> list:
+    """Pictures on the way from `first` to `second`, each with a label."""
+    row = []
+    for weight in WEIGHTS:
+        embeds = pipeline.prior_pipe.interpolate([first, second], [1 - weight, weight], generator=seed)
+        picture = pipeline.decoder_pipe(*embeds, generator=seed).images[0]
+        label = {0.0: first, 1.0: second_name}.get(weight, f"{1 - weight:.2f} + {weight:.2f}")
+        row.append((picture, label))
+    return row
+
+
+def find_checkpoint() -> Path:
+    """The shipped checkpoint: beside the sources, or below the working folder."""
+    for root in (Path(__file__).resolve().parents[1], Path.cwd()):
+        if (root / CHECKPOINT / "prior").is_dir():
+            return root / CHECKPOINT
+    raise UserError(f"{CHECKPOINT} is not here: run the demo in a clone of the project, or give --checkpoint")
+
+
+@contextmanager
+def timed(stage: str):
+    started = time.monotonic()
+    yield
+    print(f"{stage}: {time.monotonic() - started:.1f} s", flush=True)

@@ -1,0 +1,73 @@
+"""A folder that appears whole or not at all: written beside its place, then renamed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..runner.errors import UserError
+
+
+@contextmanager
+def staged_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
+    """An empty folder beside `target` that becomes `target` when the block ends well, and is gone otherwise.
+
+    What a killed run left is cleared. UserError if `target` exists (unless `overwrite`), if its parent does not, or if
+    another process is writing it.
+    """
+    target = Path(os.path.abspath(target))
+    check_target(target, overwrite)
+    staging = target.with_name(f".{target.name}.partial")
+    with _exclusive(target.with_name(f".{target.name}.lock"), target):
+        _remove(staging)
+        staging.mkdir()
+        try:
+            yield staging
+            _publish(staging, target)
+        finally:
+            _remove(staging)
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """UserError if `target` could not be written: to be said before the work, not after it."""
+    if not target.parent.is_dir():
+        raise UserError(f"the folder {target.parent} does not exist: make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise UserError(f"the folder {target.parent} is not writable: choose another --output")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target} exists: choose another --output, or say --overwrite")
+    if target.exists() and not (target / "manifest.json").is_file():
+        raise UserError(f"{target} is not a bundle: it is not overwritten; choose another --output")
+
+
+def _publish(staging: Path, target: Path) -> None:
+    """Rename `staging` to `target`; an old `target` stays until the new one is complete."""
+    old = target.with_name(f".{target.name}.old")
+    _remove(old)
+    if target.exists():
+        target.rename(old)
+    staging.rename(target)
+    _remove(old)
+
+
+@contextmanager
+def _exclusive(lock: Path, target: Path) -> Iterator[None]:
+    """Only one process at a time; the lock goes away with its holder, however it ends."""
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another export is writing {target}: wait for it, or choose another --output") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

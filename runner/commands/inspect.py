@@ -1,0 +1,55 @@
+"""Say what a bundle holds: parts, graphs, sizes, disk use, schedulers, defaults, where it came from.
+
+  kandinsky-mindir inspect BUNDLE
+  kandinsky-mindir inspect BUNDLE --graphs        inputs and outputs of every graph too
+  kandinsky-mindir inspect BUNDLE --files         check every file against its sha256
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..bundle import Bundle
+
+HELP = "say what a bundle holds"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
+    parser.add_argument("--graphs", action="store_true", help="list inputs and outputs of every graph")
+    parser.add_argument("--files", action="store_true", help="check every file against its sha256")
+
+
+def run(args: argparse.Namespace) -> None:
+    bundle = Bundle(args.bundle)
+    manifest = bundle.manifest
+    total = sum(info.size for info in manifest.files.values())
+    print(f"{bundle.path}: format {manifest.format}, {len(manifest.files)} files, {_megabytes(total)}")
+    for key, value in manifest.versions.items():
+        print(f"  made with {key} {value}")
+    for key, value in manifest.source.items():
+        print(f"  {key} from {value}")
+    print("sizes     " + ", ".join(f"{height}x{width}" for height, width in manifest.sizes))
+    for stage in ("prior", "decoder"):
+        options = ", ".join(f"{key} {value}" for key, value in manifest.defaults[stage].items())
+        print(f"{stage:9} {manifest.schedulers[stage].get('_class_name')}; defaults: {options}")
+    print("graphs")
+    for graph in manifest.graphs:
+        size = f"{graph.size[0]}x{graph.size[1]}" if graph.size else ""
+        print(f"  {graph.name:14} batch {graph.batch} {size:10} {graph.lite}")
+        if args.graphs:
+            for kind, tensors in (("in", graph.inputs), ("out", graph.outputs)):
+                for tensor in tensors:
+                    print(f"    {kind:3} {tensor.name:28} {tensor.dtype:8} {'x'.join(map(str, tensor.shape))}")
+    print("weights")
+    for name, info in manifest.files.items():
+        if name.endswith("weights.bin"):
+            print(f"  {name:28} {_megabytes(info.size)}")
+    if args.files:
+        bundle.verify_files()
+        print(f"all {len(manifest.files)} files match the manifest")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

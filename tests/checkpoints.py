@@ -1,0 +1,92 @@
+"""Whole checkpoints for the tests: diffusers pipelines of small random parts that belong together, and the trained one."""
+
+import shutil
+from functools import cache
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    KandinskyV22PriorPipeline,
+    KandinskyV22Pipeline,
+    PriorTransformer,
+    UnCLIPScheduler,
+    UNet2DConditionModel,
+    VQModel,
+)
+from references import CONFIGURATIONS, MICRO, randomize
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+TOKENIZER = MICRO / "prior" / "tokenizer"
+SIZES = {"micro": [(64, 64)], "narrow": [(16, 16), (16, 24)], "wide": [(64, 128)]}
+RANDOM = {
+    # width of the image embedding, of the text embedding, picture side, prior, UNet and MoVQ of references.py, schedulers
+    "narrow": (32, 32, 24, "dummy", "dummy", "dummy", "ddpm"),
+    "wide": (48, 40, 32, "wide", "levels", "levels", "ddim"),
+}
+SCHEDULERS = {
+    "ddpm": DDPMScheduler(beta_start=0.00085, beta_end=0.012, variance_type="learned_range", clip_sample=False),
+    "ddim": DDIMScheduler(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
+                          set_alpha_to_one=False, steps_offset=1, prediction_type="epsilon"),
+}
+
+
+@cache
+def pipelines(name):
+    """(prior pipeline, decoder pipeline) of diffusers, float32, quiet."""
+    if name == "micro":
+        prior = KandinskyV22PriorPipeline.from_pretrained(str(MICRO / "prior"), torch_dtype=torch.float32)
+        decoder = KandinskyV22Pipeline.from_pretrained(str(MICRO / "decoder"), torch_dtype=torch.float32)
+    else:
+        prior, decoder = _random(*RANDOM[name])
+    for pipeline in (prior, decoder):
+        pipeline.set_progress_bar_config(disable=True)
+    return prior, decoder
+
+
+def save(name, folder):
+    """Write the checkpoint's two folders below `folder` as diffusers saves them; returns (prior, decoder)."""
+    prior, decoder = folder / "prior", folder / "decoder"
+    if name == "micro":
+        shutil.copytree(MICRO / "prior", prior)
+        shutil.copytree(MICRO / "decoder", decoder)
+    else:
+        for pipeline, path in zip(pipelines(name), (prior, decoder)):
+            pipeline.save_pretrained(str(path))
+    return prior, decoder
+
+
+def _random(width, text_width, picture, prior_name, unet_name, movq_name, scheduler):
+    tokenizer = CLIPTokenizer.from_pretrained(str(TOKENIZER))
+    text = CLIPTextConfig(hidden_size=width, projection_dim=text_width, num_hidden_layers=2, num_attention_heads=4,
+                          intermediate_size=50, vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id,
+                          eos_token_id=tokenizer.eos_token_id)
+    vision = CLIPVisionConfig(hidden_size=40, projection_dim=width, num_hidden_layers=2, num_attention_heads=5,
+                              intermediate_size=60, image_size=picture, patch_size=8)
+    prior = CONFIGURATIONS["prior"][prior_name] | {"embedding_dim": width, "embedding_proj_dim": text_width,
+                                                   "clip_embed_dim": width}
+    modules = {
+        "text_encoder": CLIPTextModelWithProjection(text),
+        "image_encoder": CLIPVisionModelWithProjection(vision),
+        "prior": PriorTransformer(**prior),
+        "unet": UNet2DConditionModel(**CONFIGURATIONS["unet"][unet_name] | {"encoder_hid_dim": width}),
+        "movq": VQModel(**CONFIGURATIONS["movq"][movq_name]),
+    }
+    for seed, module in enumerate(modules.values()):
+        randomize(module, seed)
+        module.eval().requires_grad_(False)
+    unet, movq = modules.pop("unet"), modules.pop("movq")
+    processor = CLIPImageProcessor(size={"shortest_edge": picture}, crop_size={"height": picture, "width": picture})
+    uncliped = UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0,
+                               num_train_timesteps=1000)
+    return (
+        KandinskyV22PriorPipeline(**modules, tokenizer=tokenizer, scheduler=uncliped, image_processor=processor),
+        KandinskyV22Pipeline(unet=unet, movq=movq, scheduler=SCHEDULERS[scheduler]),
+    )
