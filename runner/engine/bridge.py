@@ -9,6 +9,7 @@ the out-of-memory killer into an error message. Arrays travel through shared mem
 import mmap
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -68,27 +69,22 @@ class BridgeModel:
         model_type = MS if path.suffix == ".ms" else MINDIR
         try:
             self._process = subprocess.Popen(
-                [installed.bridge, os.path.abspath(path), str(model_type), device, str(device_id), str(threads),
-                 str(shared)],
+                [installed.bridge, path.absolute(), *map(str, (model_type, device, device_id, threads, shared))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 pass_fds=[shared],
-                env={"GLOG_v": ERROR_LEVEL, **os.environ},
-            )  # fmt: skip
+                env={**os.environ, "GLOG_v": ERROR_LEVEL} if self._log else None,
+            )
             self._finalizer = weakref.finalize(self, _end, self._process)
-            try:
-                self.inputs, self.outputs, offsets = self._describe()
-                self._memory = mmap.mmap(shared, 0)
-            except BaseException:
-                self.close()
-                raise
+            self.inputs, self.outputs, offsets = self._describe()
+            memory = mmap.mmap(shared, 0)
         except OSError as error:
-            raise EngineError(f"{path}: Lite does not start: {error}") from error
+            raise EngineError(f"{path}: MindSpore Lite does not start: {error}") from error
         finally:
             os.close(shared)
         arrays = [
-            np.ndarray(spec.shape, spec.dtype, self._memory, offset)
+            np.ndarray(spec.shape, spec.dtype, memory, offset)
             for spec, offset in zip(self.inputs + self.outputs, offsets)
         ]
         self._inputs, self._outputs = arrays[: len(self.inputs)], arrays[len(self.inputs) :]
@@ -104,13 +100,12 @@ class BridgeModel:
                 if self._log:  # a reason for failure is to come from this run; the process shares the file's offset
                     self._log.seek(0)
                     self._log.truncate()
-                self._process.stdin.write(b"r")
-                self._process.stdin.flush()
+                os.write(self._process.stdin.fileno(), b"r")
                 self._reply()
             except BrokenPipeError:
-                raise EngineError(f"{self._path}: {_death(self._process.wait())}") from None
+                raise EngineError(f"{self._path}: {self._death()}") from None
             except KeyboardInterrupt:
-                self._finalizer()  # its answer is still to come: the model is of no more use
+                self._finalizer()  # its answer would be taken for the next run's
                 raise
             return [buffer.copy() for buffer in self._outputs]
 
@@ -143,7 +138,7 @@ class BridgeModel:
         """The next line from the process; EngineError, with Lite's own reason, if it is an error or there is none."""
         line = self._process.stdout.readline().decode(errors="replace").rstrip("\n")
         if not line:
-            raise EngineError(f"{self._path}: {_death(self._process.wait())}")
+            raise EngineError(f"{self._path}: {self._death()}")
         if line.startswith("error "):
             reason = _reason(self._log) or line.removeprefix("error ")
             if "libascend_kernel_plugin" in reason:
@@ -152,19 +147,25 @@ class BridgeModel:
             raise EngineError(f"{self._path}: MindSpore Lite cannot use it: {reason}")
         return line
 
+    def _death(self):
+        """What the process died of, with its last words."""
+        status = self._process.wait()
+        if status == -signal.SIGKILL:
+            return "MindSpore Lite was killed, as the system does when memory runs out"
+        last = _read(self._log).strip().rpartition("\n")[2]
+        return f"MindSpore Lite ended with {f'signal {-status}' if status < 0 else f'status {status}'}: {last}"
+
 
 def _reason(log):
     """The first cause that Lite logged: the lines after it only say which callers gave up."""
-    text = os.pread(log.fileno(), LOG_LIMIT, 0).decode(errors="replace") if log else ""
-    errors = [f"{place}: {message}" for place, message in re.findall(ERROR_LINE, text) if message not in HARMLESS]
+    errors = [f"{place}: {message}" for place, message in re.findall(ERROR_LINE, _read(log)) if message not in HARMLESS]
     caught = [error for error in errors if "Catch exception: " in error]
     return next(iter(caught + errors), "").strip()
 
 
-def _death(status):
-    if status == -9:
-        return "MindSpore Lite was killed, as the system does when memory runs out"
-    return f"MindSpore Lite ended with {f'signal {-status}' if status < 0 else f'status {status}'}"
+def _read(log):
+    # pread leaves the file's offset alone, which the process shares
+    return os.pread(log.fileno(), LOG_LIMIT, 0).decode(errors="replace") if log else ""
 
 
 def _end(process):

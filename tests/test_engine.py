@@ -1,0 +1,336 @@
+"""The engines run a small graph, which MindSpore compiles here, to the last bit; their errors are one line."""
+
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kandinsky_mindir.runner import engine
+from kandinsky_mindir.runner.engine import EngineError, runtime
+
+ROWS, COLUMNS = 3, 4
+# Small whole numbers: every product and sum below is exact in float32, so results must be equal, not close.
+TABLE = np.arange(5 * COLUMNS, dtype=np.float32).reshape(5, COLUMNS)
+VENDOR_SOURCE = Path(engine.__file__).with_name("vendor.py")
+
+
+def expected(x, ids):
+    return [x * 2 + TABLE[ids], x.T.copy()]
+
+
+def make_inputs(seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        rng.integers(-50, 50, (ROWS, COLUMNS)).astype(np.float32),
+        rng.integers(0, len(TABLE), ROWS).astype(np.int32),
+    ]
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    """The folder of graph.mindir, as MindSpore wrote it, and lowered.mindir."""
+    import mindspore
+    from mindspore import Parameter, Tensor, nn, ops
+    from mindspore.train.mind_ir_pb2 import ModelProto
+
+    from kandinsky_mindir.export.lowering import lower
+
+    class Graph(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.table = Parameter(Tensor(TABLE))
+            self.two = Tensor(np.array([2], np.float32))
+
+        def construct(self, x, ids):
+            return x * self.two + ops.Gather()(self.table, ids, 0), ops.transpose(x, (1, 0))
+
+    folder = tmp_path_factory.mktemp("graphs")
+    mindspore.export(Graph(), *map(Tensor, make_inputs()), file_name=str(folder / "graph"), file_format="MINDIR")
+    model = ModelProto.FromString((folder / "graph.mindir").read_bytes())
+    (folder / "lowered.mindir").write_bytes(lower(model).SerializeToString())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bridge():
+    return engine.create("bridge")
+
+
+@pytest.fixture
+def model(bridge, graphs):
+    with bridge.load(graphs / "lowered.mindir", threads=1) as loaded:
+        yield loaded
+
+
+def pid_of(model):
+    return model._process.pid
+
+
+def test_describes_inputs_and_outputs(model):
+    assert [(spec.shape, spec.dtype) for spec in model.inputs] == [((ROWS, COLUMNS), "float32"), ((ROWS,), "int32")]
+    assert [(spec.shape, spec.dtype) for spec in model.outputs] == [
+        ((ROWS, COLUMNS), "float32"),
+        ((COLUMNS, ROWS), "float32"),
+    ]
+    assert len({spec.name for spec in model.inputs}) == 2
+
+
+def test_runs_next_to_mindspore(model):
+    assert "mindspore" in sys.modules  # its libraries and Lite's cannot share a process
+    x, ids = make_inputs()
+    for output, right in zip(model.run([x, ids]), expected(x, ids)):
+        np.testing.assert_array_equal(output, right)
+
+
+def test_takes_arrays_of_any_layout(model):
+    x, ids = make_inputs()
+    strided = np.repeat(ids, 2)[::2]
+    for output, right in zip(model.run([np.asfortranarray(x), strided]), expected(x, ids)):
+        np.testing.assert_array_equal(output, right)
+
+
+def test_results_survive_the_next_run(model):
+    first = make_inputs(1)
+    outputs = model.run(first)
+    model.run(make_inputs(2))
+    for output, right in zip(outputs, expected(*first)):
+        np.testing.assert_array_equal(output, right)
+
+
+def test_threads_get_their_own_results(model):
+    wrong = []
+
+    def work(seed):
+        for repeat in range(20):
+            arrays = make_inputs(100 * seed + repeat)
+            if not all(map(np.array_equal, model.run(arrays), expected(*arrays))):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x, ids: [x], "1 arrays given for 2 inputs"),
+        (lambda x, ids: [x[:2], ids], r"must be float32 of shape \(3, 4\), not float32 of \(2, 4\)"),
+        (lambda x, ids: [x, ids.astype(np.int64)], r"must be int32 of shape \(3,\), not int64"),
+        (lambda x, ids: [x.tolist(), ids], "must be a NumPy array, not list"),
+    ],
+)
+def test_arrays_that_do_not_fit(model, change, message):
+    with pytest.raises(ValueError, match=message):
+        model.run(change(*make_inputs()))
+
+
+def test_close_frees_the_process(bridge, graphs):
+    model = bridge.load(graphs / "lowered.mindir")
+    pid = pid_of(model)
+    model.close()
+    model.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(RuntimeError, match="lowered.mindir: the model is closed"):
+        model.run(make_inputs())
+
+
+def test_a_forgotten_model_is_freed(bridge, graphs):
+    model = bridge.load(graphs / "lowered.mindir")
+    pid = pid_of(model)
+    del model
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_models_end_with_the_interpreter(graphs):
+    script = (
+        "from kandinsky_mindir.runner import engine\n"
+        f"model = engine.create('bridge').load({str(graphs / 'lowered.mindir')!r})\n"
+        "print(model._process.pid)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stderr == ""
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(result.stdout), 0)
+
+
+def test_a_killed_process_is_an_error(model):
+    os.kill(pid_of(model), signal.SIGKILL)
+    for _ in range(2):
+        with pytest.raises(EngineError, match="lowered.mindir: MindSpore Lite was killed, .* memory"):
+            model.run(make_inputs())
+
+
+def test_interrupting_a_run_closes_the_model(model):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    os.kill(pid_of(model), signal.SIGSTOP)  # a run without end
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.run(make_inputs())
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    with pytest.raises(RuntimeError, match="closed"):
+        model.run(make_inputs())
+
+
+def damage(graphs, kind):
+    """A file in the folder `graphs` that cannot be loaded, or the path of one that is not there."""
+    whole = (graphs / "lowered.mindir").read_bytes()
+    contents = {"cut.mindir": whole[: len(whole) // 2], "empty.mindir": b"", "text.ms": b"no flatbuffer" * 99}
+    if kind in contents:
+        (graphs / kind).write_bytes(contents[kind])
+    return graphs / kind
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("graph.mindir", "only support the maximum mind ir version: 1"),
+        ("cut.mindir", "ParseFromArray failed"),
+        ("empty.mindir", "Failed to read buffer"),
+        ("text.ms", "model buffer is invalid"),
+        ("missing.mindir", "no such file"),
+    ],
+)
+def test_files_that_lite_refuses(bridge, graphs, capfd, kind, message):
+    path = damage(graphs, kind)
+    with pytest.raises(EngineError) as caught:
+        bridge.load(path)
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_log_is_shown_when_asked_for(bridge, graphs, capfd, monkeypatch):
+    monkeypatch.setenv("GLOG_v", "3")
+    bridge.load(graphs / "lowered.mindir").close()
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("GLOG_v", "2")
+    bridge.load(graphs / "lowered.mindir").close()
+    assert "[WARNING]" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(Path("/usr/local/Ascend").exists(), reason="an Ascend machine may well run it")
+def test_ascend_reaches_lite(bridge, graphs):
+    with pytest.raises(EngineError, match="its Ascend plugin does not open: .* CANN"):
+        bridge.load(graphs / "lowered.mindir", device="ascend:0")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+        ({"device": "ascend:x"}, "unknown device"),
+        ({"device": "cpu:1"}, "unknown device"),
+        ({"threads": 0}, "threads must be at least 1, not 0"),
+    ],
+)
+def test_bad_options(bridge, graphs, options, message):
+    with pytest.raises(EngineError, match=message):
+        bridge.load(graphs / "lowered.mindir", **options)
+
+
+def test_engine_names():
+    assert engine.create("auto").name == "bridge"
+    with pytest.raises(EngineError, match="unknown engine 'onnx': use one of auto, bridge, vendor"):
+        engine.create("onnx")
+
+
+def test_vendor_package_missing():
+    with pytest.raises(EngineError, match="'vendor' needs the mindspore_lite package"):
+        engine.create("vendor")
+
+
+def test_damaged_runtime_names_the_library(bridge, graphs, tmp_path):
+    lame = tmp_path / "bridge"  # away from its libraries
+    shutil.copy(bridge.runtime.bridge, lame)
+    engine_without_libraries = type(bridge)()
+    engine_without_libraries.runtime = runtime.Runtime(tmp_path, lame)
+    with pytest.raises(EngineError, match="ended with status 127: .*libmindspore-extendrt_python.so"):
+        engine_without_libraries.load(graphs / "lowered.mindir")
+
+
+PYTHON37_SCRIPT = """
+import importlib.util, sys
+import numpy as np
+source, graph, folder = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("vendor", source)
+vendor = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(vendor)
+engine = vendor.VendorEngine()
+with engine.load(graph, threads=1) as model:
+    inputs = [np.load(folder + "/input{}.npy".format(i)) for i in range(2)]
+    for i, array in enumerate(model.run([np.asfortranarray(inputs[0]), inputs[1]])):
+        np.save(folder + "/output{}.npy".format(i), array)
+    for bad in (inputs[:1], inputs[::-1]):
+        try:
+            model.run(bad)
+        except ValueError:
+            pass
+        else:
+            sys.exit("took arrays that do not fit")
+bad = [(graph + "x", {}), (graph, {"device": "ascend"}), (graph, {"device": "gpu"}), (graph, {"threads": 0})]
+for path, options in bad:
+    try:
+        engine.load(path, **options)
+    except RuntimeError as error:
+        assert "\\n" not in str(error)
+    else:
+        sys.exit("loaded {} with {}".format(path, options))
+print(engine.version)
+"""
+
+
+def find_python37():
+    candidates = [shutil.which("python3.7"), *sorted(Path.home().glob(".pyenv/versions/3.7.*/bin/python3.7"))]
+    for candidate in filter(None, candidates):
+        if subprocess.run([candidate, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+            return str(candidate)
+    return None
+
+
+@pytest.fixture
+def python37_with_lite():
+    """A function that runs a script, with arguments, under a Python 3.7 that has NumPy and the vendor's package."""
+    python = find_python37()
+    if python is None or os.uname().machine != "x86_64":
+        pytest.skip("no Python 3.7 on x86-64 here, for which the vendor's wheel is made")
+    lite = os.environ.get(runtime.WHEEL_VARIABLE, f"mindspore-lite=={runtime.VERSION}")
+    with tempfile.TemporaryDirectory() as packages:  # half a gigabyte: pytest would keep it in its own folders
+        install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--target", packages, "numpy", lite]
+        result = subprocess.run(install, capture_output=True, text=True)
+        if result.returncode:
+            pytest.skip(f"pip could not install NumPy and {lite}: {result.stderr.splitlines()[-1]}")
+        quiet = {name: value for name, value in os.environ.items() if name != "GLOG_v"}
+        yield lambda *words: subprocess.run(
+            [python, "-c", *map(str, words)], capture_output=True, text=True, env={**quiet, "PYTHONPATH": packages}
+        )
+
+
+def test_vendor_engine_under_python37(python37_with_lite, model, graphs, tmp_path):
+    """The same file gives the same bits through the vendor's package, in the only Python that it installs into."""
+    arrays = make_inputs()
+    for i, array in enumerate(arrays):
+        np.save(tmp_path / f"input{i}.npy", array)
+    result = python37_with_lite(PYTHON37_SCRIPT, VENDOR_SOURCE, graphs / "lowered.mindir", tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{runtime.VERSION}\n", "")
+    for i, output in enumerate(model.run(arrays)):
+        np.testing.assert_array_equal(np.load(tmp_path / f"output{i}.npy"), output)
