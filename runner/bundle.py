@@ -6,12 +6,15 @@ import hashlib
 import threading
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import UserError
 from .manifest import FILE_NAME, Manifest
-from .tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from .tokens import Tokenizer
 
 CHUNK = 1 << 22
 
@@ -59,6 +62,8 @@ class Bundle:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
+        from .tokens import Tokenizer  # its library takes a while to import
+
         return Tokenizer(self.file("tokenizer.json"), **self.manifest.tokenizer)
 
     @property

@@ -2,8 +2,6 @@
 
 from contextlib import contextmanager
 
-from tqdm import tqdm
-
 
 class ProgressBar:
     """A tqdm bar for each stage, with the caller's `options`."""
@@ -13,5 +11,7 @@ class ProgressBar:
 
     @contextmanager
     def bar(self, total: int, stage: str):
+        from tqdm import tqdm  # 50 ms: only where a bar is drawn
+
         with tqdm(total=total, desc=stage, **{"dynamic_ncols": True, **self.options}) as bar:
             yield bar

@@ -1,0 +1,44 @@
+"""The weight file of a part: one copy of every tensor, shared by all graphs that use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# The layout of MindSpore's own split export (mindspore/train/serialization.py: _split_save): a header whose first byte
+# says that the numbers are little-endian, then tensors at multiples of 64 bytes.
+ALIGNMENT = 64
+HEADER = b"\x01" + bytes(ALIGNMENT - 1)
+
+
+class Location(NamedTuple):
+    """Where a tensor lies in its weight file."""
+
+    offset: int
+    length: int
+    shape: tuple[int, ...]
+
+
+class WeightsWriter:
+    """Streams tensors into a weight file; a context manager. `index` maps each name to its Location."""
+
+    def __init__(self, path: Path):
+        self.index: dict[str, Location] = {}
+        self._file = open(path, "wb")
+        self._file.write(HEADER)
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Append a float32 tensor."""
+        data = np.ascontiguousarray(array, "<f4")
+        offset = self._file.tell()
+        self._file.write(data.data)
+        self._file.write(bytes(-data.nbytes % ALIGNMENT))
+        self.index[name] = Location(offset, data.nbytes, data.shape)
+
+    def __enter__(self) -> WeightsWriter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
