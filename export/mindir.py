@@ -9,66 +9,93 @@ from pathlib import Path
 import mindspore
 from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
+from ..runner.errors import UserError
 from .weights import Location
 
 DTYPES = {"float32": mindspore.float32, "int32": mindspore.int32}
+GRAPH = "graph"  # what we call every graph: MindSpore's own name counts the graphs of the process
 
 
 def compile_graph(
     cell: mindspore.nn.Cell,
     inputs: Sequence[tuple[str, tuple[int, ...], str]],
+    outputs: Sequence[str],
     weights: Mapping[str, Location],
     weights_location: str,
 ) -> ModelProto:
     """The MindIR of `cell` for static shapes, as MindSpore writes it, with parameters that point into a weight file.
 
-    inputs: (name, shape, dtype) in the order of the cell's ``construct``, whose argument names they bear. weights: where each
+    inputs: (name, shape, dtype) in the order of the cell's ``construct``. outputs: names, in order. weights: where each
     parameter lies; weights_location: the weight file's path, relative to the graph's file. The cell's own parameter
-    values are neither made nor read.
+    values are neither made nor read. Equal cells give equal bytes. UserError names a parameter that `weights` lacks
+    or holds in another shape.
     """
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     captured = ModelProto()
 
     def capture(model: ModelProto) -> None:
-        """Called by mindspore.export before it adds the weights, which then has none to add."""
+        """Called by mindspore.export before it adds the weights, of which none are left to add."""
         captured.CopyFrom(model)
         del model.graph.parameter[:]
 
-    tensors = [mindspore.Tensor(shape=shape, dtype=DTYPES[dtype], init=0) for _, shape, dtype in inputs]
+    tensors = [mindspore.Tensor(shape=shape, dtype=DTYPES[dtype]) for _, shape, dtype in inputs]
     with tempfile.TemporaryDirectory() as folder:
-        name = str(Path(folder, "graph"))
+        name = str(Path(folder, GRAPH))
         mindspore.export(cell.set_train(False), *tensors, file_name=name, file_format="MINDIR", custom_func=capture)
-    _check_inputs(captured, [name for name, *_ in inputs])
+    _rename(captured, [name for name, *_ in inputs], outputs)
     for parameter in captured.graph.parameter:
         _point(parameter, weights, weights_location)
     return captured
 
 
-def output_shapes(model: ModelProto) -> list[tuple[int, ...]]:
-    """The shape of each output of a graph; several come as one tuple."""
-    output = model.graph.output[0]
-    tensors = [value.tensors[0] for value in output.attr_info.values] or list(output.tensor)
-    return [tuple(tensor.dims) for tensor in tensors]
+def output_tensors(model: ModelProto) -> list[TensorProto]:
+    """Type and shape of each output of a graph."""
+    (output,) = model.graph.output
+    return list(output.tensor) or [value.tensors[0] for value in output.attr_info.values]
 
 
 def _point(parameter: TensorProto, weights: Mapping[str, Location], location: str) -> None:
     """Make `parameter` refer to its place in the weight file."""
-    name = _bare(parameter.name)
+    name, shape = parameter.ref_key, tuple(parameter.dims)
+    if name not in weights:
+        raise UserError(f"weight {name} of shape {shape} is not in {location}")
     place = weights[name]
-    if tuple(parameter.dims) != place.shape:
-        raise ValueError(f"{name} is {list(parameter.dims)} in the graph and {list(place.shape)} in the weight file")
+    if place.shape != shape or parameter.data_type != TensorProto.FLOAT:
+        raise UserError(f"weight {name} must be float32 of shape {shape}; {location} holds float32 of {place.shape}")
     parameter.external_data.location = location
     parameter.external_data.offset = place.offset
     parameter.external_data.length = place.length
 
 
-def _check_inputs(model: ModelProto, names: Sequence[str]) -> None:
-    """A graph's inputs bear the names of the arguments of ``construct``: they must be those the manifest will promise."""
-    found = [_bare(tensor.name) for tensor in model.graph.input]
-    if found != list(names):
-        raise ValueError(f"the graph's inputs are {found}, not {list(names)}: construct must take exactly these")
+def _rename(model: ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give inputs and outputs our names, and take out what numbers the graphs of a process and the time of day."""
+    graph = model.graph
+    names = {value.name: name for value, name in zip(graph.input, inputs, strict=True)}
+    prefix = f"{graph.name}:"
+
+    def renamed(name: str) -> str:
+        if name in names:
+            return f"{GRAPH}:{names[name]}"
+        return f"{GRAPH}:{name.removeprefix(prefix)}" if name.startswith(prefix) else name
+
+    for node in graph.node:
+        node.name = renamed(node.name)
+        node.input[:] = map(renamed, node.input)
+        node.output[:] = map(renamed, node.output)
+    for value in (*graph.input, *graph.output, *graph.parameter):
+        value.name = renamed(value.name)
+    graph.name = GRAPH
+    for attribute in [attribute for attribute in graph.attribute if attribute.name == "compile_phase"]:
+        graph.attribute.remove(attribute)
+    for node, name in zip(_output_nodes(model), outputs, strict=True):
+        node.domain = name  # Lite calls an output by the scope of the node that computes it
 
 
-def _bare(name: str) -> str:
-    """MindSpore writes the graph's name before each of its parameters: "graph:name"."""
-    return name.rsplit(":", 1)[-1]
+def _output_nodes(model: ModelProto) -> list:
+    """The node that computes each output of the graph."""
+    nodes = {node.output[0]: node for node in model.graph.node}
+    operators = {f"REF::{primitive.name}": primitive.op_type for primitive in model.primitives}
+    node = nodes[model.graph.output[0].name]
+    while operators[node.op_type] == "Depend":  # the value, and what must have happened before
+        node = nodes[node.input[0]]
+    return [nodes[name] for name in node.input] if operators[node.op_type] == "MakeTuple" else [node]
