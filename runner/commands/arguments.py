@@ -77,9 +77,10 @@ def decoder_options(args: argparse.Namespace) -> dict:
 
 def check_output(path: Path) -> None:
     """UserError before any work is done if a picture could not be written to `path`."""
-    from ..images import picture_format
+    from ..images import WRITE_FORMATS
 
-    picture_format(path)
+    if path.suffix.lower() not in WRITE_FORMATS:
+        raise UserError(f"{path} ends in no known picture format: use one of {', '.join(WRITE_FORMATS)}")
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} does not exist: make it, or choose another --output")
 
