@@ -68,25 +68,22 @@ def _point(parameter: TensorProto, weights: Mapping[str, Location], location: st
 
 
 def _rename(model: ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Give inputs and outputs our names, and take out what numbers the graphs of a process and the time of day."""
+    """Give inputs and outputs our names, and all other names without what differs from one export to the next."""
     graph = model.graph
-    names = {value.name: name for value, name in zip(graph.input, inputs, strict=True)}
-    prefix = f"{graph.name}:"
-
-    def renamed(name: str) -> str:
-        if name in names:
-            return f"{GRAPH}:{names[name]}"
-        return f"{GRAPH}:{name.removeprefix(prefix)}" if name.startswith(prefix) else name
-
-    for node in graph.node:
-        node.name = renamed(node.name)
-        node.input[:] = map(renamed, node.input)
-        node.output[:] = map(renamed, node.output)
-    for value in (*graph.input, *graph.output, *graph.parameter):
-        value.name = renamed(value.name)
     graph.name = GRAPH
+    names = {value.name: f"{GRAPH}:{name}" for value, name in zip(graph.input, inputs, strict=True)}
+    names |= {parameter.name: f"{GRAPH}:{parameter.ref_key}" for parameter in graph.parameter}
+    names |= {node.name: f"{GRAPH}:{index}" for index, node in enumerate(graph.node)}
+    for node in graph.node:
+        node.name = names[node.name]
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [node.name]
+    for value in (*graph.input, *graph.output, *graph.parameter):
+        value.name = names[value.name]
     for attribute in [attribute for attribute in graph.attribute if attribute.name == "compile_phase"]:
-        graph.attribute.remove(attribute)
+        graph.attribute.remove(attribute)  # the time of day
+    graph.attribute.sort(key=lambda attribute: attribute.name)
+    model.primitives.sort(key=lambda primitive: primitive.name)
     for node, name in zip(_output_nodes(model), outputs, strict=True):
         node.domain = name  # Lite calls an output by the scope of the node that computes it
 
