@@ -13,13 +13,13 @@ from contextlib import suppress
 from .errors import UserError
 
 CHUNK = 1 << 16
-SCHEMES = ("http", "https")
+SCHEMES = ("http://", "https://")
 URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"  # those with a meaning in a URL, besides letters and digits
 
 
 def is_url(text: str) -> bool:
     """Whether `text` is an http or https address."""
-    return urllib.parse.urlsplit(text).scheme in SCHEMES
+    return text.lower().startswith(SCHEMES)
 
 
 def fetch(url: str, *, timeout: float, max_bytes: int) -> bytes:
@@ -33,11 +33,11 @@ def fetch(url: str, *, timeout: float, max_bytes: int) -> bytes:
     thread = threading.Thread(target=transfer.run, name="fetch", daemon=True)
     thread.start()
     thread.join(timeout)
+    body, failure = transfer.body, transfer.failure
     transfer.stop()
-    if transfer.body is None:
-        reason = transfer.failure or f"it did not arrive within {timeout:g} s"
-        raise UserError(f"{shorten(url)} cannot be fetched: {reason}")
-    return transfer.body
+    if body is None:
+        raise UserError(f"{shorten(url)} cannot be fetched: {failure or transfer.late}")
+    return body
 
 
 def shorten(name: str, length: int = 200) -> str:
@@ -52,6 +52,7 @@ class _Transfer:
     def __init__(self, url: str, timeout: float, max_bytes: int):
         self.body: bytes | None = None
         self.failure: str | None = None
+        self.late = f"it did not arrive within {timeout:g} s"
         self._url, self._timeout, self._max_bytes = url, timeout, max_bytes
         self._stopped = False
         self._sockets: list[socket.socket] = []
@@ -68,7 +69,9 @@ class _Transfer:
             self.failure = f"the server answered {error.code} {shorten(str(error.reason))}"
             error.close()
         except urllib.error.URLError as error:
-            self.failure = shorten(str(error.reason))
+            self.failure = self.late if isinstance(error.reason, TimeoutError) else shorten(str(error.reason))
+        except TimeoutError:
+            self.failure = self.late
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not a well-formed address
             self.failure = shorten(str(error) or type(error).__name__)
 
@@ -89,7 +92,7 @@ class _Transfer:
             if len(body) > self._max_bytes:
                 raise too_large
             if self._stopped:
-                raise UserError("it was given up")
+                raise UserError(self.late)
         if expected is not None and len(body) < expected:
             raise UserError(f"it was cut after {len(body)} of {expected} bytes")
         return bytes(body)
@@ -97,7 +100,7 @@ class _Transfer:
     def _opener(self) -> urllib.request.OpenerDirector:
         """HTTP and HTTPS, through the environment's proxies; no other scheme, whatever a redirect says."""
         opener = urllib.request.OpenerDirector()
-        for handler in (urllib.request.ProxyHandler(), _tracked("http", self), _tracked("https", self), _Redirects(),
+        for handler in (urllib.request.ProxyHandler(), _Connections(self), _Redirects(),
                         urllib.request.HTTPErrorProcessor(), urllib.request.HTTPDefaultErrorHandler()):
             opener.add_handler(handler)
         return opener
@@ -117,20 +120,19 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(request, fp, code, message, headers, url)
 
 
-def _tracked(scheme: str, transfer: _Transfer) -> urllib.request.BaseHandler:
-    """urllib's handler for `scheme`, telling `transfer` of its sockets."""
-    base = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}[scheme]
-    handler = {"http": urllib.request.HTTPHandler, "https": urllib.request.HTTPSHandler}[scheme]
+class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """urllib's handlers, telling `transfer` of the sockets."""
 
-    class Connection(base):
-        def connect(self):
-            super().connect()
-            transfer.track(self.sock)
+    def __init__(self, transfer: _Transfer):
+        super().__init__()
+        self._transfer = transfer
 
-    class Handler(handler):
-        def http_open(self, request):
-            return self.do_open(Connection, request)
+    def do_open(self, connection, request, **options):
+        transfer = self._transfer
 
-        https_open = http_open
+        class Connection(connection):
+            def connect(self):
+                super().connect()
+                transfer.track(self.sock)
 
-    return Handler()
+        return super().do_open(Connection, request, **options)

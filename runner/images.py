@@ -6,6 +6,7 @@ import io
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def load_image(image: str | os.PathLike | Image.Image, *, max_pixels: int = MAX_
     """A picture as RGB, upright as its EXIF orientation says; as diffusers' `load_image`, but 16-bit gray is scaled.
 
     image: a path, an http(s) address or a PIL picture. An animation gives its first frame; transparency is dropped.
-    max_pixels: width times height; max_bytes: of the file; timeout: seconds for a download in all.
+    max_pixels: width times height (above `PIL.Image.MAX_IMAGE_PIXELS` Pillow has a word too); max_bytes: of the file;
+    timeout: seconds for a download in all.
     Raises UserError, naming the source, for what is not a whole picture within these limits.
     """
     if isinstance(image, Image.Image):
@@ -49,14 +51,21 @@ def load_image(image: str | os.PathLike | Image.Image, *, max_pixels: int = MAX_
         data = fetch(image, timeout=timeout, max_bytes=max_bytes)
     else:
         data = _read(Path(image), name, max_bytes)
-    Image.init()
-    try:
-        with Image.open(io.BytesIO(data), formats=[format for format in READ_FORMATS if format in Image.OPEN]) as opened:
-            return _to_rgb(opened, name, max_pixels)
-    except Image.UnidentifiedImageError:
-        raise UserError(f"{name} is not a picture in a known format ({', '.join(READ_FORMATS)})") from None
-    except Image.DecompressionBombError:
-        raise _too_large(name, max_pixels) from None
+    return _to_rgb(data, name, max_pixels)
+
+
+def to_8_bit(image: Image.Image) -> Image.Image:
+    """A picture with 8 bits a channel: gray from 0 to 65535 becomes gray from 0 to 255, other modes stay.
+
+    Pillow's own conversion to RGB, which diffusers and transformers use, makes all above 255 white. UserError for
+    32-bit integers and floating point numbers, which have no white.
+    """
+    if image.mode != "F" and image.mode[0] != "I":
+        return image
+    pixels = np.asarray(image)
+    if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
+        raise UserError(f"pixels of mode {image.mode} have no white: save the picture with 8 or 16 bits a channel")
+    return Image.fromarray(np.round(pixels / 257).astype(np.uint8))
 
 
 def to_pil(images: np.ndarray) -> list[Image.Image]:
@@ -70,7 +79,7 @@ def to_pil(images: np.ndarray) -> list[Image.Image]:
 
 def make_image_grid(images: Sequence[Image.Image], rows: int, cols: int, resize: int | None = None) -> Image.Image:
     """Pictures side by side, row after row, in cells of the first one's size (or of `resize` x `resize` pixels)."""
-    if len(images) != rows * cols or not images:
+    if rows < 1 or cols < 1 or len(images) != rows * cols:
         raise UserError(f"a grid of {rows} rows and {cols} columns needs {rows * cols} pictures, not {len(images)}")
     if resize is not None:
         images = [image.resize((resize, resize)) for image in images]
@@ -114,42 +123,31 @@ def save_image(image: Image.Image, path: str | os.PathLike, *, text: Mapping[str
 def _read(path: Path, name: str, max_bytes: int) -> bytes:
     try:
         if not path.is_file():  # nor a device or a pipe, which may never end
-            raise UserError(f"{name} is not {'a file' if path.exists() else 'there'}: give a picture or an http(s) address")
+            reason = "it is not a file" if path.exists() else "it is not there"
+            raise UserError(f"{name} cannot be read: {reason}; give a picture's path or its http(s) address")
         with open(path, "rb") as file:
             data = file.read(max_bytes + 1)
-    except (OSError, ValueError) as error:  # ValueError: a null character
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise UserError(f"{name} cannot be read: {error.strerror}") from None
     if len(data) > max_bytes:
-        raise UserError(f"{name} is larger than {max_bytes} bytes")
+        raise UserError(f"{name} cannot be read: it is larger than {max_bytes} bytes")
     return data
 
 
-def _to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise _too_large(f"{name} ({width}x{height})", max_pixels)
-    if not width or not height:
-        raise UserError(f"{name} is empty ({width}x{height})")
+def _to_rgb(source: Image.Image | bytes, name: str, max_pixels: int) -> Image.Image:
     try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "I" or image.mode.startswith("I;16"):
-            return _from_16_bit(image).convert("RGB")
-        if image.mode == "F":
-            raise UserError("its pixels are floating point numbers, without a white")
-        return image.convert("RGB")
+        with _open(source) if isinstance(source, bytes) else nullcontext(source) as image:
+            width, height = image.size
+            if not 0 < width * height <= max_pixels:
+                raise UserError(f"it has {width}x{height} pixels; the limit is {max_pixels} in all, and one at least")
+            return to_8_bit(ImageOps.exif_transpose(image)).convert("RGB")
+    except Image.UnidentifiedImageError:
+        reason = f"it is not a picture in a known format ({', '.join(READ_FORMATS)})"
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
-        raise UserError(f"{name} cannot be decoded: {shorten(str(error) or type(error).__name__)}") from None
+        reason = shorten(str(error) or type(error).__name__)
+    raise UserError(f"{name} cannot be used: {reason}")
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Gray from 0 to 65535 as gray from 0 to 255 (Pillow's own conversion makes all above 255 white)."""
-    pixels = np.asarray(image)
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise UserError("its pixels are 32-bit integers, without a white")
-    return Image.fromarray(np.round(pixels / 257).astype(np.uint8))
-
-
-def _too_large(name: str, max_pixels: int) -> UserError:
-    return UserError(f"{name} has more than {max_pixels} pixels")
+def _open(data: bytes) -> Image.Image:
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[name for name in READ_FORMATS if name in Image.OPEN])

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import UserError
+from .images import to_8_bit
 
 CLASSES = ("CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast", "CLIPFeatureExtractor")
 DEFAULTS = {
@@ -50,7 +51,7 @@ class ImageProcessor:
         for key, default in DEFAULTS.items():
             if isinstance(default, bool) and not isinstance(options[key], bool):
                 raise _unknown(key, options[key], "it must be true or false")
-        if options["resample"] not in RESAMPLING:
+        if options["resample"] not in tuple(RESAMPLING):
             raise _unknown("resample", options["resample"], f"known are {RESAMPLING}")
         scale = options["rescale_factor"]
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < np.inf:
@@ -68,7 +69,10 @@ class ImageProcessor:
         self._normalize = options["do_normalize"]
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """Pixel values of a picture of any mode; transparency is laid on white, as transformers 5 does."""
+        """Pixel values of a picture, equal to transformers' to the last bit, but that 16-bit gray is scaled.
+
+        Transparency is laid on white, as transformers 5 does.
+        """
         width, height = image.size
         if not width or not height or max(width, height) > LONGEST * min(width, height):
             raise UserError(f"a picture of {width}x{height} pixels cannot be used: "
@@ -91,6 +95,7 @@ class ImageProcessor:
             if image.mode != "RGB":
                 raise UserError(f"do_convert_rgb is false, and the picture is {image.mode}: convert it to RGB first")
             return image
+        image = to_8_bit(image)
         if "A" in image.getbands() or image.info.get("transparency") is not None:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
