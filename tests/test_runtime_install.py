@@ -1,4 +1,4 @@
-"""Installing MindSpore Lite: whole or not at all, and every obstacle is one line. Wheel, pip and compiler are stand-ins."""
+"""Installing MindSpore Lite, with a wheel, a pip and a compiler that are stand-ins: every obstacle is one line."""
 
 import errno
 import fcntl

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from . import runtime
-from .interface import EngineError, TensorSpec, check_arrays, parse_device
+from .interface import EngineError, TensorSpec, check_arrays, parse_device, say_on_stderr
 
 # mindspore::DataType (include/api/data_type.h) to NumPy
 DTYPES = {
@@ -41,7 +41,7 @@ class BridgeEngine:
     name = "bridge"
     version = runtime.VERSION
 
-    def __init__(self, say=print):
+    def __init__(self, say=say_on_stderr):
         self.runtime = runtime.ensure(say)
 
     def load(self, path, *, device="cpu", threads=None):

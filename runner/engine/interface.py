@@ -1,5 +1,6 @@
 """What an engine is: something that loads a graph file and runs it on NumPy arrays."""
 
+import sys
 from typing import NamedTuple, Protocol, Sequence
 
 import numpy as np
@@ -65,3 +66,8 @@ def parse_device(device: str) -> tuple[str, int]:
     if name not in ("cpu", "ascend") or (index and (name == "cpu" or not index.isdecimal())):
         raise EngineError(f"unknown device {device!r}: use cpu, ascend or ascend:ID")
     return name, int(index or 0)
+
+
+def say_on_stderr(line: str) -> None:
+    """Where installing the runtime reports to, unless the caller has another place."""
+    print(line, file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ one known here, the libraries that are opened at run time are unpacked, and brid
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from .interface import say_on_stderr
 
 VERSION = "2.0.0"
 SOURCE = Path(__file__).with_name("bridge.cc")
@@ -46,7 +48,7 @@ WHEELS = {
 }
 
 LIBRARIES = (
-    "libmindspore-extendrt_python.so",  # the C++ API; it needs the seven that follow
+    "libmindspore-extendrt_python.so",  # the C++ API; it needs the eight that follow
     "libdnnl.so.2",  # only in the x86-64 wheel
     "libmindspore_converter.so",
     "libmslite_converter_plugin.so",
@@ -55,9 +57,9 @@ LIBRARIES = (
     "libopencv_core.so.4.5",
     "libopencv_imgcodecs.so.4.5",
     "libopencv_imgproc.so.4.5",
-    "libmsplugin-ge-litert_python.so",  # opened by name at run time, this and the next, on every device
+    "libmsplugin-ge-litert_python.so",  # opened by name at run time, as are all that follow
     "libruntime_convert_plugin_python.so",
-    "libascend_kernel_plugin_python.so",  # opened by name on Ascend, with the libraries of its toolkit
+    "libascend_kernel_plugin_python.so",  # for Ascend, this and the next two
     "libascend_pass_plugin.so",
     "libmslite_shared_lib.so",
 )
@@ -70,13 +72,13 @@ class Runtime(NamedTuple):
     bridge: Path
 
 
-def ensure(say=print):
+def ensure(say=say_on_stderr):
     """The installed Runtime; installs it first where there is none (`say` is then told what goes on). UserError."""
     found = _find()
     return found if found.bridge.exists() else install(say)
 
 
-def install(say=print, wheel=None):
+def install(say=say_on_stderr, wheel=None):
     """Install the runtime, or as much of it as is missing, and return it.
 
     `wheel` is the path of an already downloaded wheel (default: the environment's KANDINSKY_MINDIR_LITE_WHEEL, else
@@ -91,7 +93,7 @@ def install(say=print, wheel=None):
             if not found.bridge.exists():
                 _build(found, say)
     except OSError as error:
-        if error.errno == 28:  # ENOSPC
+        if error.errno == errno.ENOSPC:
             raise UserError(f"No space left in {found.root.parent}: the runtime needs {BYTES_NEEDED // 10**6} MB "
                             f"while it installs; free some, or set {CACHE_VARIABLE} to another folder") from error
         raise UserError(f"Cannot install the runtime in {found.root.parent}: {error.strerror or error}; "

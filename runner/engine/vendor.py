@@ -15,7 +15,7 @@ TensorSpec = collections.namedtuple("TensorSpec", "name shape dtype")
 
 
 class VendorEngine:
-    """The engine interface (interface.py). Errors of the package, or its absence, are raised as `error`, in one line."""
+    """The engine interface (interface.py). What the package cannot do, or its absence, is raised as `error`."""
 
     name = "vendor"
 
@@ -79,7 +79,7 @@ class VendorModel:
                 results = self._model.predict(tensors)
             except RuntimeError as failure:
                 raise self._error("{}: {}".format(self._path, _first_line(failure)))
-            return [np.array(tensor.get_data_to_numpy()) for tensor in results]  # copies: the next run reuses the memory
+            return [np.array(tensor.get_data_to_numpy()) for tensor in results]  # copied: the next run reuses these
 
     def close(self):
         """Free the model; calling it again does nothing."""
