@@ -122,14 +122,18 @@ class PriorContext(nn.Cell):
             [Block(config) for _ in range(config.num_layers - 1)] + [LastContextBlock(config)]
         )
         self.causal = Tensor(causal_mask(tokens))
-        self.one, self.masked, self.open = constant(1.0), constant(MASKED), Tensor(np.zeros((1, 1), np.float32))
+        self.one, self.masked = constant(1.0), constant(MASKED)
+        self.kept = Tensor(np.ones((1, 1), np.float32))  # the text embedding's place in the mask
 
     def construct(self, text_embeds, text_hidden_states, text_mask):
         pooled = ops.reshape(self.embedding_proj(text_embeds), (1, 1, self.inner_dim))
         x = ops.concat((self.encoder_hidden_states_proj(text_hidden_states), pooled), 1)
         x = x + ops.slice(self.positional_embedding, (0, 0, 0), (1, self.tokens, self.inner_dim))
-        hidden = ops.concat(((self.one - text_mask) * self.masked, self.open), 1)
-        mask = self.causal + ops.reshape(hidden, (1, 1, self.tokens))
+        keep = ops.concat((text_mask, self.kept), 1)
+        # No token reads a hidden one. Zeroing them makes the context a function of the visible text alone, and keeps
+        # text_mask an input where the only block is the last one: Lite drops inputs that nothing reads.
+        x = x * ops.reshape(keep, (1, self.tokens, 1))
+        mask = self.causal + ops.reshape((self.one - keep) * self.masked, (1, 1, self.tokens))
         rows = ()
         for block in self.transformer_blocks[:-1]:
             x, (keys, values) = block(x, mask)
@@ -174,7 +178,7 @@ class Prior(nn.Cell):
         self.proj_to_clip_embeddings = Linear(config.inner_dim, config.embedding_dim)
         self.causal = Tensor(causal_mask(tokens)[:, -STEP_TOKENS:])
         self.one, self.masked = constant(1.0), constant(MASKED)
-        self.open = Tensor(np.zeros((1, 1 + STEP_TOKENS), np.float32))
+        self.kept = Tensor(np.ones((1, 1 + STEP_TOKENS), np.float32))  # all but the text's hidden states
 
     def construct(self, latents, time_proj, context, text_mask):
         batch, width = latents.shape[0], self.inner_dim
@@ -192,12 +196,10 @@ class Prior(nn.Cell):
     def mask(self, text_mask):
         """(batch * heads, STEP_TOKENS, tokens): what to add to the scores."""
         batch = text_mask.shape[0]
-        hidden = ops.concat(
-            ((self.one - text_mask) * self.masked, ops.broadcast_to(self.open, (batch, 1 + STEP_TOKENS))), 1
-        )
-        hidden = ops.reshape(hidden, (batch, 1, 1, self.tokens)) + self.causal
-        hidden = ops.broadcast_to(hidden, (batch, self.heads, STEP_TOKENS, self.tokens))
-        return ops.reshape(hidden, (batch * self.heads, STEP_TOKENS, self.tokens))
+        keep = ops.concat((text_mask, ops.broadcast_to(self.kept, (batch, 1 + STEP_TOKENS))), 1)
+        mask = self.causal + ops.reshape((self.one - keep) * self.masked, (batch, 1, 1, self.tokens))
+        mask = ops.broadcast_to(mask, (batch, self.heads, STEP_TOKENS, self.tokens))
+        return ops.reshape(mask, (batch * self.heads, STEP_TOKENS, self.tokens))
 
     def row(self, context, index):
         """Keys or values of one block's text side: (batch * heads, num_embeddings + 1, dim)."""

