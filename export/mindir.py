@@ -85,7 +85,8 @@ def _rename(model: ModelProto, inputs: Sequence[str], outputs: Sequence[str]) ->
     graph.attribute.sort(key=lambda attribute: attribute.name)
     model.primitives.sort(key=lambda primitive: primitive.name)
     for node, name in zip(_output_nodes(model), outputs, strict=True):
-        node.domain = name  # Lite calls an output by the scope of the node that computes it
+        # Lite calls an output by the scope of the node that computes it; lowering.py still wants the scope.
+        node.doc_string, node.domain = node.domain, name
 
 
 def _output_nodes(model: ModelProto) -> list:
