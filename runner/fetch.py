@@ -32,9 +32,11 @@ def fetch(url: str, *, timeout: float, max_bytes: int) -> bytes:
     transfer = _Transfer(url, timeout, max_bytes)
     thread = threading.Thread(target=transfer.run, name="fetch", daemon=True)
     thread.start()
-    thread.join(timeout)
-    body, failure = transfer.body, transfer.failure
-    transfer.stop()
+    try:
+        thread.join(timeout)
+        body, failure = transfer.body, transfer.failure
+    finally:
+        transfer.stop()
     if body is None:
         raise UserError(f"{shorten(url)} cannot be fetched: {failure or transfer.late}")
     return body

@@ -56,7 +56,8 @@ class ImageProcessor:
         scale = options["rescale_factor"]
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < np.inf:
             raise _unknown("rescale_factor", scale, "it must be a positive number")
-        self._convert, self._resize, self._crop = (options[key] for key in ("do_convert_rgb", "do_resize", "do_center_crop"))
+        self._convert = options["do_convert_rgb"]
+        self._resize, self._crop = options["do_resize"], options["do_center_crop"]
         self._size = _size("size", options["size"], square=options["default_to_square"])
         self._crop_size = _size("crop_size", options["crop_size"], square=True)
         if len(self._crop_size) != 2:

@@ -40,9 +40,10 @@ class Tokenizer:
         self._suffix = getattr(self._backend.model, "end_of_word_suffix", None)
         empty = self._backend.encode("").ids
         if not self._suffix or len(empty) != 2:
-            raise UserError(f"{path} is not CLIP's tokenizer: it must end words with </w> and give two tokens for no text")
+            raise UserError(f"{path} is not CLIP's tokenizer: that ends words with </w> and puts two tokens around")
         if eos_token_id not in (empty[-1], LEGACY_EOS_TOKEN_ID):
-            raise UserError(f"{path} ends a text with token {empty[-1]}, the text encoder's eos_token_id is {eos_token_id}")
+            raise UserError(f"{path} ends a text with token {empty[-1]}, "
+                            f"but the text encoder's eos_token_id is {eos_token_id}: they do not belong together")
 
     def encode(self, text: str) -> Tokens:
         """The tokens of `text`, cut or padded to `max_length`; UserError if it is not text."""

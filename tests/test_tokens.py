@@ -20,10 +20,12 @@ FIRST, LAST = "<|startoftext|>", "<|endoftext|>"
 CORPUS = ["a photograph of an astronaut riding a horse on the moon, it's naïve", "the cat isn't here; we'll see 2 dogs",
           "red car, 4k, высокое качество, 猫と犬, ночь", "don't we've they're I'd <b> </w> !!! ... 🙂🐱🐈‍⬛"] * 4
 
-WORDS = st.sampled_from(["a", "red", "CAT", "cat's", "don't", "we'll", "naïve", "nai\u0308ve", "猫", "Ночь", "İ", "ß", "ﬁ", "🙂",
-                         "🐈‍⬛", "2024", "3.5", "!!!", "<b>", "</w>", FIRST, LAST, "<|endoftext|", "\u00a0", "\u200b", "\t",
-                         "\n", "  ", "\x00", "\x07", "\u3000", "\ufeff", "é" * 9, "supercalifragilistic"])
-TEXTS = st.one_of(st.text(max_size=60), st.lists(WORDS, max_size=120).map(" ".join), st.lists(WORDS, max_size=60).map("".join))
+WORDS = st.sampled_from(["a", "red", "CAT", "cat's", "don't", "we'll", "naïve", "nai\u0308ve", "猫",
+                         "Ночь", "İ", "ß", "ﬁ", "🙂",
+                         "🐈‍⬛", "2024", "3.5", "!!!", "<b>", "</w>", FIRST, LAST, "<|endoftext|", "\u00a0",
+                         "\u200b", "\t", "\n", "  ", "\x00", "\x07", "\u3000", "\ufeff", "é" * 9, "supercalifragilistic"])
+TEXTS = st.one_of(st.text(max_size=60), st.lists(WORDS, max_size=120).map(" ".join),
+                  st.lists(WORDS, max_size=60).map("".join))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,8 @@ def micro():
 @pytest.fixture(scope="module")
 def openai_like(tmp_path_factory):
     """As OpenAI's: all bytes alone and at the end of a word, then the merges, then the two special tokens; saved as
-    transformers 4 saved it (vocab.json and merges.txt alone). `pad_token` is not the end token here, as in OpenCLIP's."""
+    transformers 4 saved it (vocab.json and merges.txt alone). The padding is
+    not the end token here, as in OpenCLIP's."""
     backend = Backend(models.BPE(end_of_word_suffix="</w>"))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -80,8 +83,10 @@ def test_equal_to_transformers(pair, text):
     assert_equal(*pair, text)
 
 
-@pytest.mark.parametrize("text", ["", " ", "a cat", "  a   cat  ", "A CAT", "naïve café", "ＦＵＬＬ　ｗｉｄｔｈ", "🐈‍⬛ 👩‍👩‍👧", "a" * 500,
-                                  "word " * 75, "word " * 76, LAST, f"cat {LAST} dog", f"{FIRST}cat{LAST}", "\ufffd\ue000"])
+@pytest.mark.parametrize("text", [
+    "", " ", "a cat", "  a   cat  ", "A CAT", "naïve café", "ＦＵＬＬ　ｗｉｄｔｈ", "🐈‍⬛ 👩‍👩‍👧", "a" * 500, "word " * 75, "word " * 76,
+    LAST, f"cat {LAST} dog", f"{FIRST}cat{LAST}", "\ufffd\ue000",
+])
 def test_equal_to_transformers_at_the_edges(pair, text):
     assert_equal(*pair, text)
 
