@@ -56,7 +56,7 @@ CONFIGURATIONS = {
         "dummy": dict(num_attention_heads=2, attention_head_dim=12, embedding_dim=32, num_layers=1),
         "wide": dict(num_attention_heads=5, attention_head_dim=16, embedding_dim=48, num_layers=3, time_embed_dim=56,
                      embedding_proj_dim=40, clip_embed_dim=48, time_embed_act_fn="gelu"),
-        "deep": dict(num_attention_heads=1, attention_head_dim=32, embedding_dim=20, num_layers=6, num_embeddings=9),
+        "deep": dict(num_attention_heads=1, attention_head_dim=32, embedding_dim=20, num_layers=4, num_embeddings=9),
     },
     "unet": {
         "dummy": _UNET | dict(
