@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from .checkpoint import Checkpoint
 from .constants import step_independent
 from .graphs import GraphSpec, Size, movq_scale_factor, plan
 from .lowering import lower
-from .mindir import compile_graph, output_shapes
+from .mindir import compile_graph, output_tensors
 from .staging import staged_folder
 from .tensor_names import resolve
 from .weights import WeightsWriter
@@ -122,7 +121,7 @@ def _write_weights(folder: Path, part: str, cells: list, tensors):
 def _write_graph(folder: Path, spec: GraphSpec, cell, index) -> GraphInfo:
     """The graph as MindSpore wrote it, and lowered for Lite, both over the part's weight file."""
     inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
-    model = compile_graph(cell, inputs, index, WEIGHTS)
+    model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
     info = GraphInfo(
         name=spec.name,
         part=spec.part,
@@ -132,7 +131,8 @@ def _write_graph(folder: Path, spec: GraphSpec, cell, index) -> GraphInfo:
         lite=f"{spec.stem}.lite.mindir",
         inputs=spec.inputs,
         outputs=tuple(
-            TensorInfo(name, shape, "float32") for name, shape in zip(spec.outputs, output_shapes(model), strict=True)
+            TensorInfo(name, tuple(tensor.dims), "float32")
+            for name, tensor in zip(spec.outputs, output_tensors(model), strict=True)
         ),
     )
     (folder / info.mindir).write_bytes(model.SerializeToString())
