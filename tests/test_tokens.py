@@ -21,9 +21,9 @@ CORPUS = ["a photograph of an astronaut riding a horse on the moon, it's naïve"
           "red car, 4k, высокое качество, 猫と犬, ночь", "don't we've they're I'd <b> </w> !!! ... 🙂🐱🐈‍⬛"] * 4
 
 WORDS = st.sampled_from(["a", "red", "CAT", "cat's", "don't", "we'll", "naïve", "nai\u0308ve", "猫",
-                         "Ночь", "İ", "ß", "ﬁ", "🙂",
-                         "🐈‍⬛", "2024", "3.5", "!!!", "<b>", "</w>", FIRST, LAST, "<|endoftext|", "\u00a0",
-                         "\u200b", "\t", "\n", "  ", "\x00", "\x07", "\u3000", "\ufeff", "é" * 9, "supercalifragilistic"])
+                         "Ночь", "İ", "ß", "ﬁ", "🙂", "🐈‍⬛", "2024", "3.5", "!!!", "<b>", "</w>", FIRST, LAST, "<|endoftext|", "\u00a0",
+                         "\u200b", "\t", "\n", "  ", "\x00", "\x07", "\u3000", "\ufeff", "é" * 9,
+                         "supercalifragilistic"])
 TEXTS = st.one_of(st.text(max_size=60), st.lists(WORDS, max_size=120).map(" ".join),
                   st.lists(WORDS, max_size=60).map("".join))
 
@@ -84,8 +84,8 @@ def test_equal_to_transformers(pair, text):
 
 
 @pytest.mark.parametrize("text", [
-    "", " ", "a cat", "  a   cat  ", "A CAT", "naïve café", "ＦＵＬＬ　ｗｉｄｔｈ", "🐈‍⬛ 👩‍👩‍👧", "a" * 500, "word " * 75, "word " * 76,
-    LAST, f"cat {LAST} dog", f"{FIRST}cat{LAST}", "\ufffd\ue000",
+    "", " ", "a cat", "  a   cat  ", "A CAT", "naïve café", "ＦＵＬＬ　ｗｉｄｔｈ", "🐈‍⬛ 👩‍👩‍👧", "a" * 500, "word " * 75,
+    "word " * 76, LAST, f"cat {LAST} dog", f"{FIRST}cat{LAST}", "\ufffd\ue000",
 ])
 def test_equal_to_transformers_at_the_edges(pair, text):
     assert_equal(*pair, text)
