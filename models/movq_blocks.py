@@ -23,6 +23,25 @@ class PlainNorm(GroupNorm):
         return x * scale + shift
 
 
+def blockwise_affine(x, scale, shift):
+    """``x * scale + shift`` for a `scale` and `shift` of lower resolution, each of whose pixels stands for a block of x.
+
+    The same as upsampling both to the nearest, but only widths are repeated: rows of blocks are an axis that broadcasts.
+    """
+    batch, channels, height, width = scale.shape
+    factor = x.shape[2] // height
+    if factor == 1:
+        return x * scale + shift
+
+    def widened(low):
+        pixels = ops.reshape(ops.transpose(low, (0, 2, 3, 1)), (batch * height * width, channels))
+        return ops.reshape(ops.concat((pixels,) * factor, 1), (batch * height, 1, width * factor * channels))
+
+    rows = ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (batch * height, factor, width * factor * channels))
+    rows = rows * widened(scale) + widened(shift)
+    return ops.transpose(ops.reshape(rows, (batch, height * factor, width * factor, channels)), (0, 3, 1, 2))
+
+
 class SpatialNorm(nn.Cell):
     """Group norm times conv_y(zq) plus conv_b(zq): Zheng et al. 2022, MoVQ (arXiv 2209.09002), equation 3.
 
@@ -39,8 +58,7 @@ class SpatialNorm(nn.Cell):
     def construct(self, x, zq):
         scale, shift = self.norm_layer.affine(x)
         y = self.conv_y(zq)
-        factor = x.shape[2] // zq.shape[2]
-        return x * upsample_nearest(y * scale, factor) + upsample_nearest(y * shift + self.conv_b(zq), factor)
+        return blockwise_affine(x, y * scale, y * shift + self.conv_b(zq))
 
 
 class ResnetBlock(nn.Cell):

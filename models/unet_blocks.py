@@ -6,7 +6,7 @@
 
 from mindspore import nn, ops
 
-from .layers import (ACTIVATIONS, Attention, AveragePool, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads, to_image, to_tokens,
+from .layers import (ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads, to_image, to_tokens,
                      upsample_nearest)
 
 IMAGE_TOKENS = 32  # context tokens made of one image embedding: diffusers' ImageProjection has it as a default
@@ -40,7 +40,7 @@ class ResnetBlock(nn.Cell):
         self.conv_shortcut = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1)
         self.act = ACTIVATIONS[config.act_fn]()
         self.one = constant(1.0)
-        self.halve = AveragePool(2)
+        self.halve = ops.AvgPool(2, 2, "valid")
 
     def resized(self, x):
         if self.resample == "up":
@@ -52,10 +52,10 @@ class ResnetBlock(nn.Cell):
         time = self.time_emb_proj(time)
         batch = time.shape[0]
         if self.scale_shift:  # folded into the norm's own multiply-add
-            time_scale = ops.reshape(ops.slice(time, (0, 0), (batch, self.channels)), (batch, self.channels, 1, 1))
-            time_shift = ops.reshape(ops.slice(time, (0, self.channels), (batch, self.channels)), (batch, self.channels, 1, 1))
+            time = ops.reshape(time, (batch, 2 * self.channels, 1, 1))
+            time_scale = ops.slice(time, (0, 0, 0, 0), (batch, self.channels, 1, 1)) + self.one
+            time_shift = ops.slice(time, (0, self.channels, 0, 0), (batch, self.channels, 1, 1))
             scale, shift = self.norm2.affine(h)
-            time_scale = time_scale + self.one
             h = h * (scale * time_scale) + (shift * time_scale + time_shift)
         else:
             h = self.norm2(h + ops.reshape(time, (batch, self.channels, 1, 1)))
