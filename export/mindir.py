@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mindspore
-from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
+from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
 
 from ..runner.errors import UserError
 from .weights import Location
@@ -85,15 +85,18 @@ def _rename(model: ModelProto, inputs: Sequence[str], outputs: Sequence[str]) ->
     graph.attribute.sort(key=lambda attribute: attribute.name)
     model.primitives.sort(key=lambda primitive: primitive.name)
     for node, name in zip(_output_nodes(model), outputs, strict=True):
-        # Lite calls an output by the scope of the node that computes it; lowering.py still wants the scope.
-        node.doc_string, node.domain = node.domain, name
+        if node:
+            # Lite calls an output by the scope of the node that computes it; lowering.py still wants the scope.
+            node.doc_string, node.domain = node.domain, name
 
 
-def _output_nodes(model: ModelProto) -> list:
-    """The node that computes each output of the graph."""
-    nodes = {node.output[0]: node for node in model.graph.node}
+def _output_nodes(model: ModelProto) -> list[NodeProto | None]:
+    """The node that computes each output of the graph; None for an input or a weight that is handed through."""
+    nodes = {node.name: node for node in model.graph.node}
     operators = {f"REF::{primitive.name}": primitive.op_type for primitive in model.primitives}
-    node = nodes[model.graph.output[0].name]
-    while operators[node.op_type] == "Depend":  # the value, and what must have happened before
-        node = nodes[node.input[0]]
-    return [nodes[name] for name in node.input] if operators[node.op_type] == "MakeTuple" else [node]
+    node = nodes.get(model.graph.output[0].name)
+    while node and operators.get(node.op_type) == "Depend":  # the value, and what must have happened before
+        node = nodes.get(node.input[0])
+    if node and operators.get(node.op_type) == "MakeTuple":
+        return [nodes.get(name) for name in node.input]
+    return [node]

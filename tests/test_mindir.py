@@ -1,0 +1,206 @@
+"""Graphs over one shared weight file, as MindSpore and as MindSpore Lite read them."""
+
+import os
+import subprocess
+import sys
+
+import mindspore
+import numpy as np
+import pytest
+from mindspore import Tensor, nn, ops
+
+from kandinsky_mindir.export.lowering import lower
+from kandinsky_mindir.export.mindir import compile_graph, output_tensors
+from kandinsky_mindir.export.weights import ALIGNMENT, Location, WeightsWriter
+from kandinsky_mindir.models.layers import Conv2d, Linear
+from kandinsky_mindir.runner.errors import UserError
+
+# Small whole numbers: every product and sum is exact in float32, so results must be equal, not close.
+WHOLE = np.random.default_rng(0)
+
+
+def whole(*shape):
+    return WHOLE.integers(-4, 5, shape).astype(np.float32)
+
+
+class Both(nn.Cell):
+    """Uses all weights, has two outputs, one of them an intermediate value too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.mask = Linear(3, 5), Linear(5, 2), Tensor(MASK)
+
+    def construct(self, tokens, bias):
+        hidden = self.first(tokens) + bias
+        return self.second(hidden * self.mask), hidden
+
+
+class Part(nn.Cell):
+    """Uses one of the layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.second = Linear(5, 2)
+
+    def construct(self, hidden):
+        return self.second(hidden)
+
+
+MASK = whole(4, 5)
+WEIGHTS = {
+    "first.weight": whole(5, 3), "first.bias": whole(5), "second.weight": whole(2, 5), "second.bias": whole(2),
+    "of_no_graph": whole(7),
+}
+TOKENS, BIAS, HIDDEN = whole(4, 3), whole(1, 5), whole(3, 5)
+EXPECTED_HIDDEN = TOKENS @ WEIGHTS["first.weight"].T + WEIGHTS["first.bias"] + BIAS
+
+
+def second(x):
+    return x @ WEIGHTS["second.weight"].T + WEIGHTS["second.bias"]
+
+
+GRAPHS = {
+    "both": (Both, {"text": TOKENS, "time": BIAS}, {"score": second(EXPECTED_HIDDEN * MASK), "hidden": EXPECTED_HIDDEN}),
+    "part": (Part, {"state": HIDDEN}, {"score": second(HIDDEN)}),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """weights.bin, and each of GRAPHS as name.mindir and name.lite.mindir."""
+    folder = tmp_path_factory.mktemp("part")
+    index = write_weights(folder)
+    for name, (cell, inputs, outputs) in GRAPHS.items():
+        model = compiled(cell(), inputs, outputs, index)
+        (folder / f"{name}.mindir").write_bytes(model.SerializeToString())
+        (folder / f"{name}.lite.mindir").write_bytes(lower(model).SerializeToString())
+    return folder
+
+
+def write_weights(folder):
+    with WeightsWriter(folder / "weights.bin") as writer:
+        for name, array in WEIGHTS.items():
+            writer.write(name, array)
+    return writer.index
+
+
+def compiled(cell, inputs, outputs, index):
+    specs = [(name, array.shape, array.dtype.name) for name, array in inputs.items()]
+    return compile_graph(cell, specs, list(outputs), index, "weights.bin")
+
+
+def test_weight_file(tmp_path):
+    index = write_weights(tmp_path)
+    data = (tmp_path / "weights.bin").read_bytes()
+    assert data[:ALIGNMENT] == b"\x01" + bytes(ALIGNMENT - 1)
+    end = ALIGNMENT
+    for name, array in WEIGHTS.items():
+        place = index[name]
+        assert place.offset % ALIGNMENT == 0 and 0 <= place.offset - end < ALIGNMENT
+        end = place.offset + place.length
+        assert place.shape == array.shape and data[place.offset:end] == array.tobytes()
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_mindspore_runs_the_graph_as_written(name, folder):
+    _, inputs, outputs = GRAPHS[name]
+    cell = nn.GraphCell(mindspore.load(str(folder / f"{name}.mindir")))
+    results = cell(*map(Tensor, inputs.values()))
+    results = results if isinstance(results, tuple) else (results,)
+    for result, expected in zip(results, outputs.values(), strict=True):
+        np.testing.assert_array_equal(result.asnumpy(), expected)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_lite_runs_the_lowered_graph(name, folder, engine):
+    _, inputs, outputs = GRAPHS[name]
+    model = engine.load(folder / f"{name}.lite.mindir", threads=1)
+    try:
+        for tensors, arrays in ((model.inputs, inputs), (model.outputs, outputs)):
+            assert [tuple(tensor) for tensor in tensors] == [(key, a.shape, "float32") for key, a in arrays.items()]
+        for result, expected in zip(model.run(list(inputs.values())), outputs.values(), strict=True):
+            np.testing.assert_array_equal(result, expected)
+    finally:
+        model.close()
+
+
+def test_no_graph_holds_weights(folder):
+    assert all(path.stat().st_size < 16384 for path in folder.glob("*.mindir"))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_same_cell_same_bytes(name, folder):
+    """What a process compiled before, and when, leaves no trace."""
+    cell, inputs, outputs = GRAPHS[name]
+    model = compiled(cell(), inputs, outputs, write_weights(folder))
+    assert model.SerializeToString() == (folder / f"{name}.mindir").read_bytes()
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_output_tensors(name, tmp_path):
+    cell, inputs, outputs = GRAPHS[name]
+    tensors = output_tensors(compiled(cell(), inputs, outputs, write_weights(tmp_path)))
+    assert [tuple(tensor.dims) for tensor in tensors] == [array.shape for array in outputs.values()]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda index: index.pop("second.bias"), "weight second.bias of shape (2,) is not in weights.bin"),
+        (lambda index: index.update({"second.bias": Location(64, 12, (3,))}),
+         "weight second.bias must be float32 of shape (2,); weights.bin holds float32 of (3,)"),
+    ],
+)
+def test_weights_that_do_not_fit(change, said, tmp_path):
+    index = write_weights(tmp_path)
+    change(index)
+    with pytest.raises(UserError) as caught:
+        compiled(Part(), GRAPHS["part"][1], ["score"], index)
+    assert str(caught.value) == said
+
+
+class Image(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv = Conv2d(2, 3, 3, padding=1)
+
+    def construct(self, x):
+        return ops.ResizeNearestNeighbor((8, 8))(self.conv(x))
+
+
+def test_an_image_keeps_its_layout(tmp_path, engine):
+    """Lite computes convolutions channels last: what goes in and comes out is NCHW all the same."""
+    weights, x = {"conv.weight": whole(3, 2, 3, 3), "conv.bias": whole(3)}, whole(2, 2, 4, 4)
+    with WeightsWriter(tmp_path / "weights.bin") as writer:
+        for name, array in weights.items():
+            writer.write(name, array)
+    path = tmp_path / "image.lite.mindir"
+    path.write_bytes(lower(compiled(Image(), {"x": x}, ["image"], writer.index)).SerializeToString())
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    expected = np.einsum("bihwyx,oiyx->bohw", windows, weights["conv.weight"]) + weights["conv.bias"][:, None, None]
+    model = engine.load(path, threads=1)
+    try:
+        (result,) = model.run([x])
+    finally:
+        model.close()
+    # Winograd's transform multiplies by fractions: rounding of 18 products, relative to the greatest.
+    np.testing.assert_allclose(result, expected.repeat(2, 2).repeat(2, 3), rtol=0, atol=18 * 2.0**-23 * abs(expected).max())
+
+
+def test_compiling_makes_no_weights():
+    """A layer of 4 GB compiles in a fraction of that: the parameters of cells stay empty."""
+    code = """if True:
+        import resource
+        from kandinsky_mindir.export.mindir import compile_graph
+        from kandinsky_mindir.export.weights import Location
+        from kandinsky_mindir.models.layers import Linear
+        side = 1 << 15
+        index = {"weight": Location(64, 4 * side**2, (side, side))}
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        compile_graph(Linear(side, side, bias=False), [("x", (1, side), "float32")], ["y"], index, "weights.bin")
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "GLOG_v": "3"})
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 256 * 1024  # KiB; measured growth is what MindSpore's compiler takes for any graph
+    assert done.stderr == ""
