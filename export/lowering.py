@@ -24,7 +24,7 @@ def lower(model: ModelProto) -> ModelProto:
     as `operators.OPERATORS` describes them. Raises LoweringError for whatever is not described there.
     """
     for graph in model.functions:
-        raise LoweringError(f"{graph.name}: a subgraph has no known form for Lite 2.0; use no control flow over tensors")
+        raise LoweringError(f"{graph.name}: subgraphs have no known form for Lite 2.0; use no control flow over tensors")
     lowered = ModelProto()
     lowered.CopyFrom(model)
     lowered.ClearField("mind_ir_version")
@@ -58,7 +58,7 @@ def _lower_node(node, primitive, constants):
     primitive.prim_type = PrimitiveProto.PRIMITIVE
     for name in node.input:
         if name in constants and _is_empty(constants[name]):
-            raise LoweringError(f"{where} has an empty tuple as an argument, on which Lite 2.0 hangs; write the axes out")
+            raise LoweringError(f"{where} has an empty tuple as an argument; Lite 2.0 hangs on it: write the axes out")
     if row.arguments:
         _fold(node, primitive, constants, row, where)
     return [] if row.dtype is None else [_data_type(node, row.dtype, constants, where)]

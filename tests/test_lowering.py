@@ -91,6 +91,11 @@ def windows(x, height, width, stride):
     return np.lib.stride_tricks.sliding_window_view(x, (height, width), (2, 3))[:, :, ::stride, ::stride]
 
 
+def padded_mean(x):
+    """Means over 2x2 windows of an image whose sides are odd: the last windows hold what there is."""
+    return np.nanmean(windows(np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan), 2, 2, 2), (4, 5))
+
+
 def convolution(x, weight):
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     return np.einsum("bihwyx,oiyx->bohw", windows(padded, 3, 3, 2), weight)
@@ -111,9 +116,7 @@ CASES = [
     Case("Add", Call(ops.Add()), [random(2, 1, 4, 1, 3), random(1, 3, 4, 5, 1)], np.add, ROUNDED),
     Case("AvgPool", Call(ops.AvgPool(2, 2)), [IMAGE], lambda x: windows(x, 2, 2, 2).mean((4, 5)), 4 * ROUNDED),
     Case("AvgPool", Call(ops.AvgPool((2, 3), 1)), [IMAGE], lambda x: windows(x, 2, 3, 1).mean((4, 5)), 6 * ROUNDED),
-    Case("AvgPool", Call(ops.AvgPool(2, 2, "same")), [IMAGE[:, :, 1:, 1:]],
-         lambda x: np.nanmean(windows(np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan), 2, 2, 2), (4, 5)),
-         4 * ROUNDED),
+    Case("AvgPool", Call(ops.AvgPool(2, 2, "same")), [IMAGE[:, :, 1:, 1:]], padded_mean, 4 * ROUNDED),
     Case("BatchMatMul", Call(ops.BatchMatMul()), [X, random(2, 4, 5)], np.matmul, 4 * ROUNDED),
     Case("BatchMatMul", Call(ops.BatchMatMul(transpose_b=True)), [random(2, 3, 4, 5), random(2, 3, 6, 5)],
          lambda a, b: a @ b.swapaxes(2, 3), 5 * ROUNDED),
@@ -127,7 +130,8 @@ CASES = [
     Case("Concat", Call(ops.Concat(-2), packed=True), [random(2, 3, 4), random(2, 5, 4)],
          lambda *x: np.concatenate(x, -2), EXACT),
     # A convolution may be computed by way of Winograd's transform, whose rounding grows: the graph's limit.
-    Case("Conv2D", Call(ops.Conv2D(5, 3, pad_mode="pad", pad=1, stride=2)), [IMAGE, random(5, 3, 3, 3)], convolution, GRAPH),
+    Case("Conv2D", Call(ops.Conv2D(5, 3, pad_mode="pad", pad=1, stride=2)), [IMAGE, random(5, 3, 3, 3)], convolution,
+         GRAPH),
     Case("Div", Call(ops.Div()), [X, positive(2, 3, 1)], np.divide, ROUNDED),
     Case("Erf", Call(ops.Erf()), [X], ERF, GRAPH),
     Case("Exp", Call(ops.Exp()), [X], np.exp, GRAPH),
@@ -280,7 +284,8 @@ def test_every_unusable_operator_is_refused():
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_unusable_operators_are_refused(name):
     said = refusal(compiled(Layer(UNUSABLE[name]), [X]))
-    assert said.startswith("Default/inner-Inner/") and f": operator {name} is refused: {OPERATORS[name].refused}" in said
+    assert said.startswith("Default/inner-Inner/")
+    assert said.endswith(f": operator {name} is refused: {OPERATORS[name].refused}")
 
 
 def test_unknown_operator():
@@ -325,10 +330,10 @@ def test_data_type_without_a_form():
 
 def test_empty_axes():
     said = refusal(compiled(Call(ops.ReduceMean()), [X]))
-    assert said.endswith("operator ReduceMean has an empty tuple as an argument, on which Lite 2.0 hangs; write the axes out")
+    assert "operator ReduceMean has an empty tuple as an argument" in said
 
 
 def test_subgraph():
     model, _ = matmul()
     model.functions.add(name="loop_body")
-    assert refusal(model).startswith("loop_body: a subgraph has no known form for Lite 2.0")
+    assert refusal(model).startswith("loop_body: subgraphs have no known form for Lite 2.0")

@@ -60,7 +60,9 @@ def second(x):
 
 
 GRAPHS = {
-    "both": (Both, {"text": TOKENS, "time": BIAS}, {"score": second(EXPECTED_HIDDEN * MASK), "hidden": EXPECTED_HIDDEN}),
+    "both": (
+        Both, {"text": TOKENS, "time": BIAS}, {"score": second(EXPECTED_HIDDEN * MASK), "hidden": EXPECTED_HIDDEN}
+    ),
     "part": (Part, {"state": HIDDEN}, {"score": second(HIDDEN)}),
 }
 
@@ -184,7 +186,8 @@ def test_an_image_keeps_its_layout(tmp_path, engine):
     finally:
         model.close()
     # Winograd's transform multiplies by fractions: rounding of 18 products, relative to the greatest.
-    np.testing.assert_allclose(result, expected.repeat(2, 2).repeat(2, 3), rtol=0, atol=18 * 2.0**-23 * abs(expected).max())
+    tolerance = 18 * 2.0**-23 * abs(expected).max()
+    np.testing.assert_allclose(result, expected.repeat(2, 2).repeat(2, 3), rtol=0, atol=tolerance)
 
 
 def test_compiling_makes_no_weights():
@@ -200,7 +203,8 @@ def test_compiling_makes_no_weights():
         compile_graph(Linear(side, side, bias=False), [("x", (1, side), "float32")], ["y"], index, "weights.bin")
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "GLOG_v": "3"})
+    quiet = {**os.environ, "GLOG_v": "3"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=quiet)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 256 * 1024  # KiB; measured growth is what MindSpore's compiler takes for any graph
+    assert int(done.stdout) < 256 * 1024  # KiB: the compiler's own need; the weights alone are 4 GiB
     assert done.stderr == ""
