@@ -198,8 +198,8 @@ def test_steps_and_schedules_are_pure():
             schedule.timesteps = None
         with pytest.raises(TypeError):
             scheduler.config["num_train_timesteps"] = 1
-        first, _ = schedule.step(output, 2, sample, lambda: noise)
-        schedule.step(output, 3, first, lambda: noise)
+        first, state = schedule.step(output, 2, sample, lambda: noise)
+        schedule.step(output, 3, first, lambda: noise, state)
         again, _ = schedule.step(output, 2, sample, lambda: noise)
         assert np.array_equal(first, again) and first.dtype == np.float32
     assert all(np.array_equal(x, y) for x, y in zip(kept, (output, sample, noise)))
@@ -267,5 +267,5 @@ def test_checkpoint_options_carry_over_by_name():
     assert type(other) is schedulers.DDIMScheduler and not other.learned_variance
     assert np.array_equal(other.betas, own.betas) and other.config["clip_sample"] is False
     assert type(schedulers.create_by_name("DDPMScheduler", checkpoint)) is schedulers.DDPMScheduler
-    with pytest.raises(UserError, match="choose one of ddpm"):
+    with pytest.raises(UserError, match="choose one of .*ddpm"):
         schedulers.create_by_name("ddmp", checkpoint)

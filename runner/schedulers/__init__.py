@@ -2,17 +2,48 @@
 
 from ..errors import UserError
 from .base import Schedule, Scheduler
+from .consistency import LCMScheduler, TCDScheduler
 from .ddim import DDIMScheduler
 from .ddpm import DDPMScheduler
+from .deis import DEISMultistepScheduler
+from .dpm_solver import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
+from .euler import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
+from .heun import HeunDiscreteScheduler
+from .pndm import PNDMScheduler
+from .sa_solver import SASolverScheduler
 from .unclip import UnCLIPScheduler
-
-SCHEDULERS = {cls.__name__: cls for cls in (DDPMScheduler, DDIMScheduler, UnCLIPScheduler)}
+from .unipc import UniPCMultistepScheduler
 
 # Short name -> class, and the options that it sets over the checkpoint's.
 SHORT_NAMES = {
     "ddpm": (DDPMScheduler, {}),
     "ddim": (DDIMScheduler, {}),
+    "unclip": (UnCLIPScheduler, {}),
+    "dpmpp-2m": (DPMSolverMultistepScheduler, {}),
+    "dpmpp-2m-sde": (DPMSolverMultistepScheduler, dict(algorithm_type="sde-dpmsolver++")),
+    "dpmpp-3m": (DPMSolverMultistepScheduler, dict(solver_order=3)),
+    "dpmpp-2s": (DPMSolverSinglestepScheduler, {}),
+    "dpmpp-2s-sde": (DPMSolverSinglestepScheduler, dict(algorithm_type="sde-dpmsolver++")),
+    "dpmpp-3s": (DPMSolverSinglestepScheduler, dict(solver_order=3)),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "deis": (DEISMultistepScheduler, {}),
+    "pndm": (PNDMScheduler, dict(skip_prk_steps=True)),
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler-a": (EulerAncestralDiscreteScheduler, {}),
+    "heun": (HeunDiscreteScheduler, {}),
+    "lcm": (LCMScheduler, {}),
+    "tcd": (TCDScheduler, {}),
+    "sa": (SASolverScheduler, {}),
 }
+SCHEDULERS = {cls.__name__: cls for cls, _ in SHORT_NAMES.values()}
+# A sampler that has the option takes a noise grid as a suffix: dpmpp-2m-karras, unipc-exponential.
+for _name, (_class, _options) in list(SHORT_NAMES.items()):
+    for _grid in ("karras", "exponential"):
+        if f"use_{_grid}_sigmas" in _class.OPTIONS:
+            SHORT_NAMES[f"{_name}-{_grid}"] = (_class, {**_options, f"use_{_grid}_sigmas": True})
+
+# What a solver calls its own variants: not carried over to another class.
+_OWN_VARIANTS = ("algorithm_type", "solver_type", "solver_order")
 
 
 def create(config):
@@ -34,6 +65,9 @@ def create_by_name(name, base_config):
     elif name in SCHEDULERS:
         cls, options = SCHEDULERS[name], {}
     else:
-        raise UserError(f"scheduler {name!r} is not known; choose one of {', '.join(SHORT_NAMES)}")
-    carried = {key: value for key, value in base_config.items() if key in cls.OPTIONS}
+        raise UserError(f"scheduler {name!r} is not known; choose one of {', '.join(sorted(SHORT_NAMES))}")
+    same = base_config.get("_class_name") == cls.__name__
+    carried = {
+        key: value for key, value in base_config.items() if key in cls.OPTIONS and (same or key not in _OWN_VARIANTS)
+    }
     return cls(**{**carried, **options})

@@ -28,6 +28,7 @@ class Scheduler:
 
     OPTIONS: ClassVar[Mapping[str, Any]] = {}
     CHOICES: ClassVar[Mapping[str, tuple]] = {}
+    REFUSED: ClassVar[Mapping[str, str]] = {}  # options that only their default is implemented of, and the reason
     TAKES_VARIANCE: ClassVar[bool] = False  # whether steps can make use of a variance that the model predicts
 
     def __init__(self, **options):
@@ -60,15 +61,24 @@ class Scheduler:
 
     def _check(self, option, value):
         default = self.OPTIONS[option]
+        if option in self.REFUSED:
+            if value != default:
+                reason = self.REFUSED[option]
+                raise UserError(f"{self.name}: {option} is not implemented ({reason}); leave it at {default!r}")
+            return
         if option in self.CHOICES:
             good, wanted = value in self.CHOICES[option], f"one of {', '.join(map(str, self.CHOICES[option]))}"
+        elif option == "disable_corrector":
+            good, wanted = isinstance(value, (list, tuple)), "a list of indices of steps"
+        elif option in ("sigma_min", "sigma_max"):
+            good, wanted = value is None or isinstance(value, (int, float)) and value > 0, "null or a number above 0"
         elif option == "trained_betas":
             good = value is None or (np.ndim(value) == 1 and len(value) > 0 and np.all(np.isfinite(value)))
             wanted = "null or a list of numbers"
         elif isinstance(default, bool):
             good, wanted = isinstance(value, (bool, np.bool_)), "true or false"
         elif isinstance(default, int):
-            least = 1 if option == "num_train_timesteps" else 0
+            least = 0 if option == "steps_offset" else 1
             good = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
             wanted = f"a whole number of at least {least}"
         elif isinstance(default, float):
@@ -145,23 +155,47 @@ class Schedule:
         """The timestep that step `index` leads to, -1 after the last: the picture itself."""
         return int(self.timesteps[index + 1]) if index + 1 < len(self.timesteps) else -1
 
-    def _predict_original(self, model_output, sample, alpha):
-        """The predicted picture, clipped or thresholded as the options say; `alpha` is the cumulative product.
-
-        epsilon: arXiv 2006.11239, eq. 15. v_prediction: arXiv 2202.00512, appendix D.
-        """
-        kind, config = self.config["prediction_type"], self.config
-        if kind == "epsilon":
-            original = (sample - np.sqrt(ONE - alpha) * model_output) / np.sqrt(alpha)
-        elif kind == "sample":
-            original = model_output
-        else:
-            original = np.sqrt(alpha) * sample - np.sqrt(ONE - alpha) * model_output
+    def _predict_original(self, model_output, sample, signal, noise_level):
+        """The predicted picture, where the sample is `signal` times the picture plus `noise_level` times noise; it is
+        clipped or thresholded as the options say."""
+        original, config = self._predict_unlimited(model_output, sample, signal, noise_level), self.config
         if config.get("thresholding"):
             return formulas.threshold(original, config["dynamic_thresholding_ratio"], config["sample_max_value"])
         if config.get("clip_sample"):
             return np.clip(original, -config["clip_sample_range"], config["clip_sample_range"])
         return original
+
+    def _predict_unlimited(self, model_output, sample, signal, noise_level):
+        """epsilon: arXiv 2006.11239, eq. 15. v_prediction: arXiv 2202.00512, appendix D."""
+        kind = self.config["prediction_type"]
+        if kind == "epsilon":
+            return (sample - noise_level * model_output) / signal
+        if kind == "sample":
+            return model_output
+        return signal * sample - noise_level * model_output
+
+    def _predict_noise(self, model_output, sample, signal, noise_level):
+        """The predicted noise, from the same model output; never clipped."""
+        kind = self.config["prediction_type"]
+        if kind == "epsilon":
+            return model_output
+        if kind == "sample":
+            return (sample - signal * model_output) / noise_level
+        return signal * model_output + noise_level * sample
+
+
+class PreciseSchedule(Schedule):
+    """Steps in float64, rounded once: for samplers that subtract large parts of the sample from one another."""
+
+    def step(self, model_output, index, sample, noise, state=None):
+        following, state = self._step(
+            model_output.astype(np.float64), index, sample.astype(np.float64), noise, state
+        )
+        return following.astype(sample.dtype), state
+
+    def _step(self, model_output, index, sample, noise, state):
+        """As `step`, in float64, of which `state` may hold arrays."""
+        raise NotImplementedError
 
 
 def split_variance(model_output, sample):

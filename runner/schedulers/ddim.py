@@ -50,20 +50,14 @@ class DDIMSchedule(Schedule):
         final = ONE if self.config["set_alpha_to_one"] else self.alphas_cumprod[0]
         alpha = self.alphas_cumprod[timestep]
         alpha_previous = self.alphas_cumprod[previous] if previous >= 0 else final
-        original = self._predict_original(model_output, sample, alpha)
-        epsilon = self._predict_noise(model_output, original, sample, alpha)
+        signal, noise_level = np.sqrt(alpha), np.sqrt(ONE - alpha)
+        original = self._predict_original(model_output, sample, signal, noise_level)
+        if self.config["use_clipped_model_output"]:
+            epsilon = (sample - signal * original) / noise_level
+        else:
+            epsilon = self._predict_noise(model_output, sample, signal, noise_level)
         variance = (ONE - alpha_previous) / (ONE - alpha) * (ONE - alpha / alpha_previous)  # eq. 16
         deviation = np.float32(self.config["eta"]) * np.sqrt(variance)
         # Eq. 12: the predicted picture, the direction that points to the sample, fresh noise.
         sample = np.sqrt(alpha_previous) * original + np.sqrt(ONE - alpha_previous - deviation * deviation) * epsilon
         return (sample + deviation * noise() if self.config["eta"] > 0 else sample), None
-
-    def _predict_noise(self, model_output, original, sample, alpha):
-        kind = self.config["prediction_type"]
-        if self.config["use_clipped_model_output"]:
-            return (sample - np.sqrt(alpha) * original) / np.sqrt(ONE - alpha)
-        if kind == "sample":
-            return (sample - np.sqrt(alpha) * model_output) / np.sqrt(ONE - alpha)
-        if kind == "v_prediction":
-            return np.sqrt(alpha) * model_output + np.sqrt(ONE - alpha) * sample
-        return model_output

@@ -44,7 +44,7 @@ class DDPMSchedule(Schedule):
         alpha_bar_previous = self.alphas_cumprod[previous] if previous >= 0 else ONE
         alpha = alpha_bar / alpha_bar_previous
         beta = ONE - alpha
-        original = self._predict_original(model_output, sample, alpha_bar)
+        original = self._predict_original(model_output, sample, np.sqrt(alpha_bar), np.sqrt(ONE - alpha_bar))
         # The posterior's mean, eq. 7.
         original_weight = np.sqrt(alpha_bar_previous) * beta / (ONE - alpha_bar)
         sample_weight = np.sqrt(alpha) * (ONE - alpha_bar_previous) / (ONE - alpha_bar)

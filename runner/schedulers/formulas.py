@@ -35,7 +35,7 @@ def betas(config):
     """The float32 betas of the forward process, one a training timestep.
 
     linear (DDPM, arXiv 2006.11239), scaled_linear (latent diffusion), squaredcos_cap_v2 (arXiv 2102.09672, eq. 17),
-    sigmoid (GeoDiff, arXiv 2203.02923) and laplace (arXiv 2407.03297), or `trained_betas` as they are.
+    sigmoid (GeoDiff, arXiv 2203.02923), laplace (arXiv 2407.03297) and exp (k-diffusion), or `trained_betas` as they are.
     """
     if config.get("trained_betas") is not None:
         values = np.asarray(config["trained_betas"], np.float32)
@@ -79,6 +79,7 @@ _BETAS = {
     "squaredcos_cap_v2": _from_alpha_bar(_cosine),
     "sigmoid": _sigmoid,
     "laplace": _from_alpha_bar(_laplace),
+    "exp": _from_alpha_bar(lambda t: math.exp(-12 * t)),
 }
 
 
@@ -103,9 +104,15 @@ def spaced_timesteps(config, count):
         rising = np.linspace(0, train - 1, count).round()
     elif spacing == "leading":
         rising = np.arange(count) * (train // count) + config["steps_offset"]
-    else:  # "trailing"; diffusers' arange can yield one timestep too many, -1, when train / count is rounded down
-        return np.round(np.arange(train, 0, -train / count)).astype(np.int64)[:count] - 1
+    else:
+        return trailing_timesteps(train, train / count)
     return rising[::-1].astype(np.int64)
+
+
+def trailing_timesteps(last, stride):
+    """Timesteps from `last` - 1 down, `stride` apart, rounded; where diffusers' rounding adds -1 at the end, it goes."""
+    timesteps = np.round(np.arange(last, 0, -stride)).astype(np.int64) - 1
+    return timesteps[timesteps >= 0]
 
 
 def threshold(sample, ratio, maximum):

@@ -50,7 +50,7 @@ class UnCLIPSchedule(Schedule):
         alpha_bar = self.alphas_cumprod[timestep]
         alpha_bar_previous = self.alphas_cumprod[previous] if previous >= 0 else ONE
         beta = self.betas[timestep] if previous == timestep - 1 else ONE - alpha_bar / alpha_bar_previous
-        original = self._predict_original(model_output, sample, alpha_bar)
+        original = self._predict_original(model_output, sample, np.sqrt(alpha_bar), np.sqrt(ONE - alpha_bar))
         # The posterior's mean, arXiv 2006.11239, eq. 7.
         original_weight = np.sqrt(alpha_bar_previous) * beta / (ONE - alpha_bar)
         sample_weight = np.sqrt(ONE - beta) * (ONE - alpha_bar_previous) / (ONE - alpha_bar)
