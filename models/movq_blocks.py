@@ -1,6 +1,6 @@
 """Blocks of the MoVQ, after diffusers 0.42.1: models/attention_processor.py (SpatialNorm, AttnProcessor2_0),
-models/resnet.py (ResnetBlockCondNorm2D, ResnetBlock2D), models/unets/unet_2d_blocks.py (UNetMidBlock2D, ...EncoderBlock2D,
-...DecoderBlock2D).
+models/resnet.py (ResnetBlockCondNorm2D, ResnetBlock2D) and models/unets/unet_2d_blocks.py (UNetMidBlock2D,
+...EncoderBlock2D, ...DecoderBlock2D).
 
 The encoder normalizes plainly, the decoder by the latents `zq`; `norm` is the class to use. The encoder's `zq` is None.
 """
@@ -24,9 +24,10 @@ class PlainNorm(GroupNorm):
 
 
 def blockwise_affine(x, scale, shift):
-    """``x * scale + shift`` for a `scale` and `shift` of lower resolution, each of whose pixels stands for a block of x.
+    """``x * scale + shift``, where each pixel of `scale` and `shift` stands for a square block of x's.
 
-    The same as upsampling both to the nearest, but only widths are repeated: rows of blocks are an axis that broadcasts.
+    The same as upsampling both to the nearest, but only widths are repeated: heights are an axis that broadcasts, so
+    that no map as large as x is made.
     """
     batch, channels, height, width = scale.shape
     factor = x.shape[2] // height

@@ -1,13 +1,14 @@
-"""Blocks of Kandinsky 2.2's UNet, after diffusers 0.42.1: models/resnet.py (ResnetBlock2D), models/attention_processor.py
-(AttnAddedKVProcessor2_0) and models/unets/unet_2d_blocks.py (Simple...Block2D, Resnet...Block2D).
+"""Blocks of Kandinsky 2.2's UNet, after diffusers 0.42.1: models/resnet.py (ResnetBlock2D),
+models/attention_processor.py (AttnAddedKVProcessor2_0) and models/unets/unet_2d_blocks.py (Simple...Block2D,
+Resnet...Block2D).
 
 `time` is the activated time embedding, (batch, time_embed_dim); `added_kv` is UNetContext's output for the batch.
 """
 
 from mindspore import nn, ops
 
-from .layers import (ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads, to_image, to_tokens,
-                     upsample_nearest)
+from .layers import (ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads, to_image,
+                     to_tokens, upsample_nearest)
 
 IMAGE_TOKENS = 32  # context tokens made of one image embedding: diffusers' ImageProjection has it as a default
 
