@@ -1,0 +1,15 @@
+"""The demo, as the README's first command runs it after installing."""
+
+from kandinsky_mindir.runner import cli
+from kandinsky_mindir.runner.bundle import Bundle
+from PIL import Image
+
+
+def test_demo(tmp_path, capsys):
+    output = tmp_path / "demo"
+    assert cli.main(["demo", "--output", str(output)]) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in output.iterdir()) == ["bundle", "interpolations.png", "prompts.png"]
+    Bundle(output / "bundle").verify_files()
+    for name in ("prompts.png", "interpolations.png"):
+        with Image.open(output / name) as sheet:
+            assert len(set(sheet.convert("RGB").resize((64, 64)).getdata())) > 500, f"{name} shows nothing"
