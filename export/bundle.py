@@ -14,6 +14,7 @@ from ..runner import engine as engines
 from ..runner import schedulers
 from ..runner.bundle import sha256_of
 from ..runner.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest, TensorInfo
+from ..runner.ms_file import WEIGHTS
 from ..runner.preprocessing import ImageProcessor
 from ..runner.tokens import Tokenizer
 from .checkpoint import Checkpoint
@@ -21,11 +22,11 @@ from .constants import step_independent
 from .graphs import GraphSpec, Size, movq_scale_factor, plan
 from .lowering import lower
 from .mindir import compile_graph, output_tensors
+from .ms_files import MsWriter, WeightStore
 from .staging import staged_folder
 from .tensor_names import resolve
 from .weights import WeightsWriter
 
-WEIGHTS = "weights.bin"
 PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "decoder"}
 
 
@@ -67,14 +68,16 @@ def export_bundle(
 
     with staged_folder(Path(output), overwrite) as folder:
         (folder / "tokenizer.json").write_text(tokenizer.json, encoding="utf-8")
-        graphs = list(_graphs(folder, specs, checkpoints, progress))
-        constants = step_independent(
-            lite,
-            folder,
-            {graph.name: graph for graph in graphs},
-            Tokenizer(folder / "tokenizer.json", **tokenizer_options),
-            checkpoints["prior"].tensors("prior"),
-        )
+        with MsWriter(lite) as ms_writer:
+            graphs = list(_graphs(folder, specs, checkpoints, ms_writer, progress))
+            constants = step_independent(
+                lite,
+                folder,
+                {graph.name: graph for graph in graphs},
+                Tokenizer(folder / "tokenizer.json", **tokenizer_options),
+                checkpoints["prior"].tensors("prior"),
+            )
+            ms_writer.finish()
         np.savez(folder / "constants.npz", **constants)
         if not image_encoder:
             shutil.rmtree(folder / "image_encoder")
@@ -95,7 +98,9 @@ def export_bundle(
     return Path(output)
 
 
-def _graphs(folder: Path, specs: list[GraphSpec], checkpoints: dict, progress: bool) -> Iterator[GraphInfo]:
+def _graphs(
+    folder: Path, specs: list[GraphSpec], checkpoints: dict, ms_writer: MsWriter, progress: bool
+) -> Iterator[GraphInfo]:
     """Write the weights of each part once, then its graphs; yields what the manifest says of each."""
     with tqdm(total=len(specs) + len(PARTS), desc="export", disable=None if progress else True, leave=False) as bar:
         for part, kind in PARTS.items():
@@ -103,9 +108,10 @@ def _graphs(folder: Path, specs: list[GraphSpec], checkpoints: dict, progress: b
             bar.set_postfix_str(f"{part} weights")
             index = _write_weights(folder / part, part, [cell for _, cell in cells], checkpoints[kind].tensors(part))
             bar.update()
+            store = WeightStore(folder / part, index)
             for spec, cell in cells:
                 bar.set_postfix_str(f"{spec.name} batch {spec.batch}")
-                yield _write_graph(folder, spec, cell, index)
+                yield _write_graph(folder, spec, cell, index, store, ms_writer)
                 bar.update()
 
 
@@ -118,26 +124,29 @@ def _write_weights(folder: Path, part: str, cells: list, tensors):
     return writer.index
 
 
-def _write_graph(folder: Path, spec: GraphSpec, cell, index) -> GraphInfo:
-    """The graph as MindSpore wrote it, and lowered for Lite, both over the part's weight file."""
+def _write_graph(folder: Path, spec: GraphSpec, cell, index, store: WeightStore, ms_writer: MsWriter) -> GraphInfo:
+    """The graph as MindSpore wrote it, lowered for Lite, and in Lite's own format, all over the part's weight file."""
     inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
     model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
-    info = GraphInfo(
+    mindir, lite, ms = f"{spec.stem}.mindir", f"{spec.stem}.lite.mindir", f"{spec.stem}.ms.recipe"
+    (folder / mindir).write_bytes(model.SerializeToString())
+    (folder / lite).write_bytes(lower(model).SerializeToString())
+    weight_bytes = sum(index[parameter.ref_key].length for parameter in model.graph.parameter)
+    has_ms = ms_writer.start(folder / lite, store, folder / ms, weight_bytes)
+    return GraphInfo(
         name=spec.name,
         part=spec.part,
         batch=spec.batch,
         size=spec.size,
-        mindir=f"{spec.stem}.mindir",
-        lite=f"{spec.stem}.lite.mindir",
+        mindir=mindir,
+        lite=lite,
+        ms=ms if has_ms else None,
         inputs=spec.inputs,
         outputs=tuple(
             TensorInfo(name, tuple(tensor.dims), "float32")
             for name, tensor in zip(spec.outputs, output_tensors(model), strict=True)
         ),
     )
-    (folder / info.mindir).write_bytes(model.SerializeToString())
-    (folder / info.lite).write_bytes(lower(model).SerializeToString())
-    return info
 
 
 def _settings(configs: dict) -> dict:

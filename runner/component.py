@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
 from .bundle import Bundle
-from .engine import Engine, LiteModel
-from .manifest import GraphInfo
+from .engine import Engine, LiteModel, TensorSpec
+from .errors import UserError
+from .manifest import GraphInfo, TensorInfo
+from .ms_file import Recipe
 
 Runner = Callable[..., tuple[np.ndarray, ...]]
 
@@ -39,7 +42,7 @@ class Component:
             self._users[graph] = self._users.get(graph, 0) + 1
 
         def run(**inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-            outputs = model.run([np.ascontiguousarray(inputs.pop(tensor.name)) for tensor in graph.inputs])
+            outputs = model.run([np.ascontiguousarray(inputs.pop(tensor.name)) for tensor in model.inputs])
             if inputs:
                 raise TypeError(f"{self.name} has no input {', '.join(inputs)}")
             return tuple(outputs)
@@ -62,6 +65,25 @@ class Component:
             self._models.pop(graph).close()
 
     def _load(self, graph: GraphInfo) -> LiteModel:
+        model = self._load_ms(graph) if self._has_ms(graph) else self._load_mindir(graph)
+        try:
+            _check_tensors(graph, model, self.bundle.path / graph.lite)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+    def _has_ms(self, graph: GraphInfo) -> bool:
+        return graph.ms is not None and self.device == "cpu" and self.engine.takes_model_files
+
+    def _load_ms(self, graph: GraphInfo) -> LiteModel:
+        recipe = Recipe.read(self.bundle.file(graph.ms))
+        for source in recipe.sources:
+            self.bundle.file(f"{graph.part}/{source}")
+        with recipe.assemble(self.bundle.path / graph.ms) as file:
+            return self.engine.load(file, device=self.device, threads=self.threads)
+
+    def _load_mindir(self, graph: GraphInfo) -> LiteModel:
         self.bundle.file(self.bundle.weights_of(graph.part))
         return self.engine.load(self.bundle.file(graph.lite), device=self.device, threads=self.threads)
 
@@ -83,3 +105,19 @@ class Components:
     def unload(self) -> None:
         for component in self._components.values():
             component.unload()
+
+
+def _check_tensors(graph: GraphInfo, model: LiteModel, path: Path) -> None:
+    """UserError unless `model` has the inputs that the manifest says, in any order, and the outputs, in its order.
+
+    Outputs are held to shape and type: not every Lite calls them as we do.
+    """
+    inputs = [sorted((tensor.name, *_kind(tensor)) for tensor in side.inputs) for side in (graph, model)]
+    outputs = [[_kind(tensor) for tensor in side.outputs] for side in (graph, model)]
+    for what, (expected, found) in (("inputs", inputs), ("outputs", outputs)):
+        if found != expected:
+            raise UserError(f"{path}: Lite finds the {what} {found}, the manifest says {expected}: export the bundle again")
+
+
+def _kind(tensor: TensorInfo | TensorSpec) -> tuple[tuple[int, ...], str]:
+    return tuple(tensor.shape), tensor.dtype

@@ -42,7 +42,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """One compiled graph: `part` owns its weights, `size` is (height, width) in pixels where it has one."""
+    """One compiled graph: `part` owns its weights, `size` is (height, width) in pixels where it has one.
+
+    mindir: as MindSpore wrote it. lite: lowered to what Lite 2.0 reads. ms: the recipe (ms_file.py) of the same in Lite's
+    own format, which loads faster; None where there is none.
+    """
 
     name: str
     part: str
@@ -50,6 +54,7 @@ class GraphInfo:
     size: tuple[int, int] | None
     mindir: str
     lite: str
+    ms: str | None
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
@@ -72,6 +77,7 @@ class GraphInfo:
             size=tuple(size) if size else None,
             mindir=_inside(_take(data, "mindir", str, where), f"{where}.mindir"),
             lite=_inside(_take(data, "lite", str, where), f"{where}.lite"),
+            ms=_inside(_take(data, "ms", str, where), f"{where}.ms") if data.get("ms") is not None else None,
             **tensors,
         )
 
@@ -138,8 +144,8 @@ class Manifest:
             GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(_take(data, "graphs", list, where))
         )
         for graph in graphs:
-            for path in (graph.mindir, graph.lite):
-                if path not in files:
+            for path in (graph.mindir, graph.lite, graph.ms):
+                if path is not None and path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
         rest = {key: _take(data, key, dict, where) for key in ("settings", "schedulers", "tokenizer", "defaults")}
         return cls(

@@ -263,7 +263,7 @@ def test_damaged_runtime_names_the_library(bridge, graphs, tmp_path):
     lame = tmp_path / "bridge"  # away from its libraries
     shutil.copy(bridge.runtime.bridge, lame)
     engine_without_libraries = type(bridge)()
-    engine_without_libraries.runtime = runtime.Runtime(tmp_path, lame)
+    engine_without_libraries.runtime = bridge.runtime._replace(bridge=lame)
     with pytest.raises(EngineError, match="ended with status 127: .*libmindspore-extendrt_python.so"):
         engine_without_libraries.load(graphs / "lowered.mindir")
 

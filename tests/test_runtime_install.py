@@ -84,7 +84,7 @@ def test_installs_what_is_needed_and_says_so(wheel, cache):
     assert contents(cache) == [installed.root.name]
     assert sorted(path.name for path in (installed.root / "lib").iterdir()) == sorted(runtime.LIBRARIES)
     assert (installed.root / "include/api/model.h").read_text() == "// model"
-    assert installed.bridge.read_text() == "built"
+    assert installed.bridge.read_text() == installed.convert.read_text() == "built"
     assert [line.split()[0] for line in said] == ["Unpacking", "Building"]
 
 
@@ -100,22 +100,27 @@ def test_finds_what_is_installed(wheel, monkeypatch):
 
 def test_info(wheel, cache):
     before = runtime.info()
-    assert (before["installed"], before["bridge_built"], before["bytes"]) == (False, False, 0)
+    assert (before["installed"], before["built"], before["bytes"]) == (False, False, 0)
     runtime.install(lambda line: None, wheel=wheel)
     after = runtime.info()
-    assert after["installed"] and after["bridge_built"]
-    assert after["bytes"] == sum(map(len, runtime.LIBRARIES)) + len("// model") + len("built")
+    assert after["installed"] and after["built"]
+    assert after["bytes"] == sum(map(len, runtime.LIBRARIES)) + len("// model") + 2 * len("built")
     assert after["folder"].startswith(str(cache))
 
 
-def test_a_new_bridge_source_is_built_without_unpacking(wheel, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name, other", [("bridge", "convert"), ("convert", "bridge")])
+def test_a_new_source_is_built_without_unpacking(wheel, tmp_path, monkeypatch, name, other):
     first = runtime.install(lambda line: None, wheel=wheel)
-    changed = tmp_path / "bridge.cc"
-    changed.write_text(runtime.SOURCE.read_text() + "// changed\n")
-    monkeypatch.setattr(runtime, "SOURCE", changed)
+    sources = tmp_path / "sources"
+    shutil.copytree(runtime.SOURCES, sources)
+    with open(sources / f"{name}.cc", "a") as file:
+        file.write("// changed\n")
+    monkeypatch.setattr(runtime, "SOURCES", sources)
+    assert not runtime.info()["built"]
     said = []
     second = runtime.ensure(said.append)
-    assert second.root == first.root and second.bridge != first.bridge and second.bridge.exists()
+    assert getattr(second, name) != getattr(first, name) and second.built and runtime.info()["built"]
+    assert second.root == first.root and getattr(second, other) == getattr(first, other)
     assert [line.split()[0] for line in said] == ["Building"]
 
 
@@ -184,7 +189,7 @@ def test_compiler_fails(wheel, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", program(tmp_path / "broken", FAILING_COMPILER))
     message = fail(wheel=wheel)
     assert "fatal error: include/api/context.h" in message and "compilation terminated" not in message
-    assert not runtime.info()["bridge_built"]
+    assert not runtime.info()["built"]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +249,7 @@ def test_a_killed_install_leaves_no_runtime(wheel, cache, tmp_path):
         time.sleep(0.01)
     os.killpg(process.pid, 9)
     process.wait()
-    assert not runtime.info()["bridge_built"]
+    assert not runtime.info()["built"]
     said = []
     installed = runtime.ensure(said.append)
     assert [line.split()[0] for line in said] == ["Building"]
@@ -266,7 +271,7 @@ def test_a_second_install_waits_for_the_first(wheel, cache):
         assert waiting.wait(10)
         assert "waiting" in said[0] and contents(cache) == []
     second.join(10)
-    assert runtime.info()["bridge_built"]
+    assert runtime.info()["built"]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 //
 //   bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY
 //
-// TYPE is Lite's ModelType (0 MindIR, 4 .ms), DEVICE "cpu" or "ascend", THREADS 0 leaves Lite's default, and MEMORY is
-// the descriptor of an empty shared file, in which the program lays out the model's inputs and outputs. It answers in
-// lines on standard output: once loaded
+// TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
+// or "ascend", THREADS 0 leaves Lite's default, and MEMORY is the descriptor of an empty shared file, in which the
+// program lays out the model's inputs and outputs. It answers in lines on standard output: once loaded
 //
 //   input|output TYPE OFFSET RANK DIMENSION... NAME        (one line a tensor; TYPE is Lite's DataType)
 //   ready
@@ -23,7 +23,9 @@
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "include/api/context.h"
@@ -58,11 +60,44 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
   return context;
 }
 
+// A file's bytes. Lite itself opens a file by its real path, which a file without a name lacks.
+class FileView {
+ public:
+  explicit FileView(const char *path) {
+    const int file = open(path, O_RDONLY);
+    struct stat status{};
+    if (file < 0 || fstat(file, &status) != 0) {
+      throw std::runtime_error("the file cannot be opened");
+    }
+    size_ = static_cast<size_t>(status.st_size);
+    data_ = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
+    close(file);
+    if (data_ == MAP_FAILED) {
+      throw std::runtime_error(size_ == 0 ? "the file is empty" : "the file cannot be mapped");
+    }
+  }
+  ~FileView() { munmap(data_, size_); }
+  FileView(const FileView &) = delete;
+  FileView &operator=(const FileView &) = delete;
+
+  const void *data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  size_t size_ = 0;
+  void *data_ = nullptr;
+};
+
 class SharedModel {
  public:
   SharedModel(const char *path, int type, const std::shared_ptr<mindspore::Context> &context, int memory) {
     // An unchecked failure here would be a segmentation fault at the first use of the model.
-    Check(model_.Build(path, static_cast<mindspore::ModelType>(type), context));
+    if (type == mindspore::kMindIR_Lite) {
+      const FileView file(path);  // Lite copies what it keeps
+      Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));
+    } else {
+      Check(model_.Build(path, static_cast<mindspore::ModelType>(type), context));
+    }
     const auto inputs = model_.GetInputs();
     for (const auto &tensor : model_.GetOutputs()) {
       output_sizes_.push_back(tensor.DataSize());

@@ -1,8 +1,8 @@
-"""MindSpore Lite on this machine: fetched once through pip, checked, unpacked into the user's cache, bridge built.
+"""MindSpore Lite on this machine: fetched once through pip, checked, unpacked into the user's cache, programs built.
 
 No Python that this package supports can `pip install mindspore-lite`, but the wheel's C++ libraries and headers do
 not depend on Python: pip downloads the wheel (from wherever pip is configured to), its sha256 is compared with the
-one known here, the libraries that are opened at run time are unpacked, and bridge.cc is compiled against them.
+one known here, the libraries that are opened at run time are unpacked, and our two programs are compiled against them.
 """
 
 import contextlib
@@ -24,7 +24,11 @@ from ..errors import UserError
 from .interface import say_on_stderr
 
 VERSION = "2.0.0"
-SOURCE = Path(__file__).with_name("bridge.cc")
+SOURCES = Path(__file__).parent
+PROGRAMS = {  # source NAME.cc, and the libraries it calls
+    "bridge": ("mindspore-extendrt_python",),
+    "convert": ("mindspore_converter", "mindspore_core"),
+}
 WHEEL_VARIABLE = "KANDINSKY_MINDIR_LITE_WHEEL"
 CACHE_VARIABLE = "KANDINSKY_MINDIR_CACHE"
 BYTES_NEEDED = 600_000_000  # the wheel and what is unpacked from it, together
@@ -66,16 +70,21 @@ LIBRARIES = (
 
 
 class Runtime(NamedTuple):
-    """An installed runtime: its folder, and in it the compiled bridge."""
+    """An installed runtime: its folder, and in it the compiled programs: the bridge runs graphs, convert makes `.ms`."""
 
     root: Path
     bridge: Path
+    convert: Path
+
+    @property
+    def built(self) -> bool:
+        return self.bridge.exists() and self.convert.exists()
 
 
 def ensure(say=say_on_stderr):
     """The installed Runtime; installs it first where there is none (`say` is then told what goes on). UserError."""
     found = _find()
-    return found if found.bridge.exists() else install(say)
+    return found if found.built else install(say)
 
 
 def install(say=say_on_stderr, wheel=None):
@@ -90,7 +99,7 @@ def install(say=say_on_stderr, wheel=None):
             _clear(found.root.parent)
             if not found.root.exists():
                 _unpack(found.root, wheel or os.environ.get(WHEEL_VARIABLE), say)
-            if not found.bridge.exists():
+            if not found.built:
                 _build(found, say)
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -110,7 +119,7 @@ def info():
         "machine": platform.machine(),
         "folder": str(found.root),
         "installed": found.root.exists(),
-        "bridge_built": found.bridge.exists(),
+        "built": found.built,
         "bytes": sum(file.stat().st_size for file in files),
     }
 
@@ -125,8 +134,8 @@ def cache_folder():
 def _find():
     machine = _machine()
     root = cache_folder() / f"lite-{VERSION}-{machine}"
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
-    return Runtime(root, root / f"bridge-{digest[:12]}")
+    digests = {name: hashlib.sha256((SOURCES / f"{name}.cc").read_bytes()).hexdigest() for name in PROGRAMS}
+    return Runtime(root, **{name: root / f"{name}-{digest[:12]}" for name, digest in digests.items()})
 
 
 def _machine():
@@ -225,13 +234,20 @@ def _compiler():
 def _build(found, say):
     compiler = _compiler()
     say(f"Building the bridge to it with {compiler} ...")
-    libraries = found.root / "lib"
-    with tempfile.TemporaryDirectory(dir=found.root.parent, prefix="partial-") as scratch:
-        built = Path(scratch) / "bridge"
+    for name, libraries in PROGRAMS.items():
+        target = getattr(found, name)
+        if not target.exists():
+            _compile(compiler, SOURCES / f"{name}.cc", libraries, found.root, target)
+
+
+def _compile(compiler, source, libraries, root, target):
+    folder = root / "lib"
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix="partial-") as scratch:
+        built = Path(scratch) / "built"
         command = [
             compiler, "-std=c++17", "-O2", "-D_GLIBCXX_USE_CXX11_ABI=0",  # Lite was built with the old string ABI
-            f"-I{found.root}", f"-I{found.root / 'include'}", str(SOURCE), "-o", str(built),
-            f"-L{libraries}", "-lmindspore-extendrt_python", f"-Wl,-rpath-link,{libraries}",
+            f"-I{root}", f"-I{root / 'include'}", str(source), "-o", str(built),
+            f"-L{folder}", *(f"-l{library}" for library in libraries), f"-Wl,-rpath-link,{folder}",
             # RPATH, not RUNPATH: it must also serve the libraries' own needs
             "-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN/lib",
         ]  # fmt: skip
@@ -239,5 +255,5 @@ def _build(found, say):
         if result.returncode:
             lines = [line for line in result.stderr.splitlines() if line.strip()]
             reason = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
-            raise UserError(f"{compiler} could not build {SOURCE.name} (status {result.returncode}): {reason.strip()}")
-        built.rename(found.bridge)
+            raise UserError(f"{compiler} could not build {source.name} (status {result.returncode}): {reason.strip()}")
+        built.rename(target)

@@ -18,6 +18,7 @@ class VendorEngine:
     """The engine interface (interface.py). What the package cannot do, or its absence, is raised as `error`."""
 
     name = "vendor"
+    takes_model_files = False  # it opens files by name only
 
     def __init__(self, error=RuntimeError):
         os.environ.setdefault("GLOG_v", "4")  # read at import: from 3 down, Lite logs lines for graphs that run well

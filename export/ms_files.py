@@ -1,0 +1,157 @@
+"""Lowered graphs in Lite's own format, `.ms`: converted in the background, kept as recipes that share the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..runner.engine import Engine
+from ..runner.errors import UserError
+from ..runner.ms_file import LITE_WEIGHTS, WEIGHTS, Piece, Recipe
+from .weights import Location
+
+IDENTIFIER = b"MSL2"  # of Lite 2's files, after the offset of the root table
+# Fields by their place in the tables of Lite 2.0's schema (mindspore/lite/schema/model.fbs).
+META_GRAPH_ALL_TENSORS = 7
+TENSOR_DATA = 6
+SMALLEST_PIECE = 512  # bytes: below, a row of the table costs about what it saves
+# A flatbuffer ends at 2 GiB. Beyond, Lite 2.0 puts weights into a second file, and loading that never returned.
+LARGEST_WEIGHTS = 2_000_000_000
+AT_A_TIME = 2  # conversions: each takes one core, and up to four times the memory of its weights
+
+
+class MsWriter:
+    """Converts lowered graphs while the next ones compile, and writes their recipes; a context manager.
+
+    engine: one that cannot convert makes this do nothing.
+    """
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self._pool = ThreadPoolExecutor(AT_A_TIME)
+        self._started: list[tuple[Future, Path, Path, WeightStore]] = []
+
+    def start(self, lowered: Path, store: WeightStore, recipe: Path, weight_bytes: int) -> bool:
+        """Start to convert a graph with so many bytes of weights; returns whether it will have a recipe."""
+        possible = self._engine.takes_model_files and weight_bytes <= LARGEST_WEIGHTS
+        if possible:
+            ms = recipe.with_suffix("")
+            self._started.append((self._pool.submit(self._engine.convert, lowered, ms), ms, recipe, store))
+        return possible
+
+    def finish(self) -> None:
+        """Write the recipes, in the order of `start` so that files come out the same each time."""
+        for conversion, ms, recipe, store in self._started:
+            conversion.result()
+            write_recipe(ms, store, recipe)
+            ms.unlink()
+
+    def __enter__(self) -> MsWriter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+class WeightStore:
+    """The tensors that the `.ms` files of a part may take from: its weights, and what `split` adds beside them.
+
+    folder: the part's. index: where each tensor lies in its weight file.
+    """
+
+    def __init__(self, folder: Path, index: Mapping[str, Location]):
+        self._folder = folder
+        self._pieces: dict[bytes, Piece] = {}  # by the sha256 of their bytes in the `.ms` file; the position is open
+        self._unread: dict[int, list[Location]] = defaultdict(list)  # by length: most graphs need but some of them
+        for place in index.values():
+            self._unread[place.length].append(place)
+
+    def split(self, ms: Path) -> Recipe:
+        """The recipe of a `.ms` file. Tensors that no file of the part holds yet are appended to its lite_weights.bin."""
+        data = np.memmap(ms, np.uint8, "r")
+        pieces, skeleton, end = [], [], 0
+        for position, length in sorted(_tensors(data, ms)):
+            if length >= SMALLEST_PIECE:
+                piece = self._piece(data[position : position + length])._replace(position=position)
+                pieces.append(piece)
+                skeleton.append(data[end:position].tobytes())
+                end = position + length
+        skeleton.append(data[end:].tobytes())
+        return Recipe(pieces, b"".join(skeleton))
+
+    def _piece(self, content: np.ndarray) -> Piece:
+        self._read(content.size)
+        key = _digest(content)
+        if key not in self._pieces:
+            with open(self._folder / LITE_WEIGHTS, "ab") as file:
+                self._pieces[key] = Piece(0, LITE_WEIGHTS, file.tell(), content.size)
+                file.write(content.data)
+        return self._pieces[key]
+
+    def _read(self, length: int) -> None:
+        """Add the part's weights of so many bytes to the pieces."""
+        for place in self._unread.pop(length, ()):
+            weights = np.memmap(self._folder / WEIGHTS, np.uint8, "r")
+            for piece in _forms(place):
+                content = np.empty(length, np.uint8)
+                piece.copy(weights, content)
+                self._pieces.setdefault(_digest(content), piece)
+
+
+def write_recipe(ms: Path, store: WeightStore, path: Path) -> None:
+    """Split the file `ms` and write its recipe to `path`, once it is sure that the same bytes come out of it."""
+    recipe = store.split(ms)
+    path.write_bytes(recipe.dump())
+    with Recipe.read(path).assemble(path) as model:
+        if not np.array_equal(np.memmap(model.path, np.uint8, "r"), np.memmap(ms, np.uint8, "r")):
+            raise UserError(f"{ms.name} does not come out of its recipe as it was: please report this")
+
+
+def _forms(place: Location) -> Iterator[Piece]:
+    """A tensor as it is; a convolution's weight also with its channels last, as Lite's kernels want it."""
+    yield Piece(0, WEIGHTS, place.offset, place.length)
+    if len(place.shape) == 4 and place.shape[2] * place.shape[3] > 1:
+        _, channels, height, width = place.shape
+        yield Piece(0, WEIGHTS, place.offset, place.length, channels, height * width)
+
+
+def _tensors(data: np.ndarray, path: Path) -> Iterator[tuple[int, int]]:
+    """(position, length) of the data of each tensor in a `.ms` file, a flatbuffer."""
+    if data[4:8].tobytes() != IDENTIFIER:
+        raise UserError(f"{path.name} is not a .ms file of MindSpore Lite 2: please report this")
+    tensors = _follow(data, _field(data, _follow(data, 0), META_GRAPH_ALL_TENSORS))
+    for entry in range(tensors + 4, tensors + 4 + 4 * _uint32(data, tensors), 4):
+        if field := _field(data, _follow(data, entry), TENSOR_DATA):
+            vector = _follow(data, field)
+            yield vector + 4, _uint32(data, vector)
+
+
+# Flatbuffers: a table starts with the signed distance to its vtable, which holds its own size, the table's size, and for
+# each field its place in the table or 0; tables, vectors and strings are referred to by the distance to them.
+
+
+def _field(data: np.ndarray, table: int, index: int) -> int:
+    """Position of a field of a table; 0 if it is absent."""
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    (size,) = struct.unpack_from("<H", data, vtable)
+    slot = 4 + 2 * index
+    (place,) = struct.unpack_from("<H", data, vtable + slot) if slot < size else (0,)
+    return table + place if place else 0
+
+
+def _follow(data: np.ndarray, position: int) -> int:
+    return position + _uint32(data, position)
+
+
+def _uint32(data: np.ndarray, position: int) -> int:
+    return struct.unpack_from("<I", data, position)[0]
+
+
+def _digest(content: np.ndarray) -> bytes:
+    return hashlib.sha256(content.data).digest()

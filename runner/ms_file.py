@@ -1,0 +1,163 @@
+"""Lite's own format, `.ms`, kept as a recipe: where its tensors lie in files that graphs share, and all other bytes.
+
+A `.ms` file holds its weights, so graphs of one part (batch sizes, picture sizes) would each carry a copy of them. A
+recipe says which stretches of the file are weights that lie in the part's weight files, as they are or in another
+order of axes. The file is put together in memory, without a name, when a graph is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .errors import UserError
+
+WEIGHTS = "weights.bin"  # what all graphs of a part share, as the checkpoint has it
+LITE_WEIGHTS = "lite_weights.bin"  # further tensors, which Lite's converter made
+
+
+class Piece(NamedTuple):
+    """A stretch of the `.ms` file that is a copy of `length` bytes of `source`, which start at `offset`.
+
+    With `pixels` above 1 it is a convolution's weight, float32 (filters, channels, pixels) in `source`, where Lite
+    wants (filters, pixels, channels).
+    """
+
+    position: int
+    source: str
+    offset: int
+    length: int
+    channels: int = 1
+    pixels: int = 1
+
+    def copy(self, source: np.ndarray, target: np.ndarray) -> None:
+        """From the bytes of the source to the bytes of the `.ms` file."""
+        data = source[self.offset : self.offset + self.length]
+        place = target[self.position : self.position + self.length]
+        if self.pixels == 1:
+            place[...] = data
+        else:
+            filters = data.view("<f4").reshape(-1, self.channels, self.pixels)
+            place.view("<f4").reshape(-1, self.pixels, self.channels)[...] = filters.transpose(0, 2, 1)
+
+
+class Recipe(NamedTuple):
+    """A `.ms` file: the pieces, in order, and the bytes around them, joined."""
+
+    pieces: Sequence[Piece]
+    skeleton: bytes
+
+    @property
+    def sources(self) -> list[str]:
+        """The files it copies from, which lie beside it."""
+        return list(dict.fromkeys(piece.source for piece in self.pieces))
+
+    @property
+    def size(self) -> int:
+        return len(self.skeleton) + sum(piece.length for piece in self.pieces)
+
+    def dump(self) -> bytes:
+        """A line of JSON, the table of pieces, and the skeleton; LZMA-compressed."""
+        return lzma.compress(json.dumps(self.pieces).encode() + b"\n" + self.skeleton)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """UserError if the file is damaged."""
+        try:
+            table, _, skeleton = lzma.decompress(path.read_bytes()).partition(b"\n")
+            recipe = cls([Piece(*row) for row in json.loads(table)], skeleton)
+            if not recipe._plausible():
+                raise ValueError("its pieces do not fit together")
+        except (OSError, EOFError, lzma.LZMAError, TypeError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
+        return recipe
+
+    def assemble(self, path: Path) -> ModelFile:
+        """The `.ms` file, in memory. path: the recipe's own: its sources lie beside it. UserError names what is damaged."""
+        sources = {name: _bytes_of(path.with_name(name)) for name in self.sources}
+        for piece in self.pieces:
+            if piece.offset + piece.length > sources[piece.source].size:
+                raise UserError(f"{path.with_name(piece.source)} ends before what {path.name} takes from it: it is cut or "
+                                "damaged; export the bundle again")
+        model = ModelFile(self.size, path)
+        try:
+            self._fill(np.frombuffer(mmap.mmap(model.fileno(), self.size), np.uint8), sources)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+    def _fill(self, target: np.ndarray, sources: dict[str, np.ndarray]) -> None:
+        skeleton = np.frombuffer(self.skeleton, np.uint8)
+        used = end = 0  # of the skeleton, of the target
+        for piece in self.pieces:
+            gap = piece.position - end
+            target[end : piece.position] = skeleton[used : used + gap]
+            piece.copy(sources[piece.source], target)
+            used, end = used + gap, piece.position + piece.length
+        target[end:] = skeleton[used:]
+
+    def _plausible(self) -> bool:
+        end = 0
+        for piece in self.pieces:
+            position, source, *numbers = piece
+            if source not in (WEIGHTS, LITE_WEIGHTS) or not all(type(n) is int for n in (position, *numbers)):
+                return False
+            if position < end or piece.offset < 0 or min(piece.length, piece.channels, piece.pixels) < 1:
+                return False
+            if piece.pixels > 1 and piece.length % (4 * piece.channels * piece.pixels):
+                return False
+            end = position + piece.length
+        return end <= self.size
+
+
+class ModelFile:
+    """A `.ms` file in memory that has no name and is gone when it is closed; a context manager.
+
+    size: bytes. origin: what error messages call it. Raises UserError if memory does not suffice.
+    """
+
+    def __init__(self, size: int, origin: Path):
+        self.origin = origin
+        self._descriptor = os.memfd_create("kandinsky-mindir-model")
+        try:
+            os.posix_fallocate(self._descriptor, 0, size)  # writing to a mapping that cannot grow would end the process
+        except OSError as error:
+            self.close()
+            raise UserError(f"{origin}: no memory for the {size} bytes of the model ({error.strerror})") from None
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    @property
+    def path(self) -> str:
+        """Where this process, or one that inherits `fileno`, can open it."""
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def __str__(self) -> str:
+        return str(self.origin)
+
+    def __enter__(self) -> ModelFile:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _bytes_of(path: Path) -> np.ndarray:
+    try:
+        return np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as error:  # ValueError: the file is empty
+        raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
