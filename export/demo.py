@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     require_exporter()
     checkpoint = args.checkpoint or find_checkpoint()
     args.output.mkdir(parents=True, exist_ok=True)
-    from ..runner.images import labelled_sheet, save_image
+    from ..runner.contact_sheet import labelled_sheet
+    from ..runner.images import save_image
     from ..runner.pipelines import KandinskyV22CombinedPipeline
     from .bundle import export_bundle
 

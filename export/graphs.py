@@ -8,6 +8,7 @@ from typing import Any
 
 from ..runner.errors import UserError
 from ..runner.manifest import TensorInfo
+from ..runner.options import MOST_PIXELS
 
 Size = tuple[int, int]
 
@@ -112,6 +113,8 @@ def movq_scale_factor(config) -> int:
 
 def check_size(size: Size, movq_config, unet_config) -> None:
     """UserError unless pictures of that size come out whole: no side is rounded up, every UNet level halves evenly."""
+    if not 0 < size[0] * size[1] <= MOST_PIXELS:
+        raise UserError(f"size {size[0]}x{size[1]}: pictures have from 1 to {MOST_PIXELS} pixels; choose a smaller --size")
     factor = movq_scale_factor(movq_config)
     step = max(factor**2, factor * 2 ** (len(unet_config.block_out_channels) - 1))
     if any(side % step for side in size):

@@ -6,3 +6,6 @@ class UserError(ValueError):
 
     The command line prints it and exits with status 2; callers of the API can catch it as a ValueError.
     """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))  # a file name may hold a line break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
 import time
@@ -16,7 +17,7 @@ from ..memory import peak_memory
 def size(text: str) -> tuple[int, int]:
     """"HxW" in pixels."""
     match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
-    if not match or "0" in match.groups():
+    if not match or 0 in (int(match[1]), int(match[2])):
         raise argparse.ArgumentTypeError(f"size {text!r} is not HEIGHTxWIDTH, for example 512x768")
     return int(match[1]), int(match[2])
 
@@ -83,6 +84,10 @@ def check_output(path: Path) -> None:
         raise UserError(f"{path} ends in no known picture format: use one of {', '.join(WRITE_FORMATS)}")
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} does not exist: make it, or choose another --output")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"the folder {path.parent} is not writable: choose another --output")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: choose another --output")
 
 
 def write_pictures(pictures: list, args: argparse.Namespace, started: float) -> None:
