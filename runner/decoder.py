@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from .component import Components
-from .diffusion import Step, diffuse, guide
+from .component import Component, Components, Runner
+from .diffusion import Step, diffuse
 from .errors import UserError
+from .sampling import Guidance
 from .schedulers import Schedule
 from .sinusoid import timestep_embedding
 
@@ -20,35 +22,54 @@ def decoder_steps(
     schedule: Schedule,
     size: Size,
     image_embeds: np.ndarray,
-    negative_image_embeds: np.ndarray | None,
+    negative_image_embeds: np.ndarray,
     latents: np.ndarray,
     source,
-    guidance_scale: float,
+    guidance: Guidance,
     learned_variance: bool,
 ) -> Iterator[Step]:
-    """Denoise `latents` (N, C, h, w), one row an embedding (N, E); guided where negatives (N, E) are given.
+    """Denoise `latents` (N, C, h, w), one row an embedding (N, E), guided away from the negatives (N, E).
 
     The UNet's output channels are epsilon, then variance: guidance is on epsilon only, the variance is the conditional
     one's and reaches the scheduler only if it takes it.
     """
-    contexts = _contexts(components, image_embeds, negative_image_embeds)
-    batch = 1 if negative_image_embeds is None else 2
+    contexts = _contexts(components, image_embeds, negative_image_embeds if guidance.on else None)
     channels = latents.shape[1]
-    width = components.bundle.manifest.find("unet", batch, size).input("time_proj").shape[1]
+    width = components.bundle.manifest.find("unet", 1, size).input("time_proj").shape[1]
     options = components.bundle.manifest.settings["unet_time_proj"]
-    with components["unet"].loaded(batch, size) as run:
+    with _any_batch(components["unet"], size) as unet:
 
-        def predict(latents: np.ndarray, timestep: float) -> np.ndarray:
-            time_proj = timestep_embedding(timestep, width, **options)
+        def predict(latents: np.ndarray, index: int) -> np.ndarray:
+            time_proj = timestep_embedding(schedule.timesteps[index], width, **options)
+            batch = 2 if guidance.is_on(index, len(schedule.timesteps)) else 1
+            run = unet(batch)
             rows = []
             for row, context in zip(latents, contexts):
+                context = {name: tensor[-batch:] for name, tensor in context.items()}  # the conditional half is last
                 (output,) = run(sample=np.stack([row] * batch), time_proj=time_proj, **context)
                 epsilon, variance = output[:, :channels], output[-1:, channels:]
-                epsilon = epsilon if batch == 1 else guide(epsilon[:1], epsilon[1:], guidance_scale)
+                epsilon = epsilon if batch == 1 else guidance.combine(epsilon[:1], epsilon[1:])
                 rows.append(np.concatenate([epsilon, variance], axis=1) if learned_variance else epsilon)
             return np.concatenate(rows)
 
         yield from diffuse(schedule, latents, predict, source, "decoder")
+
+
+@contextmanager
+def _any_batch(component: Component, size: Size) -> Iterator[Callable[[int], Runner]]:
+    """A function from a batch to the graph for it, which is loaded when it is first asked for; the one before it is let
+    go then, since two of them in memory at once may be too much."""
+    with ExitStack() as stack:
+        current: tuple[int, Runner] | None = None
+
+        def at(batch: int) -> Runner:
+            nonlocal current
+            if current is None or current[0] != batch:
+                stack.close()
+                current = batch, stack.enter_context(component.loaded(batch, size))
+            return current[1]
+
+        yield at
 
 
 def _contexts(components: Components, image_embeds: np.ndarray, negatives: np.ndarray | None) -> list[dict]:

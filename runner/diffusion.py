@@ -35,16 +35,16 @@ def initial_latents(shape: tuple[int, ...], given: np.ndarray | None, source, sc
 
 
 def diffuse(
-    schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, float], np.ndarray], source, stage: str
+    schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, int], np.ndarray], source, stage: str
 ) -> Iterator[Step]:
     """Denoise `latents` along `schedule`.
 
-    predict: (scaled latents, timestep) -> model output. source: where the steps' noise is drawn, one tensor of the
-    latents' shape for each step that needs it. UserError names `stage` and step where numbers stop being finite.
+    predict: (scaled latents, index of the step) -> model output. source: where the steps' noise is drawn, one tensor of
+    the latents' shape for each step that needs it. UserError names `stage` and step where numbers stop being finite.
     """
     state = None
     for index, timestep in enumerate(schedule.timesteps):
-        output = predict(schedule.scale_model_input(latents, index), timestep)
+        output = predict(schedule.scale_model_input(latents, index), index)
         latents, state = schedule.step(output, index, latents, lambda: noise.draw(source, latents.shape), state)
         if not np.isfinite(latents).all():
             raise UserError(f"{stage}: values that are not finite after step {index + 1} of {len(schedule.timesteps)} "
@@ -52,9 +52,3 @@ def diffuse(
         step = Step(index, timestep, latents)
         yield step
         latents = step.latents
-
-
-def guide(unconditional: np.ndarray, conditional: np.ndarray, guidance_scale: float) -> np.ndarray:
-    """Classifier-free guidance: Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022), as written in Saharia et
-    al., "Photorealistic Text-to-Image Diffusion Models" (2022), equation 2."""
-    return unconditional + np.float32(guidance_scale) * (conditional - unconditional)

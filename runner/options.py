@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,40 +31,17 @@ def as_weights(weights: Any, items: Sequence) -> list[float]:
         raise UserError(f"weights must be a list of numbers, not {_describe(weights)}")
     if len(items) != len(weights):
         raise UserError(f"images_and_prompts has {len(items)} items and weights has {len(weights)}: give one weight an item")
-    weights = [_number(weight, f"weights[{i}]") for i, weight in enumerate(weights)]
+    weights = [as_number(weight, f"weights[{i}]") for i, weight in enumerate(weights)]
     if not any(weights):
         raise UserError("weights are all zero: at least one must not be")
     return weights
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """What both diffusion loops take.
-
-    guidance_scale: guides when above 1. num_images_per_prompt: pictures made of each prompt.
-    """
-
-    num_inference_steps: int
-    guidance_scale: float
-    num_images_per_prompt: int = 1
-
-    def __post_init__(self):
-        for name in ("num_inference_steps", "num_images_per_prompt"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise UserError(f"{name} is {value!r}: it must be a whole number of at least 1")
-        if _number(self.guidance_scale, "guidance_scale") < 0:
-            raise UserError(f"guidance_scale is {self.guidance_scale}: it must not be negative (1 switches guidance off)")
-
-    @property
-    def guided(self) -> bool:
-        return self.guidance_scale > 1
-
-    @classmethod
-    def of(cls, defaults: dict, **given) -> Sampling:
-        """The options that were given (not None), the rest from the bundle's `defaults`."""
-        known = {key: value for key, value in given.items() if value is not None}
-        return cls(**{key: defaults[key] for key in ("num_inference_steps", "guidance_scale")} | known)
+def as_count(value: Any, name: str) -> int:
+    """A whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise UserError(f"{name} is {value!r}: it must be a whole number of at least 1")
+    return int(value)
 
 
 def as_size(height: Any, width: Any, scale_factor: int) -> tuple[int, int]:
@@ -100,7 +76,8 @@ def as_array(value: Any, name: str, width: int) -> np.ndarray:
     return array
 
 
-def _number(value: Any, name: str) -> float:
+def as_number(value: Any, name: str) -> float:
+    """A finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
         raise UserError(f"{name} is {value!r}: it must be a finite number")
     return float(value)

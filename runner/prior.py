@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .component import Components
-from .diffusion import Step, diffuse, guide
+from .diffusion import Step, diffuse
+from .sampling import Guidance
 from .schedulers import Schedule
 from .sinusoid import timestep_embedding
 
@@ -64,7 +65,7 @@ def prior_steps(
     unconditional: Sequence[TextCondition] | None,
     latents: np.ndarray,
     source,
-    guidance_scale: float,
+    guidance: Guidance,
 ) -> Iterator[Step]:
     """Denoise image embeddings `latents` (N, E), one row a condition; guided where `unconditional` is given.
 
@@ -86,12 +87,12 @@ def prior_steps(
     options = components.bundle.manifest.settings["prior_time_proj"]
     with components["prior"].loaded(batch) as run:
 
-        def predict(latents: np.ndarray, timestep: float) -> np.ndarray:
-            time_proj = timestep_embedding(timestep, width, **options)
+        def predict(latents: np.ndarray, index: int) -> np.ndarray:
+            time_proj = timestep_embedding(schedule.timesteps[index], width, **options)
             rows = []
             for row, row_inputs in zip(latents, inputs):
                 (embeds,) = run(latents=np.stack([row] * batch), time_proj=time_proj, **row_inputs)
-                rows.append(embeds if batch == 1 else guide(embeds[:1], embeds[1:], guidance_scale))
+                rows.append(embeds if batch == 1 else guidance.combine(embeds[:1], embeds[1:]))
             return np.concatenate(rows)
 
         yield from diffuse(schedule, latents, predict, source, "prior")

@@ -46,6 +46,8 @@ class KandinskyV22CombinedPipeline(Pipeline):
         prior_callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         callback_on_step_end: Callable | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt`: arguments of both pipelines; `latents` are the prior's, as in the reference."""
         source = noise.source(generator)
@@ -71,4 +73,6 @@ class KandinskyV22CombinedPipeline(Pipeline):
             return_dict=return_dict,
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
         )

@@ -13,8 +13,9 @@ from ..decoder import decode_latents, decoder_steps
 from ..diffusion import initial_latents
 from ..errors import UserError
 from ..images import to_pil
-from ..options import Sampling, as_array, as_output_type, as_size
+from ..options import as_array, as_output_type, as_size
 from ..outputs import ImagePipelineOutput
+from ..sampling import Sampling
 from .base import Pipeline
 
 
@@ -42,11 +43,13 @@ class KandinskyV22Pipeline(Pipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `image_embeds` (N, E), guided away from `negative_image_embeds` (without: the zero picture's).
 
         height, width: pixels, rounded up to what the MoVQ can make. output_type: "pil", "np" (N, H, W, 3 in [0, 1]) or
-        "latent" (N x num_images_per_prompt, C, h, w).
+        "latent" (N x num_images_per_prompt, C, h, w). guidance_rescale, guidance_interval: see `Guidance`.
         """
         as_output_type(output_type, ("pil", "np", "latent"))
         manifest = self.bundle.manifest
@@ -56,13 +59,14 @@ class KandinskyV22Pipeline(Pipeline):
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             num_images_per_prompt=num_images_per_prompt,
+            guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
         )
         factor = manifest.settings["movq_scale_factor"]
         size = as_size(
             defaults["height"] if height is None else height, defaults["width"] if width is None else width, factor
         )
-        batch = 2 if sampling.guided else 1
-        shape = manifest.find("unet", batch, size).input("sample").shape[1:]
+        shape = manifest.find("unet", 1, size).input("sample").shape[1:]
         constants = self.bundle.constants
         embedding_dim = constants["clip_mean"].shape[-1]
         image_embeds = as_array(image_embeds, "image_embeds", embedding_dim)
@@ -82,10 +86,10 @@ class KandinskyV22Pipeline(Pipeline):
             schedule,
             size,
             image_embeds,
-            negatives if sampling.guided else None,
+            negatives,
             latents,
             source,
-            sampling.guidance_scale,
+            sampling.guidance,
             self.scheduler.learned_variance,
         )
         tensors = {"image_embeds": image_embeds, "negative_image_embeds": negatives}

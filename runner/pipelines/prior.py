@@ -12,10 +12,11 @@ from .. import noise, schedulers
 from ..component import Components
 from ..diffusion import diffuse, initial_latents
 from ..errors import UserError
-from ..options import Sampling, as_output_type, as_texts, as_weights
+from ..options import as_output_type, as_texts, as_weights
 from ..outputs import KandinskyPriorPipelineOutput
 from ..preprocessing import ImageProcessor
 from ..prior import empty_text, encode_texts, image_embedding, prior_steps
+from ..sampling import Sampling
 from .base import Pipeline
 
 
@@ -57,7 +58,7 @@ class KandinskyV22PriorPipeline(Pipeline):
         source = noise.source(generator)
 
         conditions = _repeat(encode_texts(self.components, prompts + (negatives or [])), num_images_per_prompt)
-        if not sampling.guided:
+        if not sampling.guidance.on:
             unconditional = None
         elif negatives is None:
             unconditional = [empty_text(self.components)] * len(conditions)
@@ -70,7 +71,7 @@ class KandinskyV22PriorPipeline(Pipeline):
             "text_encoder_hidden_states": np.concatenate([condition.text_hidden_states for condition in both]),
             "text_mask": np.concatenate([condition.text_mask for condition in both]),
         }
-        steps = prior_steps(self.components, schedule, conditions, unconditional, latents, source, sampling.guidance_scale)
+        steps = prior_steps(self.components, schedule, conditions, unconditional, latents, source, sampling.guidance)
         embeds = self._follow(
             steps, len(schedule.timesteps), "prior", callback_on_step_end, callback_on_step_end_tensor_inputs, tensors
         )
@@ -150,7 +151,7 @@ class KandinskyV22PriorPipeline(Pipeline):
         schedule = self.scheduler.schedule(sampling.num_inference_steps)
         shape = (sampling.num_images_per_prompt, self.embedding_dim)
         latents = initial_latents(shape, latents, source, schedule)
-        for _ in diffuse(schedule, latents, lambda latents, timestep: np.zeros_like(latents), source, "prior"):
+        for _ in diffuse(schedule, latents, lambda latents, index: np.zeros_like(latents), source, "prior"):
             pass
 
 
