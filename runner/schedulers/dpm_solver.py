@@ -36,7 +36,11 @@ _CHOICES = dict(
 
 
 class _DPMSolverScheduler(LogSnrScheduler):
-    REFUSED = {**REFUSED_GRIDS, **REFUSED_FLOW}
+    REFUSED = {
+        **REFUSED_GRIDS,
+        **REFUSED_FLOW,
+        "use_lu_lambdas": "in diffusers it is the grid of use_exponential_sigmas: set that",
+    }
 
     def __init__(self, **options):
         super().__init__(**options)

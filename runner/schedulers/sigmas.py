@@ -24,19 +24,17 @@ def training_sigmas(alphas_cumprod):
 
 
 def chosen_grid(scheduler):
-    """"karras", "exponential", "lu" or None: the grid that the options ask for; UserError if they ask for two."""
-    grids = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas", "lu": "use_lu_lambdas"}
-    chosen = [grid for grid, option in grids.items() if scheduler.config.get(option)]
+    """"karras", "exponential" or None: the grid that the options ask for; UserError if they ask for both."""
+    chosen = [grid for grid in ("karras", "exponential") if scheduler.config.get(f"use_{grid}_sigmas")]
     if len(chosen) > 1:
-        raise UserError(f"{scheduler.name}: {' and '.join(grids[grid] for grid in chosen)} exclude each other")
+        raise UserError(f"{scheduler.name}: use_karras_sigmas and use_exponential_sigmas exclude each other")
     return chosen[0] if chosen else None
 
 
 def falling_grid(grid, high, low, count):
     """`count` float64 sigmas from `high` to `low`.
 
-    karras: arXiv 2206.00364, eq. 5, rho 7. exponential: evenly spaced logarithms; that is what diffusers' "lu" comes
-    to as well, with the rho of 1 that it has for arXiv 2206.00927's uniform log-SNR.
+    karras: arXiv 2206.00364, eq. 5, rho 7. exponential: evenly spaced logarithms, which is uniform log-SNR.
     """
     high, low = float(high), float(low)
     if grid == "karras":
@@ -49,7 +47,9 @@ def timesteps_of(sigmas, training):
     """Where `sigmas` lie among the `training` ones: fractional timesteps, interpolated in log sigma."""
     levels = np.log(training)
     wanted = np.log(np.maximum(sigmas, 1e-10))
-    low = np.clip(np.searchsorted(levels, wanted, side="right") - 1, 0, len(levels) - 2)
+    # The last level at or below; not a binary search, as rescaling to zero terminal SNR can leave the last one lower.
+    low = np.array([max(np.flatnonzero(levels <= level), default=0) for level in wanted])
+    low = np.minimum(low, len(levels) - 2)
     weight = np.clip((levels[low] - wanted) / (levels[low] - levels[low + 1]), 0, 1)
     return (1 - weight) * low + weight * (low + 1)
 
