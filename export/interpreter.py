@@ -1,0 +1,217 @@
+"""What a graph computes, from the MindIR that MindSpore wrote, operator by operator in NumPy.
+
+A path to a graph's numbers that shares nothing with MindSpore's kernels, the lowering or Lite, and that a full-size
+graph can take (MindSpore's own convolutions run at 0.6 GFLOP/s on a CPU). Its float64 results are the truth that the
+sealed examples hold; its float32 results say what rounding alone costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
+
+from ..runner.errors import UserError
+
+DTYPES = {TensorProto.FLOAT: "<f4", TensorProto.INT32: "<i4", TensorProto.INT64: "<i8", TensorProto.BOOL: "?"}
+
+
+def evaluate(
+    model: ModelProto, folder: Path, inputs: Mapping[str, np.ndarray], dtype: type = np.float64
+) -> Iterator[tuple[NodeProto, Any]]:
+    """Each node of a MindIR 3 graph with its value, in the graph's order; a value is freed after its last use.
+
+    folder: where the weight files lie that the graph refers to. inputs: by name. dtype: of all real numbers. A node's
+    value is an array, for MakeTuple a tuple of arrays. UserError names an operator, or an option of it, that is not
+    known here.
+    """
+    graph = model.graph
+    operators = {f"REF::{primitive.name}": primitive for primitive in model.primitives}
+    last_use = {name: index for index, node in enumerate(graph.node) for name in node.input}
+    values = {value.name: inputs[value.name.partition(":")[2]] for value in graph.input}
+    values |= {parameter.name: _weight(parameter, folder) for parameter in graph.parameter}
+    for index, node in enumerate(graph.node):
+        if node.op_type == "Constant":
+            value = _constant(node.attribute[0])
+        else:
+            value = _apply(node, operators[node.op_type], [values[name] for name in node.input], dtype)
+        values[node.output[0]] = value
+        yield node, value
+        for name in {*node.input, *node.output}:
+            if last_use.get(name, index) <= index:
+                del values[name]
+
+
+def outputs(model: ModelProto, folder: Path, inputs: Mapping[str, np.ndarray], dtype: type = np.float64) -> list[np.ndarray]:
+    """The outputs of a graph; see `evaluate`."""
+    result = next(value for node, value in evaluate(model, folder, inputs, dtype) if node.name == model.graph.output[0].name)
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def _apply(node: NodeProto, primitive: PrimitiveProto, operands: list, dtype: type):
+    where = f"{node.doc_string or node.domain}: operator {primitive.op_type}"
+    if primitive.op_type not in OPERATORS:
+        raise UserError(f"{where} is not known to the interpreter that computes the sealed examples")
+    attributes = {}
+    if primitive.prim_type != PrimitiveProto.PRIMITIVE_FUNCTION:  # a function has them among its operands
+        attributes = {attribute.name: _constant(attribute) for attribute in primitive.attribute}
+    try:
+        with np.errstate(over="ignore"):  # a sigmoid's exp of a large number is infinite, and the sigmoid then 0
+            return OPERATORS[primitive.op_type](*(_cast(operand, dtype) for operand in operands), **attributes)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} cannot be evaluated: {error}") from error
+
+
+def _cast(operand, dtype):
+    if isinstance(operand, tuple):
+        return tuple(_cast(item, dtype) for item in operand)
+    is_real = isinstance(operand, np.ndarray) and np.issubdtype(operand.dtype, np.floating)
+    return operand.astype(dtype, copy=False) if is_real else operand
+
+
+def _weight(parameter: TensorProto, folder: Path) -> np.ndarray:
+    place, shape = parameter.external_data, tuple(parameter.dims)
+    return np.memmap(folder / place.location, "<f4", "r", place.offset, shape)
+
+
+def _constant(attribute: AttributeProto) -> Any:
+    """The Python value or array of a constant or an attribute."""
+    kind = attribute.type
+    if kind in (AttributeProto.TUPLE, AttributeProto.LIST):
+        return tuple(_constant(value) for value in attribute.values)
+    if kind == AttributeProto.TENSORS:
+        (tensor,) = attribute.tensors
+        return np.frombuffer(tensor.raw_data, DTYPES[tensor.data_type]).reshape(tuple(tensor.dims))
+    if kind == AttributeProto.STRING:
+        return (attribute.s or attribute.strings[0]).decode()
+    if kind in (AttributeProto.INT64, AttributeProto.INT32, AttributeProto.BOOL):
+        return attribute.ints[0] if attribute.ints else attribute.i
+    if kind == AttributeProto.FLOAT:
+        return attribute.floats[0] if attribute.floats else attribute.f
+    return None
+
+
+# The operators. Arguments are those of MindSpore's operator of the same name, in its order.
+
+ERF_STEP = 2.0**-8
+
+
+@cache
+def _erf_table() -> tuple[np.ndarray, np.ndarray]:
+    """erf and its derivative on a grid over [0, 6], beyond which erf is 1 in float64."""
+    grid = np.arange(0, 6 + 2 * ERF_STEP, ERF_STEP)
+    return np.array([math.erf(x) for x in grid]), 2 / math.sqrt(math.pi) * np.exp(-(grid**2))
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """Cubic Hermite interpolation: off by step^4 / 384 times the fourth derivative (at most 10), that is 6e-12."""
+    values, slopes = _erf_table()
+    position = np.minimum(np.abs(x.astype(np.float64)), 6) / ERF_STEP
+    index = position.astype(np.intp)
+    t = position - index
+    left, right = values[index], values[index + 1]
+    slope_left, slope_right = slopes[index] * ERF_STEP, slopes[index + 1] * ERF_STEP
+    cubic = left + t * (slope_left + t * (3 * (right - left) - 2 * slope_left - slope_right
+                                          + t * (2 * (left - right) + slope_left + slope_right)))
+    return np.copysign(cubic, x).astype(x.dtype)
+
+
+def softmax(x: np.ndarray, axis) -> np.ndarray:
+    weights = np.exp(x - x.max(axis, keepdims=True))
+    return weights / weights.sum(axis, keepdims=True)
+
+
+def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> np.ndarray:
+    return np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b)
+
+
+def slice_(x: np.ndarray, begin, size) -> np.ndarray:
+    return x[tuple(slice(start, None if length == -1 else start + length) for start, length in zip(begin, size))]
+
+
+def broadcast_to(x: np.ndarray, shape) -> np.ndarray:
+    kept = (1,) * (len(shape) - x.ndim) + x.shape  # -1 keeps a side
+    return np.broadcast_to(x, [old if new == -1 else new for old, new in zip(kept, shape)])
+
+
+def gather(x: np.ndarray, indices: np.ndarray, axis: int, batch_dims: int) -> np.ndarray:
+    _require(batch_dims == 0, "batch_dims", batch_dims)
+    return np.take(x, indices, axis)
+
+
+def bias_add(x: np.ndarray, bias: np.ndarray, data_format: int) -> np.ndarray:
+    _require(data_format == 0, "format", data_format)
+    return x + bias.reshape((-1,) + (1,) * (x.ndim - 2))
+
+
+def conv2d(x: np.ndarray, weight: np.ndarray, *, pad_mode, pad_list, stride, dilation, group, format, **_) -> np.ndarray:
+    """A sum over the kernel's places, each a matrix product: nothing larger than the picture is made."""
+    _require((pad_mode, format, group, dilation) == ("pad", "NCHW", 1, (1, 1, 1, 1)),
+             "pad_mode, format, group, dilation", (pad_mode, format, group, dilation))
+    top, bottom, left, right = pad_list
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    (down, across), (filters, _, kernel_height, kernel_width) = stride[2:], weight.shape
+    batch, channels, padded_height, padded_width = x.shape
+    height, width = (padded_height - kernel_height) // down + 1, (padded_width - kernel_width) // across + 1
+    result = np.zeros((batch, filters, height * width), x.dtype)
+    for row, column in np.ndindex(kernel_height, kernel_width):
+        seen = x[:, :, row : row + height * down : down, column : column + width * across : across]
+        result += weight[:, :, row, column] @ seen.reshape(batch, channels, height * width)
+    return result.reshape(batch, filters, height, width)
+
+
+def avg_pool(x: np.ndarray, kernel_size, strides, pad_mode: int, data_format: int) -> np.ndarray:
+    _require((pad_mode, data_format) == (2, 0), "pad_mode, format", (pad_mode, data_format))  # VALID, NCHW
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel_size, (2, 3))
+    return windows[:, :, :: strides[0], :: strides[1]].mean((4, 5))
+
+
+def _require(condition: bool, name: str, value) -> None:
+    if not condition:
+        raise ValueError(f"{name} {value} is not known to the interpreter")
+
+
+OPERATORS = {
+    "Depend": lambda value, *_, **__: value,
+    "Load": lambda value, *_: value,
+    "MakeTuple": lambda *values, **_: values,
+    "UpdateState": lambda *_: None,
+    "Abs": np.abs,
+    "Add": np.add,
+    "AvgPool": avg_pool,
+    "BatchMatMul": matmul,
+    "BiasAdd": bias_add,
+    "BroadcastTo": broadcast_to,
+    "Concat": np.concatenate,
+    "Conv2D": conv2d,
+    "Div": np.divide,
+    "Erf": erf,
+    "Exp": np.exp,
+    "ExpandDims": np.expand_dims,
+    "Gather": gather,
+    "Log": np.log,
+    "MatMul": matmul,
+    "Maximum": np.maximum,
+    "Minimum": np.minimum,
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "RealDiv": np.divide,
+    "ReduceMean": lambda x, axis, keep_dims: x.mean(axis, keepdims=bool(keep_dims)),
+    "ReduceSum": lambda x, axis, keep_dims, skip_mode: x.sum(axis, keepdims=bool(keep_dims)),
+    "ReLU": lambda x: np.maximum(x, 0),
+    "Reshape": np.reshape,
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "Slice": slice_,
+    "Softmax": softmax,
+    "Sqrt": np.sqrt,
+    "Square": np.square,
+    "Squeeze": np.squeeze,
+    "Sub": np.subtract,
+    "Tile": np.tile,
+    "Transpose": np.transpose,
+}
