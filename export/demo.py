@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     with timed("export: checkpoint to MindIR graphs"):
         bundle = export_bundle(checkpoint / "prior", checkpoint / "decoder", args.output / "bundle", overwrite=True)
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle)
-    pipeline.set_progress_bar_config(leave=False)
+    pipeline.set_progress_bar_config(leave=False, disable=None)  # only on a terminal
     sheets = {}
     prompts = [prompt for row in PROMPTS for prompt in row]
     with timed(f"{len(prompts)} pictures from prompts"):
