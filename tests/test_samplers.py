@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 from kandinsky_mindir.runner import schedulers
 from kandinsky_mindir.runner.errors import UserError
-from scheduler_reference import KANDINSKY, SHAPE, Case, Noises, trajectory, worst_error
+from scheduler_reference import KANDINSKY, SHAPE, Case, Noises, rounded_correctly, trajectory, worst_error
 
 TOLERANCE = 1e-5
 ELSEWHERE = ("DDPMScheduler", "DDIMScheduler", "UnCLIPScheduler")  # tests/test_schedulers.py
@@ -82,6 +82,13 @@ def diffusers_cannot(name, options):
         or (name == "UniPCMultistepScheduler" and not options["predict_x0"] and options["thresholding"])
         or (name == "UniPCMultistepScheduler" and (options["solver_type"], options["final_sigmas_type"]) == ("bh1", "zero"))
     )
+
+
+@pytest.fixture(autouse=True)
+def torch_rounded_correctly():
+    """So that noise levels, and the timesteps found by them, are this project's to the bit."""
+    with rounded_correctly():
+        yield
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
