@@ -42,12 +42,16 @@ def run(args: argparse.Namespace) -> None:
 
     require_exporter()
     checkpoint = args.checkpoint or find_checkpoint()
-    args.output.mkdir(parents=True, exist_ok=True)
+    if not (checkpoint / "prior").is_dir() or not (checkpoint / "decoder").is_dir():
+        raise UserError(f"{checkpoint} does not hold the folders prior and decoder: give the folder that does")
+    from ..runner import noise
     from ..runner.contact_sheet import labelled_sheet
     from ..runner.images import save_image
     from ..runner.pipelines import KandinskyV22CombinedPipeline
     from .bundle import export_bundle
 
+    noise.source(args.seed)  # an error now, not after the export
+    args.output.mkdir(parents=True, exist_ok=True)
     with timed("export: checkpoint to MindIR graphs"):
         bundle = export_bundle(checkpoint / "prior", checkpoint / "decoder", args.output / "bundle", overwrite=True)
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle)

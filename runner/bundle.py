@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -26,13 +27,15 @@ class Bundle:
     """
 
     def __init__(self, path: str | Path):
+        if not isinstance(path, (str, os.PathLike)):
+            raise UserError(f"a bundle must be the path of a folder, not {path!r}")
         self.path = Path(path)
         manifest = self.path / FILE_NAME
         try:
             text = manifest.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path} is not a bundle (no {FILE_NAME}): make one with kandinsky-mindir export") from None
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
             raise UserError(f"{manifest} cannot be read ({error}): export the bundle again") from None
         self.manifest = Manifest.parse(text, str(manifest))
         self._checked: set[str] = set()
@@ -64,7 +67,8 @@ class Bundle:
     def tokenizer(self) -> Tokenizer:
         from .tokens import Tokenizer  # its library takes a while to import
 
-        return Tokenizer(self.file("tokenizer.json"), **self.manifest.tokenizer)
+        options = {name: self.manifest.tokenizer[name] for name in ("max_length", "pad_token_id", "eos_token_id")}
+        return Tokenizer(self.file("tokenizer.json"), **options)
 
     @property
     def weight_bytes(self) -> int:

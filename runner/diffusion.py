@@ -9,6 +9,7 @@ import numpy as np
 
 from . import noise
 from .errors import UserError
+from .options import as_floats
 from .schedulers import Schedule
 
 
@@ -23,15 +24,16 @@ class Step:
 
 def initial_latents(shape: tuple[int, ...], given: np.ndarray | None, source, schedule: Schedule) -> np.ndarray:
     """`given` instead of the first draw, or a draw of that shape; times the schedule's initial scale. float32."""
-    if given is None:
-        latents = noise.draw(source, shape)
-    else:
-        latents = np.asarray(given, np.float32)
-        if latents.shape != shape:
-            raise UserError(f"latents have shape {latents.shape}: this request needs {shape}")
-        if not np.isfinite(latents).all():
-            raise UserError("latents hold values that are not finite")
+    latents = noise.draw(source, shape) if given is None else as_latents(given, shape)
     return latents * np.float32(schedule.init_noise_sigma)
+
+
+def as_latents(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`given` as float32, if it is of that shape and finite."""
+    latents = as_floats(given, "latents")
+    if latents.shape != shape:
+        raise UserError(f"latents have shape {latents.shape}: this request needs {shape}")
+    return latents
 
 
 def diffuse(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +20,8 @@ FILE_NAME = "manifest.json"
 FORMAT = 1
 DTYPES = ("float32", "int32")
 LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
+MOST_ELEMENTS = 2**36  # nor any tensor to this
+ALWAYS = ("constants.npz", "tokenizer.json")  # files of every bundle
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class TensorInfo:
     @classmethod
     def from_json(cls, data: Any, where: str) -> TensorInfo:
         shape = _take(data, "shape", list, where)
-        if not all(isinstance(n, int) and 0 < n <= LARGEST_SIDE for n in shape):
-            raise UserError(f"{where}.shape is {shape}: it must hold positive sizes; export the bundle again")
+        if not all(map(_positive, shape)) or math.prod(shape) > MOST_ELEMENTS:
+            raise UserError(f"{where}.shape is {_short(shape)}: it must hold positive sizes; export the bundle again")
         dtype = _take(data, "dtype", str, where)
         if dtype not in DTYPES:
             raise UserError(f"{where}.dtype is {dtype!r}: known are {', '.join(DTYPES)}; export the bundle again")
@@ -72,7 +75,7 @@ class GraphInfo:
         }
         return cls(
             name=_take(data, "name", str, where),
-            part=_take(data, "part", str, where),
+            part=_inside(_take(data, "part", str, where), f"{where}.part"),
             batch=batch,
             size=tuple(size) if size else None,
             mindir=_inside(_take(data, "mindir", str, where), f"{where}.mindir"),
@@ -95,7 +98,7 @@ class FileInfo:
     @classmethod
     def from_json(cls, data: Any, where: str) -> FileInfo:
         size, sha256 = _take(data, "size", int, where), _take(data, "sha256", str, where)
-        if size < 0 or len(sha256) != 64:
+        if size < 0 or not re.fullmatch("[0-9a-f]{64}", sha256):
             raise UserError(f"{where} is damaged; export the bundle again")
         return cls(size, sha256)
 
@@ -138,16 +141,25 @@ class Manifest:
             for path, info in _take(data, "files", dict, where).items()
         }
         sizes = _take(data, "sizes", list, where)
-        if not all(isinstance(size, list) and len(size) == 2 and all(_positive(n) for n in size) for size in sizes):
-            raise UserError(f"{where}: sizes is {sizes!r}, not a list of [height, width]; export the bundle again")
+        right = [isinstance(size, list) and len(size) == 2 and all(map(_positive, size)) for size in sizes]
+        if not all(right) or not right:
+            raise UserError(f"{where}: sizes is {_short(sizes)}, not a list of [height, width]; export the bundle again")
         graphs = tuple(
             GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(_take(data, "graphs", list, where))
         )
         for graph in graphs:
-            for path in (graph.mindir, graph.lite, graph.ms):
+            for path in (graph.mindir, graph.lite, graph.ms, f"{graph.part}/weights.bin"):
                 if path is not None and path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
-        rest = {key: _take(data, key, dict, where) for key in ("settings", "schedulers", "tokenizer", "defaults")}
+        for path in ALWAYS:
+            if path not in files:
+                raise UserError(f"{where}: files does not list {path}: it is damaged; export the bundle again")
+        for key, fields in FIELDS.items():
+            _check(_take(data, key, dict, where), fields, f"{where}: {key}")
+        rest = {key: data[key] for key in FIELDS}
+        for key in ("image_processor", "source", "versions"):
+            if not isinstance(data.get(key), (dict, type(None))):
+                raise UserError(f"{where}: {key} is {_short(data[key])}, not of type dict; export the bundle again")
         return cls(
             sizes=tuple(tuple(size) for size in sizes),
             graphs=graphs,
@@ -180,6 +192,37 @@ class Manifest:
 
 def _positive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIDE
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_SIDE
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST_SIDE  # no NaN
+
+
+def _time_proj(value: Any) -> bool:
+    return (isinstance(value, dict) and value.keys() == {"flip_sin_to_cos", "freq_shift"}
+            and isinstance(value["flip_sin_to_cos"], bool) and _number(value["freq_shift"]))
+
+
+# What the runner reads of the sections: for each field a test of its value, or the fields below it.
+_SAMPLING = {"num_inference_steps": _positive, "guidance_scale": _number}
+FIELDS = {
+    "settings": {"movq_scale_factor": _positive, "prior_time_proj": _time_proj, "unet_time_proj": _time_proj},
+    "schedulers": {"prior": {}, "decoder": {}},
+    "tokenizer": {"max_length": _positive, "pad_token_id": _whole, "eos_token_id": _whole},
+    "defaults": {"prior": _SAMPLING, "decoder": {**_SAMPLING, "height": _positive, "width": _positive}},
+}
+
+
+def _check(section: dict, fields: dict, where: str) -> None:
+    for name, expected in fields.items():
+        if isinstance(expected, dict):
+            _check(_take(section, name, dict, where), expected, f"{where}.{name}")
+        elif not expected(_take(section, name, object, where)):
+            raise UserError(f"{where}.{name} is {_short(section[name])}: it is damaged; export the bundle again")
 
 
 def _take(data: Any, key: str, kind: type, where: str) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from .errors import UserError
 
 MOST_PIXELS = 2**26
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def as_texts(value: Any, name: str) -> list[str]:
@@ -37,10 +38,12 @@ def as_weights(weights: Any, items: Sequence) -> list[float]:
     return weights
 
 
-def as_count(value: Any, name: str) -> int:
-    """A whole number of at least 1."""
+def as_count(value: Any, name: str, most: int | None = None) -> int:
+    """A whole number of at least 1, and at most `most`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise UserError(f"{name} is {value!r}: it must be a whole number of at least 1")
+    if most is not None and value > most:
+        raise UserError(f"{name} is {value}: at most {most} are made at a time")
     return int(value)
 
 
@@ -65,20 +68,31 @@ def as_output_type(value: Any, known: tuple[str, ...]) -> str:
 def as_array(value: Any, name: str, width: int) -> np.ndarray:
     """Embeddings as (rows, width) float32: an array, or a list of arrays that is joined as diffusers does."""
     try:
-        array = np.concatenate([np.asarray(item) for item in value]) if isinstance(value, list) else np.asarray(value)
-        array = array.astype(np.float32)
-    except (TypeError, ValueError):
+        array = np.concatenate([np.asarray(item) for item in value]) if isinstance(value, list) else value
+    except ValueError:
         raise UserError(f"{name} must be an array of numbers, not {_describe(value)}") from None
+    array = as_floats(array, name)
     if array.ndim != 2 or array.shape[1] != width or not len(array):
         raise UserError(f"{name} has shape {array.shape}: this bundle needs (rows, {width})")
+    return array
+
+
+def as_floats(value: Any, name: str) -> np.ndarray:
+    """An array of finite numbers as float32."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{name} must be an array of numbers, not {_describe(value)}")
+    with np.errstate(over="ignore"):  # too large for float32: infinite, which is refused
+        array = array.astype(np.float32)
     if not np.isfinite(array).all():
         raise UserError(f"{name} holds values that are not finite")
     return array
 
 
 def as_number(value: Any, name: str) -> float:
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+    """A number that is finite as float32, too."""
+    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not known or not abs(value) <= LARGEST:  # a NaN is not either
         raise UserError(f"{name} is {value!r}: it must be a finite number")
     return float(value)
 

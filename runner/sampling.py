@@ -10,6 +10,8 @@ import numpy as np
 from .errors import UserError
 from .options import as_count, as_number
 
+MOST_IMAGES = 10_000  # of a prompt in one call: a slip of the keyboard should not fill the memory
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -73,7 +75,7 @@ class Sampling:
 
     def __post_init__(self):
         as_count(self.num_inference_steps, "num_inference_steps")
-        as_count(self.num_images_per_prompt, "num_images_per_prompt")
+        as_count(self.num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES)
 
     @classmethod
     def of(cls, defaults: dict[str, Any], num_inference_steps: int | None, num_images_per_prompt: int,

@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     bundle = Bundle(args.bundle)
+    if args.files:
+        bundle.verify_files()
     manifest = bundle.manifest
     total = sum(info.size for info in manifest.files.values())
     print(f"{bundle.path}: format {manifest.format}, {len(manifest.files)} files, {_megabytes(total)}")
@@ -47,7 +49,6 @@ def run(args: argparse.Namespace) -> None:
         if name.endswith("weights.bin"):
             print(f"  {name:28} {_megabytes(info.size)}")
     if args.files:
-        bundle.verify_files()
         print(f"all {len(manifest.files)} files match the manifest")
 
 

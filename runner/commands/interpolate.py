@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
     mix = [load_image(value) if kind == "--image" else value for kind, value, _ in args.items]
     pipeline = arguments.open_pipeline(args)
+    pipeline.decoder_pipe.check(**arguments.decoder_options(args))  # before the prior's work, not after it
     source = noise.source(args.seed)
     embeds = pipeline.prior_pipe.interpolate(
         mix,

@@ -63,7 +63,7 @@ def check_arrays(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray]) -> N
 
 def parse_device(device: str) -> tuple[str, int]:
     """"cpu", "ascend" or "ascend:1" as (name, device id)."""
-    name, _, index = device.partition(":")
+    name, _, index = str(device).partition(":")
     if name not in ("cpu", "ascend") or (index and (name == "cpu" or not index.isdecimal())):
         raise EngineError(f"unknown device {device!r}: use cpu, ascend or ascend:ID")
     return name, int(index or 0)

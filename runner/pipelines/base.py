@@ -11,8 +11,10 @@ import numpy as np
 from .. import engine as engines
 from ..bundle import Bundle
 from ..component import Components
-from ..diffusion import Step
+from ..diffusion import Step, as_latents
+from ..engine.interface import parse_device
 from ..errors import UserError
+from ..options import as_count
 from ..progress import ProgressBar
 
 KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded between calls unless told otherwise
@@ -45,6 +47,9 @@ class Pipeline:
         keep models in memory between calls; None keeps them when the bundle's weights are small. UserError if the
         bundle is damaged or the engine cannot be had.
         """
+        parse_device(device)
+        if threads is not None:
+            as_count(threads, "threads")
         bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         if keep_loaded is None:
             keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW
@@ -63,10 +68,6 @@ class Pipeline:
         self, steps: Iterator[Step], total: int, stage: str, callback: Callable | None, names: list[str], tensors: dict
     ) -> np.ndarray:
         """Run `steps` to the end under a progress bar and the caller's callback; returns the last latents."""
-        unknown = [name for name in names or () if name not in self.callback_tensor_inputs]
-        if unknown:
-            raise UserError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}: "
-                            f"known are {', '.join(self.callback_tensor_inputs)}")
         with self.progress.bar(total, stage) as bar:
             for step in steps:
                 if callback is not None:
@@ -76,15 +77,24 @@ class Pipeline:
                 bar.update()
         return step.latents
 
+    def _check_callback(self, callback: Callable | None, names: list[str] | None) -> None:
+        if callback is not None and not callable(callback):
+            raise UserError(f"callback_on_step_end is {callback!r}: it must be a function")
+        if isinstance(names, str) or not isinstance(names or (), (list, tuple)):
+            raise UserError(f"callback_on_step_end_tensor_inputs is {names!r}: it must be a list of names")
+        unknown = [str(name) for name in names or () if name not in self.callback_tensor_inputs]
+        if unknown:
+            raise UserError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}: "
+                            f"known are {', '.join(self.callback_tensor_inputs)}")
+
     @staticmethod
     def _changed(changed: dict, values: dict, latents: np.ndarray) -> np.ndarray:
+        if not isinstance(changed, dict):
+            raise UserError(f"callback_on_step_end returned a {type(changed).__name__}: it must return a dict or None")
         for name, value in changed.items():
             if name != "latents" and value is not values.get(name):
                 raise UserError(f"callback_on_step_end replaced {name}: only latents can be replaced between steps")
-        replaced = np.asarray(changed.get("latents", latents), np.float32)
-        if replaced.shape != latents.shape:
-            raise UserError(f"callback_on_step_end gave latents of shape {replaced.shape} for {latents.shape}")
-        return replaced
+        return as_latents(changed["latents"], latents.shape) if "latents" in changed else latents
 
 
 def _say(line: str) -> None:

@@ -50,6 +50,18 @@ class KandinskyV22CombinedPipeline(Pipeline):
         guidance_interval: tuple[float, float] = (0.0, 1.0),
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt`: arguments of both pipelines; `latents` are the prior's, as in the reference."""
+        decoding = {
+            "height": height,
+            "width": width,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "output_type": output_type,
+            "callback_on_step_end": callback_on_step_end,
+            "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
+            "guidance_rescale": guidance_rescale,
+            "guidance_interval": guidance_interval,
+        }
+        self.decoder_pipe.check(**decoding)  # before the prior's work, not after it
         source = noise.source(generator)
         embeds = self.prior_pipe(
             prompt,
@@ -62,17 +74,4 @@ class KandinskyV22CombinedPipeline(Pipeline):
             callback_on_step_end=prior_callback_on_step_end,
             callback_on_step_end_tensor_inputs=prior_callback_on_step_end_tensor_inputs,
         )
-        return self.decoder_pipe(
-            *embeds,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            generator=source,
-            output_type=output_type,
-            return_dict=return_dict,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-        )
+        return self.decoder_pipe(*embeds, generator=source, return_dict=return_dict, **decoding)

@@ -16,6 +16,7 @@ from ..images import to_pil
 from ..options import as_array, as_output_type, as_size
 from ..outputs import ImagePipelineOutput
 from ..sampling import Sampling
+from ..schedulers import Schedule
 from .base import Pipeline
 
 
@@ -51,22 +52,19 @@ class KandinskyV22Pipeline(Pipeline):
         height, width: pixels, rounded up to what the MoVQ can make. output_type: "pil", "np" (N, H, W, 3 in [0, 1]) or
         "latent" (N x num_images_per_prompt, C, h, w). guidance_rescale, guidance_interval: see `Guidance`.
         """
-        as_output_type(output_type, ("pil", "np", "latent"))
-        manifest = self.bundle.manifest
-        defaults = manifest.defaults["decoder"]
-        sampling = Sampling.of(
-            defaults,
+        sampling, schedule, size = self.check(
+            height=height,
+            width=width,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             num_images_per_prompt=num_images_per_prompt,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             guidance_rescale=guidance_rescale,
             guidance_interval=guidance_interval,
         )
-        factor = manifest.settings["movq_scale_factor"]
-        size = as_size(
-            defaults["height"] if height is None else height, defaults["width"] if width is None else width, factor
-        )
-        shape = manifest.find("unet", 1, size).input("sample").shape[1:]
+        shape = self.bundle.manifest.find("unet", 1, size).input("sample").shape[1:]
         constants = self.bundle.constants
         embedding_dim = constants["clip_mean"].shape[-1]
         image_embeds = as_array(image_embeds, "image_embeds", embedding_dim)
@@ -78,7 +76,6 @@ class KandinskyV22Pipeline(Pipeline):
         negatives = np.broadcast_to(negatives, image_embeds.shape)
         image_embeds, negatives = (np.repeat(x, num_images_per_prompt, axis=0) for x in (image_embeds, negatives))
 
-        schedule = self.scheduler.schedule(sampling.num_inference_steps)
         source = noise.source(generator)
         latents = initial_latents((len(image_embeds), *shape), latents, source, schedule)
         steps = decoder_steps(
@@ -102,3 +99,44 @@ class KandinskyV22Pipeline(Pipeline):
             images = decode_latents(self.components, latents, size)
             images = to_pil(images) if output_type == "pil" else images
         return ImagePipelineOutput(images) if return_dict else (images,)
+
+    def check(
+        self,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        output_type: str = "pil",
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+    ) -> tuple[Sampling, Schedule, tuple[int, int]]:
+        """What a call with these options would run, and the size of its pictures; UserError if it would be refused.
+
+        For whoever has work to do before the call, as the prior has.
+        """
+        as_output_type(output_type, ("pil", "np", "latent"))
+        self._check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        manifest = self.bundle.manifest
+        defaults = manifest.defaults["decoder"]
+        sampling = Sampling.of(
+            defaults,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            num_images_per_prompt=num_images_per_prompt,
+            guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
+        )
+        factor = manifest.settings["movq_scale_factor"]
+        size = as_size(
+            defaults["height"] if height is None else height, defaults["width"] if width is None else width, factor
+        )
+        manifest.find("unet_context")
+        for batch in (1, 2) if sampling.guidance.on else (1,):
+            manifest.find("unet", batch, size)
+        if output_type != "latent":
+            manifest.find("movq_decoder", 1, size)
+        return sampling, self.scheduler.schedule(sampling.num_inference_steps), size

@@ -12,11 +12,12 @@ from .. import noise, schedulers
 from ..component import Components
 from ..diffusion import diffuse, initial_latents
 from ..errors import UserError
-from ..options import as_output_type, as_texts, as_weights
+from ..options import as_floats, as_output_type, as_texts, as_weights
 from ..outputs import KandinskyPriorPipelineOutput
 from ..preprocessing import ImageProcessor
 from ..prior import empty_text, encode_texts, image_embedding, prior_steps
 from ..sampling import Sampling
+from ..schedulers import Schedule
 from .base import Pipeline
 
 
@@ -28,6 +29,7 @@ class KandinskyV22PriorPipeline(Pipeline):
     def __init__(self, components: Components):
         super().__init__(components)
         self.scheduler = schedulers.create(self.bundle.manifest.schedulers["prior"])
+        self.image_processor = ImageProcessor(self.bundle.manifest.image_processor or {})
 
     def __call__(
         self,
@@ -49,13 +51,15 @@ class KandinskyV22PriorPipeline(Pipeline):
         (N, E) float32 twice, N = prompts x num_images_per_prompt, the pictures of one prompt next to each other.
         """
         as_output_type(output_type, ("np",))
-        sampling = self._sampling(num_inference_steps, guidance_scale, num_images_per_prompt)
+        self._check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        sampling, schedule = self._check(num_inference_steps, guidance_scale, num_images_per_prompt)
         prompts = as_texts(prompt, "prompt")
         negatives = None if negative_prompt is None else as_texts(negative_prompt, "negative_prompt")
         if negatives is not None and len(negatives) != len(prompts):
             raise UserError(f"negative_prompt has {len(negatives)} texts and prompt has {len(prompts)}: give one for each")
-        schedule = self.scheduler.schedule(sampling.num_inference_steps)
         source = noise.source(generator)
+        rows = len(prompts + (negatives or [])) * num_images_per_prompt
+        latents = initial_latents((rows, self.embedding_dim), latents, source, schedule)
 
         conditions = _repeat(encode_texts(self.components, prompts + (negatives or [])), num_images_per_prompt)
         if not sampling.guidance.on:
@@ -64,7 +68,6 @@ class KandinskyV22PriorPipeline(Pipeline):
             unconditional = [empty_text(self.components)] * len(conditions)
         else:
             unconditional = conditions[len(conditions) // 2 :] * 2
-        latents = initial_latents((len(conditions), self.embedding_dim), latents, source, schedule)
         both = (unconditional or []) + conditions
         tensors = {
             "prompt_embeds": np.concatenate([condition.text_embeds for condition in both]),
@@ -109,7 +112,10 @@ class KandinskyV22PriorPipeline(Pipeline):
             "latents": latents,
             "guidance_scale": guidance_scale,
         }
-        sampling = self._sampling(num_inference_steps, guidance_scale, num_images_per_prompt)
+        _, schedule = self._check(num_inference_steps, guidance_scale, num_images_per_prompt)
+        for text, name in ((negative_prompt, "negative_prompt"), (negative_prior_prompt, "negative_prior_prompt")):
+            if not isinstance(text, (str, type(None))):
+                raise UserError(f"{name} is {text!r}: it must be one text, for the whole mix")
         pixels = [item if isinstance(item, str) else self._pixel_values(item) for item in images_and_prompts]
         total = np.zeros((num_images_per_prompt, self.embedding_dim), np.float32)
         for item, weight in zip(pixels, weights):
@@ -117,7 +123,7 @@ class KandinskyV22PriorPipeline(Pipeline):
             total = total + embeds * np.float32(weight)
         if negative_prompt == "" and negative_prior_prompt is None:
             # The reference runs the prior here and throws the result away; its noise is drawn all the same.
-            self._draw_unused(sampling, latents, source)
+            self._draw_unused(schedule, (num_images_per_prompt, self.embedding_dim), latents, source)
             return KandinskyPriorPipelineOutput(total, self.zero_image_embeds(num_images_per_prompt))
         negative = self(negative_prompt, **options)
         return KandinskyPriorPipelineOutput(total, negative[1] if negative_prompt == "" else negative[0])
@@ -130,26 +136,31 @@ class KandinskyV22PriorPipeline(Pipeline):
         """The image encoder's embedding of an all-zero picture, (rows, E): a constant of the checkpoint."""
         return np.repeat(self.bundle.constants["zero_image_embeds"], rows, axis=0)
 
-    def _sampling(self, steps: int | None, guidance_scale: float | None, num_images_per_prompt: int) -> Sampling:
-        return Sampling.of(
+    def _check(
+        self, steps: int | None, guidance_scale: float | None, num_images_per_prompt: int
+    ) -> tuple[Sampling, Schedule]:
+        """What a call with these options would run; UserError if it would be refused."""
+        sampling = Sampling.of(
             self.bundle.manifest.defaults["prior"],
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
             num_images_per_prompt=num_images_per_prompt,
         )
+        self.bundle.manifest.find("prior_context")
+        self.bundle.manifest.find("prior", 2 if sampling.guidance.on else 1)
+        return sampling, self.scheduler.schedule(sampling.num_inference_steps)
 
     def _pixel_values(self, item: Any) -> np.ndarray:
-        if isinstance(item, Image.Image):
-            return ImageProcessor(self.bundle.manifest.image_processor)(item)
         shape = self.bundle.manifest.find("image_encoder").inputs[0].shape
+        if isinstance(item, Image.Image):
+            return self.image_processor(item)
         if not isinstance(item, np.ndarray) or item.shape != shape:
             raise UserError(f"images_and_prompts may hold texts, PIL pictures and pixel values of shape {shape}, "
                             f"not {getattr(item, 'shape', type(item).__name__)}")
-        return item.astype(np.float32)
+        return as_floats(item, "a picture in images_and_prompts")
 
-    def _draw_unused(self, sampling: Sampling, latents: np.ndarray | None, source) -> None:
-        schedule = self.scheduler.schedule(sampling.num_inference_steps)
-        shape = (sampling.num_images_per_prompt, self.embedding_dim)
+    @staticmethod
+    def _draw_unused(schedule: Schedule, shape: tuple[int, ...], latents: np.ndarray | None, source) -> None:
         latents = initial_latents(shape, latents, source, schedule)
         for _ in diffuse(schedule, latents, lambda latents, index: np.zeros_like(latents), source, "prior"):
             pass

@@ -49,7 +49,7 @@ _OWN_VARIANTS = ("algorithm_type", "solver_type", "solver_order")
 def create(config):
     """The scheduler of a scheduler_config.json dict, by its _class_name; UserError for one that is not known."""
     name = config.get("_class_name")
-    if name not in SCHEDULERS:
+    if not isinstance(name, str) or name not in SCHEDULERS:
         raise UserError(f"scheduler class {name!r} is not known; known are {', '.join(SCHEDULERS)}")
     return SCHEDULERS[name].from_config(config)
 

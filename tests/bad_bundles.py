@@ -1,0 +1,264 @@
+"""Bundles that are damaged, from another time, or that lack what is asked of them."""
+
+import shutil
+
+from bad_inputs import Case, drop, edit_json, put, rewrite, short
+
+CUTS = 24  # places at which the manifest is cut
+
+# What is done to the parsed manifest. All must be found when the bundle is opened.
+MANIFEST = [
+    (lambda m: [], "has no 'format'"),
+    (lambda m: "bundle", "has no 'format'"),
+    (lambda m: 7, "has no 'format'"),
+    (drop("format"), "has no 'format'"),
+    (put("format", 2), "has format 2, this version reads format 1: use a matching version"),
+    (put("format", 0), "has format 0"),
+    (put("format", 10**40), "has format 1000"),
+    (put("format", "1"), "'format' is '1', not of type int"),
+    (put("format", 1.0), "'format' is 1.0"),
+    (put("format", True), "'format' is True"),
+    (put("format", None), "'format' is None"),
+    (drop("sizes"), "has no 'sizes'"),
+    (put("sizes", {}), "'sizes' is {}"),
+    (put("sizes", []), "sizes is []"),
+    (put("sizes", [16]), "sizes is [16]"),
+    (put("sizes", [[16]]), "sizes is [[16]]"),
+    (put("sizes", [[16, 0]]), "sizes is [[16, 0]]"),
+    (put("sizes", [[16, -16]]), "sizes is [[16, -16]]"),
+    (put("sizes", [[16, 2**60]]), "sizes is [[16,"),
+    (put("sizes", [["16", "16"]]), "sizes is [['16', '16']]"),
+    (put("sizes", [[True, True]]), "sizes is [[True, True]]"),
+    (drop("files"), "has no 'files'"),
+    (put("files", []), "'files' is []"),
+    (put("files", {}), "files does not list"),
+    (put("files", "/etc/passwd", {"size": 1, "sha256": "0" * 64}), "the path '/etc/passwd' leaves the bundle"),
+    (put("files", "../x", {"size": 1, "sha256": "0" * 64}), "the path '../x' leaves the bundle"),
+    (put("files", "unet/../../x", {"size": 1, "sha256": "0" * 64}), "leaves the bundle; do not use"),
+    (put("files", "..\\x", {"size": 1, "sha256": "0" * 64}), "leaves the bundle"),
+    (put("files", "a\0b", {"size": 1, "sha256": "0" * 64}), "leaves the bundle"),
+    (put("files", "", {"size": 1, "sha256": "0" * 64}), "leaves the bundle"),
+    (put("files", "new", {"size": 1, "sha256": "0" * 64}), "new is missing from the bundle"),
+    (put("files", "unet", {"size": 1, "sha256": "0" * 64}), "unet"),
+    (put("files", "tokenizer.json", 7), "files['tokenizer.json'] has no 'size'"),
+    (put("files", "tokenizer.json", "size", -1), "files['tokenizer.json'] is damaged"),
+    (put("files", "tokenizer.json", "size", "12"), "'size' is '12', not of type int"),
+    (put("files", "tokenizer.json", "size", True), "'size' is True"),
+    (put("files", "tokenizer.json", "size", 7), "the manifest says 7"),
+    (put("files", "tokenizer.json", "sha256", "00"), "files['tokenizer.json'] is damaged"),
+    (put("files", "tokenizer.json", "sha256", "x" * 64), "files['tokenizer.json'] is damaged"),
+    (put("files", "tokenizer.json", "sha256", 0), "'sha256' is 0"),
+    (drop("files", "tokenizer.json"), "tokenizer.json"),
+    (drop("files", "constants.npz"), "constants.npz"),
+    (drop("files", "unet/weights.bin"), "unet/weights.bin"),
+    (drop("graphs"), "has no 'graphs'"),
+    (put("graphs", {}), "'graphs' is {}"),
+    (put("graphs", [7]), "graphs[0]"),
+    (put("graphs", [[]]), "graphs[0]"),
+    (put("graphs", []), "no "),
+    (drop("graphs", 0, "name"), "graphs[0] has no 'name'"),
+    (put("graphs", 0, "name", 7), "graphs[0]: 'name' is 7"),
+    (put("graphs", 0, "part", None), "graphs[0]: 'part' is None"),
+    (put("graphs", 0, "part", "../.."), "'../..' leaves the bundle"),
+    (put("graphs", 0, "batch", 0), "graphs[0].batch is 0"),
+    (put("graphs", 0, "batch", -1), "graphs[0].batch is -1"),
+    (put("graphs", 0, "batch", "1"), "'batch' is '1'"),
+    (put("graphs", 0, "batch", True), "'batch' is True"),
+    (put("graphs", 0, "batch", 2**70), "graphs[0].batch is"),
+    (put("graphs", 0, "size", "16x16"), "graphs[0].size is '16x16'"),
+    (put("graphs", 0, "size", [16]), "graphs[0].size is [16]"),
+    (put("graphs", 0, "size", [0, 0]), "graphs[0].size is [0, 0]"),
+    (put("graphs", 0, "mindir", "/etc/passwd"), "graphs[0].mindir: the path '/etc/passwd' leaves the bundle"),
+    (put("graphs", 0, "lite", "../x"), "graphs[0].lite: the path '../x' leaves the bundle"),
+    (put("graphs", 0, "lite", "other"), "uses other, which files does not list"),
+    (put("graphs", 0, "lite", 7), "'lite' is 7"),
+    (put("graphs", 0, "inputs", {}), "'inputs' is {}"),
+    (put("graphs", 0, "inputs", [7]), "graphs[0].inputs[0]"),
+    (put("graphs", 0, "inputs", 0, "shape", [-1]), "inputs[0].shape is [-1]: it must hold positive sizes"),
+    (put("graphs", 0, "inputs", 0, "shape", [2**40]), "inputs[0].shape is"),
+    (put("graphs", 0, "inputs", 0, "shape", ["a"]), "inputs[0].shape is ['a']"),
+    (put("graphs", 0, "inputs", 0, "shape", [1.5]), "inputs[0].shape is [1.5]"),
+    (put("graphs", 0, "inputs", 0, "shape", [True]), "inputs[0].shape is [True]"),
+    (put("graphs", 0, "inputs", 0, "shape", [2**20] * 40), "inputs[0].shape is"),
+    (put("graphs", 0, "inputs", 0, "shape", None), "'shape' is None"),
+    (put("graphs", 0, "inputs", 0, "dtype", "float64"), "inputs[0].dtype is 'float64': known are float32, int32"),
+    (put("graphs", 0, "inputs", 0, "dtype", None), "'dtype' is None"),
+    (drop("graphs", 0, "outputs", 0, "name"), "outputs[0] has no 'name'"),
+    (drop("settings"), "has no 'settings'"),
+    (put("settings", {}), "settings has no"),
+    (put("settings", "movq_scale_factor", 0), "movq_scale_factor"),
+    (put("settings", "movq_scale_factor", "2"), "movq_scale_factor"),
+    (put("settings", "movq_scale_factor", 2**90), "movq_scale_factor"),
+    (put("settings", "prior_time_proj", {}), "prior_time_proj"),
+    (put("settings", "prior_time_proj", "surprise", 1), "prior_time_proj"),
+    (put("settings", "unet_time_proj", 7), "unet_time_proj"),
+    (put("settings", "unet_time_proj", "freq_shift", "x"), "unet_time_proj"),
+    (put("settings", "unet_time_proj", "flip_sin_to_cos", "x"), "unet_time_proj"),
+    (drop("schedulers"), "has no 'schedulers'"),
+    (put("schedulers", {}), "schedulers has no 'prior'"),
+    (drop("schedulers", "decoder"), "schedulers has no 'decoder'"),
+    (put("schedulers", "prior", 7), "'prior' is 7"),
+    (put("schedulers", "prior", "_class_name", "MagicScheduler"), "'MagicScheduler' is not known"),
+    (put("schedulers", "decoder", "surprise", 1), "has no option surprise"),
+    (put("schedulers", "decoder", "num_train_timesteps", "x"), "num_train_timesteps is 'x'"),
+    (drop("tokenizer"), "has no 'tokenizer'"),
+    (put("tokenizer", {}), "tokenizer"),
+    (put("tokenizer", "max_length", 0), "max_length"),
+    (put("tokenizer", "max_length", "77"), "max_length"),
+    (put("tokenizer", "pad_token_id", None), "pad_token_id"),
+    (put("tokenizer", "eos_token_id", -1), "eos_token_id"),
+    (drop("defaults"), "has no 'defaults'"),
+    (put("defaults", {}), "defaults has no 'prior'"),
+    (drop("defaults", "decoder", "height"), "has no 'height'"),
+    (put("defaults", "prior", "num_inference_steps", 0), "num_inference_steps"),
+    (put("defaults", "prior", "num_inference_steps", "25"), "num_inference_steps"),
+    (put("defaults", "decoder", "guidance_scale", "4"), "guidance_scale"),
+    (put("defaults", "decoder", "guidance_scale", float("nan")), "guidance_scale"),
+    (put("defaults", "decoder", "width", -16), "width"),
+    (put("image_processor", 7), "image_processor"),
+    (put("image_processor", "sharpen", 2), "sharpen is 2"),
+    (put("source", 7), "source"),
+    (put("versions", [7]), "versions"),
+]
+
+# What is in the place of the manifest
+TEXTS = [b"", b"\xff\xfe\x00", b"{", b"null", b"[" * 100_000, b'{"format": 1}', b'{"format": 1e999}', b"NaN", b"\x00" * 100]
+
+FILES = ["constants.npz", "tokenizer.json", "text_encoder/weights.bin", "image_encoder/weights.bin", "prior/weights.bin",
+         "unet/weights.bin", "movq/weights.bin", "unet/unet_b2_16x16.mindir", "unet/unet_b2_16x16.lite.mindir",
+         "prior/prior_context_b1.lite.mindir", "movq/movq_decoder_b1_16x24.lite.mindir"]
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    rewrite(path, bytes(data))
+
+
+def _folder_instead(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE = {
+    "one bit flipped": (_flip, "does not match its sha256 in the manifest: it is damaged"),
+    "cut by a byte": (lambda path: rewrite(path, path.read_bytes()[:-1]), "bytes, the manifest says"),
+    "a byte longer": (lambda path: rewrite(path, path.read_bytes() + b"x"), "bytes, the manifest says"),
+    "emptied": (lambda path: rewrite(path, b""), "has 0 bytes, the manifest says"),
+    "missing": (lambda path: path.unlink(), "is missing from the bundle: export"),
+    "a folder in its place": (_folder_instead, ""),
+}
+
+# Flipped files that a request uses: they must be found before the model is loaded.
+USED = [
+    ("text_encoder/weights.bin", ["generate", "{copy}", "a cat"]),
+    ("tokenizer.json", ["generate", "{copy}", "a cat"]),
+    ("constants.npz", ["generate", "{copy}", ""]),
+    ("prior/weights.bin", ["generate", "{copy}", ""]),
+    ("image_encoder/weights.bin", ["interpolate", "{copy}", "--image", "{copy}/../red.png", 1]),
+]
+
+# A graph that is taken out of the bundle, and what cannot be done then.
+LACKING = [
+    ("text_encoder", ["generate", "{copy}", "a cat"], "this bundle has no text_encoder"),
+    ("prior", ["generate", "{copy}", "a cat"], "this bundle has no prior"),
+    ("prior_context", ["generate", "{copy}", "a cat"], "this bundle has no prior_context"),
+    ("unet", ["generate", "{copy}", "a cat"], "this bundle has no unet"),
+    ("unet_context", ["generate", "{copy}", "a cat"], "this bundle has no unet_context"),
+    ("movq_decoder", ["generate", "{copy}", "a cat"], "this bundle has no movq_decoder"),
+    ("image_encoder", ["interpolate", "{copy}", "--image", "{copy}/../red.png", 1], "this bundle has no image_encoder"),
+    ("image_encoder", ["interpolate", "{copy}", "--text", "a cat", 1, "--image", "{copy}/../red.png", 1],
+     "this bundle has no image_encoder: export it again"),
+]
+
+
+def cases():
+    for i in range(CUTS):
+        yield Case(f"manifest cut after {i}/{CUTS}", "manifest.json is not JSON ... it is cut or damaged", _cut(i / CUTS))
+    for text in TEXTS:
+        yield Case(f"manifest holds {short(text)}", "manifest.json", _text(text))
+    for change, words in MANIFEST:
+        yield Case(f"manifest: {_shown(change)}", words, _manifest(change))
+    for name in FILES:
+        for damage, (function, words) in DAMAGE.items():
+            yield Case(f"{name} {damage}", f"{name} ... {words}" if words else name, _file(name, function))
+    for name, command in USED:
+        yield Case(f"{name} flipped, {' '.join(map(str, command))}", f"{name} does not match", _used(name, command))
+    for graph, command, words in LACKING:
+        yield Case(f"no {graph}, {' '.join(map(str, command))}", words, _lacking(graph, command))
+
+
+def _shown(change):
+    if not change.__closure__:
+        return f"is {short(change({}))}"
+    cells = dict(zip(change.__code__.co_freevars, (cell.cell_contents for cell in change.__closure__)))
+    path = ".".join(map(str, [*cells["keys"], cells["last"]]))
+    return f"{path} = {short(cells['value'])}" if "value" in cells else f"without {path}"
+
+
+def _text(content):
+    def act(place):
+        copy = place.copy("bundle")
+        rewrite(copy / "manifest.json", content)
+        return place.command("inspect", copy)
+
+    return act
+
+
+def _cut(share):
+    def act(place):
+        content = (place.bundle / "manifest.json").read_bytes()
+        return _text(content[: int(len(content) * share)])(place)
+
+    return act
+
+
+def _manifest(change):
+    def act(place):
+        copy = place.copy("bundle")
+        edit_json(copy / "manifest.json", change)
+        return place.command("generate", copy, "a cat", "--steps", 2, "--prior-steps", 2)
+
+    return act
+
+
+def _file(name, damage):
+    def act(place):
+        copy = place.copy("bundle")
+        damage(copy / name)
+        return place.command("inspect", copy, "--files")
+
+    return act
+
+
+def _used(name, command):
+    def act(place):
+        copy = place.copy("bundle")
+        _flip(copy / name)
+        return _run(place, copy, command)
+
+    return act
+
+
+def _lacking(graph, command):
+    def act(place):
+        copy = place.copy("bundle")
+
+        def change(manifest):
+            manifest["graphs"] = [info for info in manifest["graphs"] if info["name"] != graph]
+            if graph == "image_encoder":  # as `export --no-image-encoder` leaves it
+                manifest["image_processor"] = None
+                manifest["files"] = {k: v for k, v in manifest["files"].items() if not k.startswith("image_encoder")}
+                shutil.rmtree(copy / "image_encoder")
+
+        edit_json(copy / "manifest.json", change)
+        return _run(place, copy, command)
+
+    return act
+
+
+def _run(place, copy, command):
+    from PIL import Image
+
+    Image.new("RGB", (24, 24), "red").save(place.folder / "red.png")
+    return place.command(*(str(word).format(copy=copy) for word in command))
