@@ -22,24 +22,27 @@ ORDERS = [dict(solver_order=order) for order in (1, 2, 3)]
 VELOCITY, THRESHOLD = dict(prediction_type="v_prediction"), dict(thresholding=True, sample_max_value=2.0)
 SDE = dict(algorithm_type="sde-dpmsolver++")
 NOISE = dict(algorithm_type="dpmsolver", final_sigmas_type="sigma_min")
+BH1 = dict(solver_type="bh1", final_sigmas_type="sigma_min")
+HIGH = dict(predictor_order=3, corrector_order=4)
 GRIDS = [KARRAS, EXPONENTIAL]
+COMMON = [*GRIDS, VELOCITY, THRESHOLD]
 # Sampler -> the variations of its options, on top of the decoder's own; arguments of diffusers' step among them.
 TABLE = {
     "DDPMScheduler": [{}, dict(variance_type="fixed_small"), dict(variance_type="fixed_large"), VELOCITY, THRESHOLD],
     "UnCLIPScheduler": [{}, dict(variance_type="learned_range"), dict(prediction_type="sample", clip_sample_range=5.0)],
     "DDIMScheduler": [{}, dict(eta=1.0), dict(clip_sample=True), *SPACINGS, VELOCITY, THRESHOLD],
-    "DPMSolverMultistepScheduler": [*ORDERS, dict(solver_type="heun"), SDE, NOISE, *SPACINGS, *GRIDS, VELOCITY, THRESHOLD],
-    "DPMSolverSinglestepScheduler": [*ORDERS, dict(solver_type="heun"), SDE, NOISE, *GRIDS, VELOCITY, THRESHOLD],
-    "UniPCMultistepScheduler": [*ORDERS, dict(solver_type="bh1", final_sigmas_type="sigma_min"), *SPACINGS, *GRIDS, VELOCITY, THRESHOLD],
-    "DEISMultistepScheduler": [*ORDERS, *SPACINGS, *GRIDS, VELOCITY, THRESHOLD],
+    "DPMSolverMultistepScheduler": [*ORDERS, dict(solver_type="heun"), SDE, NOISE, *SPACINGS, *COMMON],
+    "DPMSolverSinglestepScheduler": [*ORDERS, dict(solver_type="heun"), SDE, NOISE, *COMMON],
+    "UniPCMultistepScheduler": [*ORDERS, BH1, *SPACINGS, *COMMON],
+    "DEISMultistepScheduler": [*ORDERS, *SPACINGS, *COMMON],
     "PNDMScheduler": [{}, dict(skip_prk_steps=True), *SPACINGS, VELOCITY],
     "EulerDiscreteScheduler": [{}, dict(s_churn=10.0), *SPACINGS, *GRIDS, VELOCITY],
     "EulerAncestralDiscreteScheduler": [{}, *SPACINGS, VELOCITY],
     "HeunDiscreteScheduler": [{}, *SPACINGS, *GRIDS, VELOCITY],
     "LCMScheduler": [{}, VELOCITY, THRESHOLD],
     "TCDScheduler": [{}, dict(eta=0.0), dict(eta=1.0), VELOCITY],
-    "SASolverScheduler": [{}, dict(predictor_order=3, corrector_order=4), dict(algorithm_type="noise_prediction"), *SPACINGS, *GRIDS, VELOCITY, THRESHOLD],
-}  # fmt: skip
+    "SASolverScheduler": [{}, HIGH, dict(algorithm_type="noise_prediction"), *SPACINGS, *COMMON],
+}
 STEP_ARGUMENTS = ("eta", "s_churn")
 
 

@@ -43,7 +43,10 @@ NUMBERS = dict(
 STEP_OPTIONS = dict(
     TCDScheduler=dict(eta=st.floats(0, 1)),
     EulerDiscreteScheduler=dict(
-        s_churn=st.sampled_from([0.0, 10.0]), s_tmin=st.floats(0, 1), s_tmax=st.floats(5, 50), s_noise=st.floats(0.9, 1.1)
+        s_churn=st.sampled_from([0.0, 10.0]),
+        s_tmin=st.floats(0, 1),
+        s_tmax=st.floats(5, 50),
+        s_noise=st.floats(0.9, 1.1),
     ),
 )
 
@@ -66,22 +69,21 @@ def options_of(name):
 
 
 def diffusers_cannot(name, options):
-    """Why diffusers gives no reference for these options, each of them in tests/test_samplers_defects.py."""
-    order, algorithm = options.get("solver_order"), options.get("algorithm_type", "")
-    gridded = any(options.get(grid) for grid in GRIDS)
-    return (
-        (
-            name == "DPMSolverMultistepScheduler" and gridded and options["final_sigmas_type"] == "sigma_min"
-            and (order == 3 or options["solver_type"] == "heun")
-        )
-        or (name.startswith("DPM") and order == 3 and algorithm.startswith("sde"))
-        or (name == "DPMSolverSinglestepScheduler" and options["thresholding"] and algorithm == "dpmsolver")
-        or (name == "SASolverScheduler" and options["thresholding"] and algorithm == "noise_prediction")
-        or (name == "EulerAncestralDiscreteScheduler" and options["prediction_type"] == "sample")
-        or (name == "UniPCMultistepScheduler" and not options["lower_order_final"])
-        or (name == "UniPCMultistepScheduler" and not options["predict_x0"] and options["thresholding"])
-        or (name == "UniPCMultistepScheduler" and (options["solver_type"], options["final_sigmas_type"]) == ("bh1", "zero"))
-    )
+    """Whether diffusers gives no reference for these options, for a reason shown in tests/test_samplers_defects.py."""
+    order, algorithm, solver = (options.get(key) for key in ("solver_order", "algorithm_type", "solver_type"))
+    thresholding, final = options.get("thresholding"), options.get("final_sigmas_type")
+    if name == "DPMSolverMultistepScheduler":
+        stays = final == "sigma_min" and any(options.get(grid) for grid in GRIDS)
+        return stays and (order == 3 or solver == "heun") or order == 3 and algorithm.startswith("sde")
+    if name == "DPMSolverSinglestepScheduler":
+        return thresholding and algorithm == "dpmsolver" or order == 3 and algorithm.startswith("sde")
+    if name == "UniPCMultistepScheduler":
+        special = final == "zero" or any(options.get(grid) for grid in GRIDS)  # the last step is infinite, or nothing
+        fails = special and not options["lower_order_final"] or final == "zero" and solver == "bh1"
+        return fails or thresholding and not options["predict_x0"]
+    if name == "SASolverScheduler":
+        return thresholding and algorithm == "noise_prediction"
+    return name == "EulerAncestralDiscreteScheduler" and options["prediction_type"] == "sample"
 
 
 @pytest.fixture(autouse=True)

@@ -121,14 +121,27 @@ def test_unipc_ends_at_the_predicted_picture(options):
     assert not np.all(np.isfinite(diffusers_trajectory(theirs, case, Noises())[1][-1]))
 
 
-def test_dpm_solver_stays_where_its_last_step_leads_nowhere():
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("DPMSolverMultistepScheduler", dict(solver_type="heun")),
+        ("DPMSolverMultistepScheduler", dict(solver_order=3)),
+        ("UniPCMultistepScheduler", dict(lower_order_final=False, solver_order=3)),
+    ],
+)
+def test_solvers_stay_where_the_last_step_leads_nowhere(name, options):
     """A Karras grid with final_sigmas_type sigma_min ends in one noise level twice: 0 / 0 in diffusers."""
-    options = dict(use_karras_sigmas=True, final_sigmas_type="sigma_min", solver_type="heun")
-    schedule = schedulers.DPMSolverMultistepScheduler(**options).schedule(20)
+    options = dict(options, use_karras_sigmas=True, final_sigmas_type="sigma_min", prediction_type="sample")
+    schedule = schedulers.SCHEDULERS[name](**options).schedule(20)
     assert schedule.sigmas[-1] == schedule.sigmas[-2]
+    sample = two_arrays()[0]
     samples = trajectory(schedule, Case(), Noises())[1]
-    np.testing.assert_allclose(samples[-1], samples[-2], rtol=2.4e-7, atol=0)
-    theirs = diffusers.DPMSolverMultistepScheduler(**options)
+    if name.startswith("DPM"):  # UniPC corrects the sample before it stays there
+        np.testing.assert_allclose(samples[-1], samples[-2], rtol=2.4e-7, atol=0)
+    stays, _ = schedule.step(sample, 19, sample, None)
+    np.testing.assert_allclose(stays, sample, rtol=1e-15, atol=0)
+    assert np.all(np.isfinite(samples[-1]))
+    theirs = getattr(diffusers, name)(**options)
     theirs.set_timesteps(20)
     assert np.isnan(diffusers_trajectory(theirs, Case(), Noises())[1][-1]).all()
 

@@ -39,6 +39,11 @@ class Scheduler:
         for option in options:
             self._check(option, options[option])
         self.betas = formulas.betas(self.config)
+        if not np.all((self.betas >= 0) & (self.betas <= 1)):
+            raise UserError(
+                f"{self.name}: betas run from {self.betas.min():g} to {self.betas.max():g}; they must be from 0 to 1: "
+                "check beta_start, beta_end or trained_betas"
+            )
         self.alphas_cumprod = formulas.cumulative_alphas(self.betas)
 
     @classmethod

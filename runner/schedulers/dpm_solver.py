@@ -142,6 +142,8 @@ class DPMSolverMultistepSchedule(_DPMSolverSchedule):
         slopes = [(predictions[i] - predictions[i + 1]) / r[i] for i in range(len(r))]
         if len(r) == 1:
             return predictions[0], slopes[0]
+        # The parabola through the predictions has twice this for D2. The authors' code has it so, and diffusers and
+        # this class with it: it costs the third order, not the second.
         bend = (slopes[0] - slopes[1]) / (r[0] + r[1])
         return predictions[0], slopes[0] + r[0] * bend, bend
 

@@ -35,7 +35,7 @@ def betas(config):
     """The float32 betas of the forward process, one a training timestep.
 
     linear (DDPM, arXiv 2006.11239), scaled_linear (latent diffusion), squaredcos_cap_v2 (arXiv 2102.09672, eq. 17),
-    sigmoid (GeoDiff, arXiv 2203.02923), laplace (arXiv 2407.03297) and exp (k-diffusion), or `trained_betas` as they are.
+    sigmoid (GeoDiff, arXiv 2203.02923), laplace (arXiv 2407.03297), exp (k-diffusion); or `trained_betas` as they are.
     """
     if config.get("trained_betas") is not None:
         values = np.asarray(config["trained_betas"], np.float32)
@@ -110,7 +110,7 @@ def spaced_timesteps(config, count):
 
 
 def trailing_timesteps(last, stride):
-    """Timesteps from `last` - 1 down, `stride` apart, rounded; where diffusers' rounding adds -1 at the end, it goes."""
+    """Timesteps from `last` - 1 down, `stride` apart, rounded; without the -1 that diffusers' rounding can add."""
     timesteps = np.round(np.arange(last, 0, -stride)).astype(np.int64) - 1
     return timesteps[timesteps >= 0]
 

@@ -13,7 +13,7 @@ _RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 
 
 class PNDMScheduler(Scheduler):
-    """As diffusers' class: three pseudo Runge-Kutta steps of four calls (eq. 13), then pseudo linear multistep (eq. 12).
+    """As diffusers' class: three pseudo Runge-Kutta steps of four calls (eq. 13), then linear multistep (eq. 12).
 
     skip_prk_steps: starts with one pseudo improved Euler step of two calls in place of the Runge-Kutta ones.
     """

@@ -46,8 +46,9 @@ class SASolverScheduler(LogSnrScheduler):
 
     def __init__(self, **options):
         super().__init__(**options)
-        if self.config["tau_func"] is not None and not callable(self.config["tau_func"]):
-            raise UserError(f"{self.name}: tau_func is {self.config['tau_func']!r}; it must be a function of a timestep")
+        tau_func = self.config["tau_func"]
+        if tau_func is not None and not callable(tau_func):
+            raise UserError(f"{self.name}: tau_func is {tau_func!r}; it must be a function of a timestep")
 
 
 class SASolverSchedule(LogSnrSchedule):

@@ -70,7 +70,7 @@ class UniPCMultistepSchedule(LogSnrSchedule):
         return self._advance(sample, index, predictions[:order]), (predictions, sample, order)
 
     def _order_limit(self, index):
-        """Runs end in lower orders, and a step to no noise at all, or to the noise that there is, has only the first."""
+        """Runs end in lower orders; a step to no noise at all, or to the noise that there is, has only the first."""
         left = len(self.timesteps) - index
         if left == 1 and self.sigmas[-1] in (0, self.sigmas[-2]):
             return 1
