@@ -73,6 +73,21 @@ def draw(source: NoiseSource, shape: Sequence[int]) -> np.ndarray:
     return noise.astype(np.float32)
 
 
+class OneOfBatch:
+    """The noise that picture `row` of `rows` gets of `source` when all are made in one batch: makes it again alone.
+
+    A batch may have several parts of `rows` each, one after the other, as prompts and negative prompts are.
+    """
+
+    def __init__(self, source: NoiseSource, row: int, rows: int):
+        self._source, self._row, self._rows = source, row, rows
+
+    def standard_normal(self, size) -> np.ndarray:
+        parts, *rest = size
+        noise = np.asarray(self._source.standard_normal((parts * self._rows, *rest)))
+        return noise.reshape(parts, self._rows, *rest)[:, self._row]
+
+
 class _OnePerRow:
     """A source for each row of the batch, as diffusers' `randn_tensor` reads a list of generators."""
 

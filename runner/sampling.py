@@ -18,8 +18,8 @@ class Guidance:
     """Classifier-free guidance: how strong, and at which steps.
 
     scale: how far to go from the unconditional prediction through the conditional one; guides when above 1.
-    rescale: from 0 (off, to the last bit) to 1, how far the spread of the guided prediction is pulled back to that of the
-        conditional one, against the glaring pictures that a high scale makes; it costs nothing worth measuring.
+    rescale: from 0 (off, to the last bit) to 1, how far the spread of the guided prediction is pulled back to that of
+        the conditional one, against the glaring pictures that a high scale makes; it costs nothing worth measuring.
     interval: (start, stop), the share of the steps that are guided: those of number start * n up to, not including,
         stop * n. The other steps run the conditional half alone, at half the work. Kynkäänniemi et al., "Applying
         Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models" (2024), who give
@@ -39,7 +39,8 @@ class Guidance:
             raise UserError(f"guidance_interval is {self.interval!r}: it must be (start, stop)")
         start, stop = (as_number(end, "an end of guidance_interval") for end in self.interval)
         if not 0 <= start < stop <= 1:
-            raise UserError(f"guidance_interval is ({start:g}, {stop:g}): it must be shares of the steps, 0 <= start < stop <= 1")
+            raise UserError(f"guidance_interval is ({start:g}, {stop:g}): it must be shares of the steps, "
+                            "0 <= start < stop <= 1")
 
     @property
     def on(self) -> bool:

@@ -1,17 +1,12 @@
-"""Arguments that several subcommands share, and how they become pictures on disk."""
+"""Arguments that several subcommands share. None stands for what the command line leaves open."""
 
 from __future__ import annotations
 
 import argparse
-import math
-import os
 import re
-import sys
-import time
 from pathlib import Path
 
-from ..errors import UserError
-from ..memory import peak_memory
+from ..noise import GENERATORS
 
 
 def size(text: str) -> tuple[int, int]:
@@ -22,15 +17,45 @@ def size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+class Like(argparse.Action):
+    """The file of a recipe, which makes up for the arguments in `instead_of` that are left out."""
+
+    def __init__(self, *, instead_of: tuple[argparse.Action, ...], **options):
+        super().__init__(**options)
+        self.instead_of = instead_of
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        for argument in self.instead_of:
+            argument.required = False
+
+
+def add_like(parser: argparse.ArgumentParser, command: str, *instead_of: argparse.Action) -> None:
+    parser.add_argument(
+        "--like", type=Path, action=Like, instead_of=instead_of, metavar="FILE",
+        help="make the picture in FILE again, from the recipe that this program wrote into it (PNG alone holds one); "
+        "options given here replace its own, and with --images N a new batch is drawn from its seed",
+    )
+    parser.set_defaults(command=command, row=None, rows=1)  # a recipe may be of one picture of a batch
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling (defaults travel in the bundle)")
     group.add_argument("--steps", type=int, metavar="N", help="denoising steps of the decoder")
     group.add_argument("--prior-steps", type=int, metavar="N", help="denoising steps of the prior")
     group.add_argument("--guidance-scale", type=float, metavar="X", help="guidance of the decoder; 1 switches it off")
     group.add_argument("--prior-guidance-scale", type=float, metavar="X", help="guidance of the prior")
+    group.add_argument("--guidance-rescale", type=float, metavar="X",
+                       help="0 to 1: how far to take back the glare of a high guidance scale (default 0; 0.7 is usual)")
+    group.add_argument("--guidance-interval", type=float, nargs=2, metavar=("START", "STOP"),
+                       help="guide only this share of the decoder's steps, for example 0.2 0.8; the others take half "
+                       "the time (default 0 1)")
     group.add_argument("--scheduler", metavar="NAME", help="sampler of the decoder instead of the checkpoint's own")
-    group.add_argument("--images", type=int, default=1, metavar="N", help="pictures of each prompt (default 1)")
+    group.add_argument("--images", type=int, metavar="N", help="pictures of each prompt (default 1)")
     group.add_argument("--seed", type=int, metavar="N", help="seed of the noise; without it every run differs")
+    group.add_argument("--rng", choices=tuple(GENERATORS),
+                       help="what makes noise of the seed (default numpy); torch: the noise of "
+                       "torch.Generator().manual_seed(seed) on a CPU, for the same picture as in diffusers")
     group.add_argument("--size", type=size, metavar="HxW", help="pixels, one of the bundle's sizes")
 
 
@@ -38,7 +63,7 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--output", type=Path, default=Path(default), metavar="FILE",
                        help=f"picture file, its ending gives the format (default {default}); several are numbered")
-    group.add_argument("--grid", action="store_true", help="put all pictures into one file")
+    group.add_argument("--grid", action="store_true", default=None, help="put all pictures into one file")
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -49,59 +74,3 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
     group.add_argument("--threads", type=int, metavar="N", help="threads of the engine")
     group.add_argument("--keep-loaded", action="store_true", default=None, help="keep all models in memory between stages")
-
-
-def open_pipeline(args: argparse.Namespace):
-    """The combined pipeline of ``args.bundle`` with the engine, scheduler and progress options of the command line."""
-    from .. import schedulers
-    from ..pipelines import KandinskyV22CombinedPipeline
-
-    pipeline = KandinskyV22CombinedPipeline.from_pretrained(
-        args.bundle, engine=args.engine, device=args.device, threads=args.threads, keep_loaded=args.keep_loaded
-    )
-    if args.scheduler:
-        decoder = pipeline.decoder_pipe
-        decoder.scheduler = schedulers.create_by_name(args.scheduler, pipeline.bundle.manifest.schedulers["decoder"])
-    pipeline.set_progress_bar_config(disable=args.quiet or None)
-    return pipeline
-
-
-def decoder_options(args: argparse.Namespace) -> dict:
-    height, width = args.size or (None, None)
-    return {
-        "num_inference_steps": args.steps,
-        "guidance_scale": args.guidance_scale,
-        "height": height,
-        "width": width,
-    }
-
-
-def check_output(path: Path) -> None:
-    """UserError before any work is done if a picture could not be written to `path`."""
-    from ..images import WRITE_FORMATS
-
-    if path.suffix.lower() not in WRITE_FORMATS:
-        raise UserError(f"{path} ends in no known picture format: use one of {', '.join(WRITE_FORMATS)}")
-    if not path.parent.is_dir():
-        raise UserError(f"the folder {path.parent} does not exist: make it, or choose another --output")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"the folder {path.parent} is not writable: choose another --output")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: choose another --output")
-
-
-def write_pictures(pictures: list, args: argparse.Namespace, started: float) -> None:
-    """Save `pictures` where ``--output`` and ``--grid`` say, print the paths, then time and peak memory."""
-    from ..images import make_image_grid, save_image
-
-    path = args.output
-    if args.grid and len(pictures) > 1:
-        rows = max(n for n in range(1, math.isqrt(len(pictures)) + 1) if len(pictures) % n == 0)
-        pictures = [make_image_grid(pictures, rows=rows, cols=len(pictures) // rows)]
-    numbered = [path] if len(pictures) == 1 else [
-        path.with_name(f"{path.stem}-{i + 1:0{len(str(len(pictures)))}}{path.suffix}") for i in range(len(pictures))
-    ]
-    for picture, name in zip(pictures, numbered):
-        save_image(picture, name)
-        print(name)
-    print(f"{time.monotonic() - started:.1f} s, peak memory {peak_memory() / 2**30:.2f} GiB", file=sys.stderr)

@@ -2,6 +2,8 @@
 
   kandinsky-mindir generate BUNDLE "a red cat, 4k photo" --seed 7 --output cat.png
   kandinsky-mindir generate BUNDLE "a cat" "a dog" --images 4 --grid --output pets.png
+  kandinsky-mindir generate --like cat.png --output again.png              the same picture, from its own recipe
+  kandinsky-mindir generate --like cat.png --scheduler dpmpp-2m --steps 20 --output faster.png
 """
 
 from __future__ import annotations
@@ -16,25 +18,27 @@ HELP = "make pictures from prompts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
-    parser.add_argument("prompt", nargs="+", metavar="PROMPT", help="what to draw, in words")
+    bundle = parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
+    prompt = parser.add_argument("prompt", nargs="+", metavar="PROMPT", help="what to draw, in words")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
+    arguments.add_like(parser, "generate", bundle, prompt)
     arguments.add_sampling(parser)
     arguments.add_output(parser, "picture.png")
     arguments.add_engine(parser)
 
 
 def run(args: argparse.Namespace) -> None:
+    from . import making
+
     started = time.monotonic()
-    arguments.check_output(args.output)
-    pipeline = arguments.open_pipeline(args)
+    pipeline = making.open_pipeline(args)
     pictures = pipeline(
         args.prompt,
         negative_prompt=None if args.negative_prompt is None else [args.negative_prompt] * len(args.prompt),
         num_images_per_prompt=args.images,
         prior_num_inference_steps=args.prior_steps,
         prior_guidance_scale=args.prior_guidance_scale,
-        generator=args.seed,
-        **arguments.decoder_options(args),
+        generator=making.noise_source(args),
+        **making.decoder_options(args),
     ).images
-    arguments.write_pictures(pictures, args, started)
+    making.write_pictures(pictures, args, pipeline, started)

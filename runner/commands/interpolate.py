@@ -2,6 +2,7 @@
 
   kandinsky-mindir interpolate BUNDLE --text "a cat" 0.3 --image starry_night.png 0.7
   kandinsky-mindir interpolate BUNDLE --text "a red heart" 0.5 --text "a blue heart" 0.5 --images 4 --grid
+  kandinsky-mindir interpolate --like mix.png --output again.png           the same picture, from its own recipe
 
 Weights need not add to 1.
 """
@@ -9,10 +10,11 @@ Weights need not add to 1.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 from pathlib import Path
+from typing import Any
 
-from .. import noise
 from ..errors import UserError
 from . import arguments
 
@@ -20,7 +22,7 @@ HELP = "make pictures from a weighted mix of texts and pictures"
 
 
 class Item(argparse.Action):
-    """Appends (kind, value, weight), so that texts and pictures keep the order of the command line."""
+    """Appends {kind (const): value, "weight": weight}: texts and pictures keep the order of the command line."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         value, weight = values
@@ -29,43 +31,56 @@ class Item(argparse.Action):
         except ValueError:
             raise argparse.ArgumentError(self, f"the weight {weight!r} is not a number") from None
         items = getattr(namespace, self.dest) or []
-        setattr(namespace, self.dest, [*items, (option_string, value, weight)])
+        setattr(namespace, self.dest, [*items, {self.const: value, "weight": weight}])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
-    for option, metavar, text in (
-        ("--text", ("TEXT", "WEIGHT"), "a text and its weight"),
-        ("--image", ("FILE", "WEIGHT"), "a picture (file or URL) and its weight"),
+    bundle = parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
+    for kind, metavar, text in (
+        ("text", ("TEXT", "WEIGHT"), "a text and its weight"),
+        ("image", ("FILE", "WEIGHT"), "a picture (file or URL) and its weight"),
     ):
-        parser.add_argument(option, nargs=2, action=Item, dest="items", metavar=metavar, help=text)
-    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what the decoder keeps away from")
+        parser.add_argument(f"--{kind}", nargs=2, action=Item, const=kind, dest="items", metavar=metavar, help=text)
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what the decoder keeps away from")
     parser.add_argument("--negative-prior-prompt", metavar="TEXT", help="what the prior keeps away from")
+    arguments.add_like(parser, "interpolate", bundle)
     arguments.add_sampling(parser)
     arguments.add_output(parser, "mix.png")
     arguments.add_engine(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    started = time.monotonic()
-    if not args.items:
-        raise UserError("nothing to mix: give at least one --text TEXT WEIGHT or --image FILE WEIGHT")
-    arguments.check_output(args.output)
-    from ..images import load_image
+    from . import making
 
-    mix = [load_image(value) if kind == "--image" else value for kind, value, _ in args.items]
-    pipeline = arguments.open_pipeline(args)
-    pipeline.decoder_pipe.check(**arguments.decoder_options(args))  # before the prior's work, not after it
-    source = noise.source(args.seed)
+    started = time.monotonic()
+    if not args.items and not args.like:
+        raise UserError("nothing to mix: give at least one --text TEXT WEIGHT or --image FILE WEIGHT")
+    pipeline = making.open_pipeline(args)
+    mix = [load_item(item) for item in args.items]
+    pipeline.decoder_pipe.check(**making.decoder_options(args))  # before the prior's work, not after it
+    source = making.noise_source(args)
     embeds = pipeline.prior_pipe.interpolate(
         mix,
-        [weight for _, _, weight in args.items],
+        [item["weight"] for item in args.items],
         num_images_per_prompt=args.images,
         num_inference_steps=args.prior_steps,
         guidance_scale=args.prior_guidance_scale,
-        negative_prompt=args.negative_prompt,
+        negative_prompt=args.negative_prompt or "",
         negative_prior_prompt=args.negative_prior_prompt,
         generator=source,
     )
-    pictures = pipeline.decoder_pipe(*embeds, generator=source, **arguments.decoder_options(args)).images
-    arguments.write_pictures(pictures, args, started)
+    pictures = pipeline.decoder_pipe(*embeds, generator=source, **making.decoder_options(args)).images
+    making.write_pictures(pictures, args, pipeline, started)
+
+
+def load_item(item: dict[str, Any]) -> Any:
+    """The text or the picture of an item; the sha256 of the pixels goes into `item`. UserError if it held another."""
+    if "text" in item:
+        return item["text"]
+    from ..images import load_image
+
+    picture = load_image(item["image"])
+    sha256 = hashlib.sha256(f"{picture.width}x{picture.height}".encode() + picture.tobytes()).hexdigest()
+    if item.setdefault("sha256", sha256) != sha256:
+        raise UserError(f"{item['image']} is not the picture that was mixed: give what to mix with --text and --image")
+    return picture
