@@ -73,7 +73,7 @@ class WeightStore:
             self._unread[place.length].append(place)
 
     def split(self, ms: Path) -> Recipe:
-        """The recipe of a `.ms` file. Tensors that no file of the part holds yet are appended to its lite_weights.bin."""
+        """The recipe of a `.ms` file. Tensors that no file of the part holds are appended to its lite_weights.bin."""
         data = np.memmap(ms, np.uint8, "r")
         pieces, skeleton, end = [], [], 0
         for position, length in sorted(_tensors(data, ms)):
@@ -132,8 +132,8 @@ def _tensors(data: np.ndarray, path: Path) -> Iterator[tuple[int, int]]:
             yield vector + 4, _uint32(data, vector)
 
 
-# Flatbuffers: a table starts with the signed distance to its vtable, which holds its own size, the table's size, and for
-# each field its place in the table or 0; tables, vectors and strings are referred to by the distance to them.
+# Flatbuffers: a table starts with the signed distance to its vtable, which holds its own size, the table's size, and
+# for each field its place in the table or 0; tables, vectors and strings are referred to by the distance to them.
 
 
 def _field(data: np.ndarray, table: int, index: int) -> int:

@@ -65,16 +65,14 @@ class Component:
             self._models.pop(graph).close()
 
     def _load(self, graph: GraphInfo) -> LiteModel:
-        model = self._load_ms(graph) if self._has_ms(graph) else self._load_mindir(graph)
+        has_ms = graph.ms is not None and self.device == "cpu" and self.engine.takes_model_files
+        model = self._load_ms(graph) if has_ms else self._load_mindir(graph)
         try:
-            _check_tensors(graph, model, self.bundle.path / graph.lite)
+            _check_tensors(graph, model, self.bundle.path / (graph.ms if has_ms else graph.lite))
         except BaseException:
             model.close()
             raise
         return model
-
-    def _has_ms(self, graph: GraphInfo) -> bool:
-        return graph.ms is not None and self.device == "cpu" and self.engine.takes_model_files
 
     def _load_ms(self, graph: GraphInfo) -> LiteModel:
         recipe = Recipe.read(self.bundle.file(graph.ms))
@@ -108,16 +106,14 @@ class Components:
 
 
 def _check_tensors(graph: GraphInfo, model: LiteModel, path: Path) -> None:
-    """UserError unless `model` has the inputs that the manifest says, in any order, and the outputs, in its order.
-
-    Outputs are held to shape and type: not every Lite calls them as we do.
-    """
-    inputs = [sorted((tensor.name, *_kind(tensor)) for tensor in side.inputs) for side in (graph, model)]
-    outputs = [[_kind(tensor) for tensor in side.outputs] for side in (graph, model)]
-    for what, (expected, found) in (("inputs", inputs), ("outputs", outputs)):
+    """UserError unless `model` has the inputs that the manifest says, in any order, and the outputs, in its order."""
+    inputs = [sorted(map(_describe, side.inputs)) for side in (graph, model)]
+    outputs = [list(map(_describe, side.outputs)) for side in (graph, model)]
+    for kind, (expected, found) in (("inputs", inputs), ("outputs", outputs)):
         if found != expected:
-            raise UserError(f"{path}: Lite finds the {what} {found}, the manifest says {expected}: export the bundle again")
+            raise UserError(f"{path}: the graph has the {kind} {', '.join(found)}; the manifest says "
+                            f"{', '.join(expected)}: export the bundle again")
 
 
-def _kind(tensor: TensorInfo | TensorSpec) -> tuple[tuple[int, ...], str]:
-    return tuple(tensor.shape), tensor.dtype
+def _describe(tensor: TensorInfo | TensorSpec) -> str:
+    return f"{tensor.name} {tensor.dtype} {'x'.join(map(str, tensor.shape))}"

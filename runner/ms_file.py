@@ -80,12 +80,12 @@ class Recipe(NamedTuple):
         return recipe
 
     def assemble(self, path: Path) -> ModelFile:
-        """The `.ms` file, in memory. path: the recipe's own: its sources lie beside it. UserError names what is damaged."""
+        """The `.ms` file, in memory. path: the recipe's own, its sources lie beside it. UserError names a cut one."""
         sources = {name: _bytes_of(path.with_name(name)) for name in self.sources}
         for piece in self.pieces:
             if piece.offset + piece.length > sources[piece.source].size:
-                raise UserError(f"{path.with_name(piece.source)} ends before what {path.name} takes from it: it is cut or "
-                                "damaged; export the bundle again")
+                raise UserError(f"{path.with_name(piece.source)} ends before what {path.name} takes from it: it is cut "
+                                "or damaged; export the bundle again")
         model = ModelFile(self.size, path)
         try:
             self._fill(np.frombuffer(mmap.mmap(model.fileno(), self.size), np.uint8), sources)
@@ -121,17 +121,13 @@ class Recipe(NamedTuple):
 class ModelFile:
     """A `.ms` file in memory that has no name and is gone when it is closed; a context manager.
 
-    size: bytes. origin: what error messages call it. Raises UserError if memory does not suffice.
+    size: bytes. origin: what error messages call it.
     """
 
     def __init__(self, size: int, origin: Path):
         self.origin = origin
         self._descriptor = os.memfd_create("kandinsky-mindir-model")
-        try:
-            os.posix_fallocate(self._descriptor, 0, size)  # writing to a mapping that cannot grow would end the process
-        except OSError as error:
-            self.close()
-            raise UserError(f"{origin}: no memory for the {size} bytes of the model ({error.strerror})") from None
+        os.ftruncate(self._descriptor, size)
 
     def fileno(self) -> int:
         return self._descriptor

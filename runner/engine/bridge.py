@@ -48,7 +48,10 @@ class BridgeEngine:
         self.runtime = runtime.ensure(say)
 
     def load(self, path, *, device="cpu", threads=None):
-        """See interface.Engine; `path` may also be a ModelFile, not needed afterwards. `threads` is by default the number of CPUs that this process may use."""
+        """See interface.Engine; `path` may also be a ModelFile, which can be closed afterwards.
+
+        `threads` is by default the number of CPUs that this process may use.
+        """
         if threads is None:
             threads = len(os.sched_getaffinity(0))
         if threads < 1:

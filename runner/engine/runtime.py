@@ -70,7 +70,7 @@ LIBRARIES = (
 
 
 class Runtime(NamedTuple):
-    """An installed runtime: its folder, and in it the compiled programs: the bridge runs graphs, convert makes `.ms`."""
+    """An installed runtime: its folder, and in it the compiled programs: bridge runs graphs, convert makes `.ms`."""
 
     root: Path
     bridge: Path

@@ -1,0 +1,317 @@
+"""Graphs in Lite's own format: the converter's bytes, the bits of the MindIR, one copy of the weights on disk."""
+
+import json
+import lzma
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damage import assert_one_line, cut, edit_json
+
+from kandinsky_mindir.export.ms_files import LARGEST_WEIGHTS, SMALLEST_PIECE, MsWriter, WeightStore, write_recipe
+from kandinsky_mindir.export.weights import Location
+from kandinsky_mindir.runner.bundle import Bundle, sha256_of
+from kandinsky_mindir.runner.component import Component
+from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, WEIGHTS, ModelFile, Piece, Recipe
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles):
+    """A bundle of two sizes."""
+    return Bundle(bundles("narrow"))
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    """A bundle's folder to damage."""
+    return shutil.copytree(bundle.path, tmp_path / "bundle")
+
+
+def graphs(bundle, name):
+    return [graph for graph in bundle.manifest.graphs if graph.name == name]
+
+
+def recipe(bundle, graph):
+    return Recipe.read(bundle.path / graph.ms)
+
+
+def component(bundle, name, engine, device="cpu"):
+    return Component(bundle, name, engine, device=device, threads=1, keep_loaded=False)
+
+
+def load(path, name, engine):
+    with component(Bundle(path), name, engine).loaded():
+        pass
+
+
+def weight_index(lowered):
+    from mindspore.train.mind_ir_pb2 import ModelProto
+
+    index = {}
+    for parameter in ModelProto.FromString(lowered.read_bytes()).graph.parameter:
+        data = parameter.external_data
+        index[parameter.ref_key] = Location(data.offset, data.length, tuple(parameter.dims))
+    return index
+
+
+def random_inputs(graph):
+    rng = np.random.default_rng(0)
+    draw = {
+        "float32": lambda shape: rng.standard_normal(shape).astype(np.float32),
+        "int32": lambda shape: rng.integers(0, 77, shape).astype(np.int32),  # token ids, or a position among 77
+    }
+    return {tensor.name: draw[tensor.dtype](tensor.shape) for tensor in graph.inputs}
+
+
+@pytest.mark.parametrize("name", [
+    "text_encoder", "image_encoder", "prior_context", "prior", "unet_context", "unet", "movq_decoder",
+])  # fmt: skip
+def test_bits_of_the_mindir(bundle, engine, name):
+    """Inputs and outputs are the same as well: names, order, and shapes with channels before height and width."""
+    graph = graphs(bundle, name)[-1]  # batch 2 where there is one, of a size that is not square
+    path, inputs = bundle.path / graph.ms, random_inputs(graph)
+    with (
+        Recipe.read(path).assemble(path) as file,
+        engine.load(file, threads=1) as ms,
+        engine.load(bundle.path / graph.lite, threads=1) as mindir,
+    ):
+        assert (ms.inputs, ms.outputs) == (mindir.inputs, mindir.outputs)
+        expected, found = (model.run([inputs[spec.name] for spec in ms.inputs]) for model in (mindir, ms))
+        for tensor, right, output in zip(graph.outputs, expected, found, strict=True):
+            assert np.std(right) > 0
+            np.testing.assert_array_equal(output, right, err_msg=tensor.name)
+
+
+def test_the_converters_bytes_come_back(bundle, engine, tmp_path):
+    """From a recipe made here, and from the bundle's, which another conversion gave."""
+    (graph, *_) = graphs(bundle, "image_encoder")
+    shutil.copy(bundle.path / "image_encoder" / WEIGHTS, tmp_path)
+    ms, path = tmp_path / "graph.ms", tmp_path / "graph.ms.recipe"
+    engine.convert(bundle.path / graph.lite, ms)
+    write_recipe(ms, WeightStore(tmp_path, weight_index(bundle.path / graph.lite)), path)
+    whole = ms.read_bytes()
+    for place in (path, bundle.path / graph.ms):
+        with Recipe.read(place).assemble(place) as file:
+            assert Path(file.path).read_bytes() == whole
+    made = Recipe.read(path)
+    assert [piece.pixels for piece in made.pieces if piece.pixels > 1] == [64]  # of 8x8 patches: channels last in Lite
+    assert made.size == len(whole)
+    with engine.load(ms, threads=1) as model:  # a file with a name, too
+        assert model.inputs[0].shape == graph.inputs[0].shape
+
+
+@pytest.mark.parametrize("name, part", [("unet", "unet"), ("movq_decoder", "movq")])
+def test_weights_are_shared(bundle, name, part):
+    """Graphs of all batches and sizes take every weight from the part's weight file, and have no other."""
+    weights = weight_index(bundle.path / graphs(bundle, name)[0].lite).values()
+    large = {place.offset for place in weights if place.length >= SMALLEST_PIECE}
+    assert len(graphs(bundle, name)) > 1
+    for graph in graphs(bundle, name):
+        assert {piece.offset for piece in recipe(bundle, graph).pieces if piece.source == WEIGHTS} >= large
+    assert not (bundle.path / part / LITE_WEIGHTS).exists()
+
+
+def test_tensors_of_the_converter_are_stored_once(bundle):
+    for part in ("text_encoder", "prior"):
+        recipes = [recipe(bundle, graph) for graph in bundle.manifest.graphs if graph.part == part]
+        data = (bundle.path / part / LITE_WEIGHTS).read_bytes()
+        pieces = [piece for each in recipes for piece in each.pieces if piece.source == LITE_WEIGHTS]
+        places = {(piece.offset, piece.length) for piece in pieces}
+        assert len({data[offset : offset + length] for offset, length in places}) == len(places)
+        assert sum(length for _, length in places) == len(data)
+
+
+def test_no_conversion_stays_in_the_bundle(bundle):
+    assert not list(bundle.path.rglob("*.ms"))
+    assert all(graph.ms in bundle.manifest.files for graph in bundle.manifest.graphs)
+
+
+class Loaded(Exception):
+    """Carries what an engine was asked to load."""
+
+
+class StandIn:
+    def __init__(self, takes_model_files):
+        self.takes_model_files = takes_model_files
+
+    def load(self, path, **_):
+        raise Loaded(path)
+
+    def convert(self, mindir, ms):
+        raise AssertionError("it was asked to convert")
+
+
+@pytest.mark.parametrize("takes, device, expected", [
+    (True, "cpu", ModelFile), (True, "ascend", Path), (False, "cpu", Path),
+])  # fmt: skip
+def test_what_a_component_loads(bundle, takes, device, expected):
+    with pytest.raises(Loaded) as loaded, component(bundle, "prior_context", StandIn(takes), device).loaded():
+        pass
+    (asked,) = loaded.value.args
+    assert isinstance(asked, expected)
+    if expected is Path:
+        assert asked == bundle.path / graphs(bundle, "prior_context")[0].lite
+    else:
+        assert asked.fileno() == -1  # its memory is free again
+
+
+@pytest.mark.parametrize("takes, weight_bytes", [(False, 1), (True, LARGEST_WEIGHTS + 1)])
+def test_graphs_without_a_conversion(tmp_path, takes, weight_bytes):
+    with MsWriter(StandIn(takes)) as writer:
+        assert not writer.start(tmp_path / "g.lite.mindir", None, tmp_path / "g.ms.recipe", weight_bytes)
+        writer.finish()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_cannot_be_converted(bundle, engine, tmp_path):
+    broken = tmp_path / "broken.mindir"
+    broken.write_bytes((bundle.path / graphs(bundle, "prior_context")[0].lite).read_bytes()[:1000])
+    with MsWriter(engine) as writer:
+        assert writer.start(broken, None, tmp_path / "broken.ms.recipe", 1)
+        assert_one_line(r"broken.mindir: MindSpore Lite cannot convert it: .*Load MindIR file failed", writer.finish)
+    assert list(tmp_path.iterdir()) == [broken]
+
+
+def test_loading_leaves_nothing_open(bundle, engine):
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    load(bundle.path, "prior_context", engine)
+    before = descriptors()
+    load(bundle.path, "prior_context", engine)
+    with pytest.raises(Loaded):
+        load(bundle.path, "prior_context", StandIn(True))
+    assert descriptors() == before
+
+
+# A small recipe: four bytes, a weight of one filter with two channels of three pixels, a plain tensor, one byte.
+PIECES = [Piece(4, WEIGHTS, 64, 24, channels=2, pixels=3), Piece(28, LITE_WEIGHTS, 1, 5)]
+
+
+@pytest.fixture
+def small(tmp_path):
+    weight = np.arange(6, dtype="<f4")
+    (tmp_path / WEIGHTS).write_bytes(bytes(64) + weight.tobytes())
+    (tmp_path / LITE_WEIGHTS).write_bytes(b"-plain")
+    path = tmp_path / "small.ms.recipe"
+    path.write_bytes(Recipe(PIECES, b"head" + b"!").dump())
+    return path
+
+
+def test_assembling(small):
+    with Recipe.read(small).assemble(small) as file:
+        expected = b"head" + np.array([0, 3, 1, 4, 2, 5], "<f4").tobytes() + b"plain" + b"!"
+        assert Path(file.path).read_bytes() == expected
+
+
+@pytest.mark.parametrize("change", [
+    {"position": 3 * 2**40}, {"position": 27}, {"source": "../unet/weights.bin"}, {"source": 1}, {"offset": -1},
+    {"length": 0}, {"length": 5.0}, {"length": True}, {"length": 6, "pixels": 2}, {"channels": 0}, {"pixels": -1},
+])  # fmt: skip
+def test_recipes_whose_table_is_wrong(small, change):
+    small.write_bytes(Recipe([PIECES[0], PIECES[1]._replace(**change)], b"head!").dump())
+    assert_one_line(r"small.ms.recipe cannot be read .* damaged; export the bundle again", lambda: Recipe.read(small))
+
+
+@pytest.mark.parametrize("table", [[[4, WEIGHTS]], ["ab"], [3], 7, {"a": 1}, None])
+def test_recipes_whose_table_is_none(small, table):
+    small.write_bytes(lzma.compress(json.dumps(table).encode() + b"\nhead!"))
+    assert_one_line(r"small.ms.recipe cannot be read .* damaged", lambda: Recipe.read(small))
+
+
+@pytest.mark.parametrize("content", [b"", b"no recipe", lzma.compress(b"no table\nhead")])
+def test_files_that_are_no_recipe(small, content):
+    small.write_bytes(content)
+    assert_one_line(r"small.ms.recipe cannot be read .* damaged", lambda: Recipe.read(small))
+
+
+def test_a_cut_recipe(small):
+    cut(small, -10)
+    assert_one_line(r"small.ms.recipe cannot be read .* damaged", lambda: Recipe.read(small))
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, LITE_WEIGHTS])
+@pytest.mark.parametrize("keep, message", [
+    (-1, "ends before what small.ms.recipe takes"), (0, "cannot be read .* damaged"),
+])  # fmt: skip
+def test_a_cut_weight_file(small, name, keep, message):
+    cut(small.with_name(name), keep)
+    assert_one_line(f"/{name} {message}", lambda: Recipe.read(small).assemble(small))
+
+
+@pytest.mark.parametrize("file", ["prior/prior_context_b1.ms.recipe", "prior/weights.bin", "prior/lite_weights.bin"])
+def test_a_changed_file_is_found_before_it_is_used(copy, file):
+    data = bytearray((copy / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / file).write_bytes(data)
+    assert_one_line(f"{file} does not match its sha256", lambda: load(copy, "prior_context", StandIn(True)))
+
+
+@pytest.mark.parametrize("path, message", [
+    ("prior/absent.ms.recipe", "graph prior_context uses prior/absent.ms.recipe, which files does not list"),
+    ("../elsewhere", "leaves the bundle"),
+    (7, "'ms' is 7, not of type str"),
+])  # fmt: skip
+def test_a_manifest_that_names_another_file(copy, path, message):
+    def change(manifest):
+        (graph,) = (graph for graph in manifest["graphs"] if graph["name"] == "prior_context")
+        graph["ms"] = path
+
+    edit_json(copy / "manifest.json", change)
+    assert_one_line(message, lambda: Bundle(copy))
+
+
+def test_a_graph_without_a_recipe_is_loaded_from_mindir(copy):
+    edit_json(copy / "manifest.json", lambda manifest: [graph.pop("ms") for graph in manifest["graphs"]])
+    with pytest.raises(Loaded) as loaded:
+        load(copy, "prior_context", StandIn(True))
+    assert loaded.value.args == (copy / "prior/prior_context_b1.lite.mindir",)
+
+
+@pytest.mark.parametrize("kind, field, value", [
+    ("inputs", "shape", [1, 5]), ("inputs", "name", "text_maske"), ("inputs", "dtype", "int32"),
+    ("outputs", "shape", [1, 5]), ("outputs", "name", "contexts"),
+])  # fmt: skip
+def test_a_graph_that_is_not_as_the_manifest_says(copy, engine, kind, field, value):
+    def change(manifest):
+        (graph,) = (graph for graph in manifest["graphs"] if graph["name"] == "prior_context")
+        graph[kind][-1][field] = value
+
+    edit_json(copy / "manifest.json", change)
+    assert_one_line(f"prior_context_b1.ms.recipe: the graph has the {kind} .*; the manifest says",
+                    lambda: load(copy, "prior_context", engine))
+
+
+def test_a_file_that_lite_refuses_is_named(small, engine):
+    with Recipe.read(small).assemble(small) as file:
+        assert_one_line("small.ms.recipe: MindSpore Lite cannot use it", lambda: engine.load(file))
+    empty = small.with_name("empty.ms")
+    empty.write_bytes(b"")
+    assert_one_line("empty.ms: .*the file is empty", lambda: engine.load(empty))
+
+
+class Reordered:
+    """A model whose file has its inputs in the opposite order."""
+
+    def __init__(self, model):
+        self._model = model
+        self.inputs = model.inputs[::-1]
+
+    def run(self, arrays):
+        return self._model.run(arrays[::-1])
+
+    def close(self):
+        self._model.close()
+
+
+def test_inputs_go_by_name(bundle, engine):
+    graph = graphs(bundle, "prior_context")[0]
+    part = component(bundle, "prior_context", engine)
+    with part.loaded() as run:
+        (expected,) = run(**random_inputs(graph))
+    part._load = lambda graph: Reordered(component(bundle, "prior_context", engine)._load(graph))
+    with part.loaded() as run:
+        (found,) = run(**random_inputs(graph))
+    np.testing.assert_array_equal(found, expected)
