@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..models import config as model_config
 from ..runner.errors import UserError
 from .json_files import read_json
-from .safetensors_reader import TensorFiles, find_weights
+from .safetensors_reader import TensorFiles
 from .tokenizer_files import TokenizerData, read_tokenizer
 
 INDEX_FILE, SCHEDULER_FILE, PREPROCESSOR_FILE = "model_index.json", "scheduler_config.json", "preprocessor_config.json"
@@ -62,7 +62,7 @@ PARTS = {
 class Checkpoint:
     """One of the two folders of Kandinsky 2.2; `kind` is "prior" or "decoder".
 
-    Making one checks that everything is there, and reads no weights. Every method raises UserError, naming the file,
+    Making one checks that everything is there and whole, by the files' headers; it reads no weights. Every method raises UserError, naming the file,
     for what it cannot use.
     """
 
@@ -82,7 +82,7 @@ class Checkpoint:
             found = index[self._prefix + name][-1]
             if found != PARTS[name].class_name:
                 raise UserError(f"{index_path}: {self._prefix + name} is a {found}, expected {PARTS[name].class_name}")
-            find_weights(self.folder(name), PARTS[name].stem)
+            self.tensors(name)
         for name, file in KINDS[kind].files.items():
             self._check_component(index, name, file)
 

@@ -12,7 +12,7 @@ def read_json(path) -> dict:
         content = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a JSON object")

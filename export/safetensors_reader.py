@@ -108,7 +108,7 @@ def read_header(path) -> dict:
             header = json.loads(file.read(length), object_pairs_hook=unique_keys)
             if not isinstance(header, dict):
                 raise ValueError("not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: the safetensors header cannot be read: {one_line(error)}") from None
     header.pop("__metadata__", None)
     tensors, ranges = {}, []

@@ -178,7 +178,7 @@ def cases():
     for text in TEXTS:
         yield Case(f"manifest holds {short(text)}", "manifest.json", _text(text))
     for change, words in MANIFEST:
-        yield Case(f"manifest: {_shown(change)}", words, _manifest(change))
+        yield Case(f"manifest: {shown(change)}", words, _manifest(change))
     for name in FILES:
         for damage, (function, words) in DAMAGE.items():
             yield Case(f"{name} {damage}", f"{name} ... {words}" if words else name, _file(name, function))
@@ -188,7 +188,7 @@ def cases():
         yield Case(f"no {graph}, {' '.join(map(str, command))}", words, _lacking(graph, command))
 
 
-def _shown(change):
+def shown(change):
     if not change.__closure__:
         return f"is {short(change({}))}"
     cells = dict(zip(change.__code__.co_freevars, (cell.cell_contents for cell in change.__closure__)))
