@@ -29,7 +29,8 @@ def batch(bundles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("batch")
     status = run("generate", bundles("narrow"), "a cat", "a dog", "--images", 2, "--negative-prompt", "red",
                  "--rng", "torch", "--scheduler", "ddim", "--guidance-scale", 3, "--guidance-rescale", 0.5,
-                 "--guidance-interval", 0.3, 1, "--prior-guidance-scale", 2, "--size", "16x24", *STEPS, "--output", folder / "p.png")
+                 "--guidance-interval", 0.3, 1, "--prior-guidance-scale", 2, "--size", "16x24", *STEPS,
+                 "--output", folder / "p.png")
     assert status == 0
     return [folder / f"p-{n}.png" for n in (1, 2, 3, 4)]
 
