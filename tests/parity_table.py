@@ -1,5 +1,5 @@
-"""Seed parity: diffusers with torch.Generator().manual_seed(s) against this project with TorchGenerator(s), nothing else
-in common. Prints a table of seed x pipeline x sampler in dB (PSNR), for the trained checkpoint:
+"""Seed parity: diffusers with torch.Generator().manual_seed(s) against this project with TorchGenerator(s), nothing
+else in common. Prints a table of seed x pipeline x sampler in dB (PSNR), for the trained checkpoint:
 
     python tests/parity_table.py --bundle artifacts/demo/bundle
     python tests/parity_table.py --seeds 3              exports a bundle of its own first
