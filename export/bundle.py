@@ -12,13 +12,16 @@ from tqdm import tqdm
 
 from ..runner import engine as engines
 from ..runner import schedulers
-from ..runner.bundle import sha256_of
+from ..runner.bundle import Bundle, sha256_of
+from ..runner.component import Components
 from ..runner.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest, TensorInfo
 from ..runner.ms_file import WEIGHTS
 from ..runner.preprocessing import ImageProcessor
 from ..runner.tokens import Tokenizer
+from ..runner.verify import require_right, verify
 from .checkpoint import Checkpoint
 from .constants import step_independent
+from .golden import seal
 from .graphs import GraphSpec, Size, movq_scale_factor, plan
 from .lowering import lower
 from .mindir import compile_graph, output_tensors
@@ -46,7 +49,8 @@ def export_bundle(
     prior, decoder: folders in the diffusers layout. sizes: (height, width) in pixels; None for the checkpoint's own.
     image_encoder: False leaves it out: the bundle makes pictures from texts, not from pictures. overwrite: replace a
     bundle that is there. engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
-    be exported; nothing is left behind then.
+    be exported, and for a bundle whose graphs do not compute what they should on this machine; nothing is left behind
+    then.
     """
     checkpoints = {"prior": Checkpoint(prior, "prior"), "decoder": Checkpoint(decoder, "decoder")}
     configs = {part: checkpoints[kind].config(part) for part, kind in PARTS.items()}
@@ -82,11 +86,13 @@ def export_bundle(
         if not image_encoder:
             shutil.rmtree(folder / "image_encoder")
             graphs = [graph for graph in graphs if graph.part != "image_encoder"]
+        settings = _settings(configs)
+        seal(folder, graphs, Tokenizer(folder / "tokenizer.json", **tokenizer_options), constants, settings, progress)
         manifest = Manifest(
             sizes=tuple(sizes),
             graphs=tuple(graphs),
             files=_files(folder),
-            settings=_settings(configs),
+            settings=settings,
             schedulers={kind: checkpoint.scheduler for kind, checkpoint in checkpoints.items()},
             tokenizer=tokenizer_options,
             image_processor=checkpoints["prior"].image_processor if image_encoder else None,
@@ -95,6 +101,7 @@ def export_bundle(
             versions={name: version(name) for name in ("kandinsky-mindir", "mindspore")},
         )
         (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
+        require_right(verify(Components(Bundle(folder), lite, keep_loaded=False), files=False))
     return Path(output)
 
 

@@ -1,0 +1,126 @@
+"""Sealed examples of a bundle's graphs: a forward pass of the checkpoint, computed by the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mindspore.train.mind_ir_pb2 import ModelProto
+from tqdm import tqdm
+
+from ..runner.errors import UserError
+from ..runner.golden import LAYER_VALUES, OUTPUT_VALUES, Golden, Sample, file_name
+from ..runner.manifest import GraphInfo
+from ..runner.sinusoid import timestep_embedding
+from ..runner.tokens import Tokenizer
+from .interpreter import evaluate, outputs
+from .layers import seams
+
+PROMPT = "a portrait of a young woman with a red cat, oil on canvas"
+TIMESTEP = 500  # noise and picture are about as strong
+
+
+def seal(
+    folder: Path,
+    graphs: Sequence[GraphInfo],
+    tokenizer: Tokenizer,
+    constants: dict[str, np.ndarray],
+    settings: dict,
+    progress: bool = True,
+) -> None:
+    """Write the example of each graph of the bundle in `folder` beside it.
+
+    tokenizer, constants, settings: the bundle's (see Bundle and Manifest). UserError names an operator that the
+    interpreter does not know, or the graph that computes values that are not finite.
+    """
+    examples = _ForwardPass(folder, tokenizer, constants, settings)
+    for graph in tqdm(graphs, desc="seal", disable=None if progress else True, leave=False):
+        golden = examples.add(graph)
+        for name, sample in zip((tensor.name for tensor in graph.outputs), golden.outputs, strict=True):
+            if not np.isfinite(sample.rms):
+                raise UserError(f"{graph.name}: its {name} holds values that are not finite: check the checkpoint's weights")
+        golden.write(folder / file_name(graph))
+
+
+def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> tuple[Golden, list[np.ndarray]]:
+    """The sealed example of a graph on `inputs`, and its whole outputs in float64."""
+    kept, layers, result = set(seams(model)), {}, ((), ())
+    passes = (evaluate(model, folder, inputs, dtype) for dtype in (np.float64, np.float32))
+    for (node, exact), (_, rounded) in zip(*passes):
+        if node.name in kept:
+            layers[node.name] = Sample.of(exact, rounded, LAYER_VALUES)
+        if node.name == model.graph.output[0].name:
+            result = tuple(value if isinstance(value, tuple) else (value,) for value in (exact, rounded))
+    return Golden(inputs, [Sample.of(*pair, OUTPUT_VALUES) for pair in zip(*result)], layers), list(result[0])
+
+
+class _ForwardPass:
+    """From a prompt to a picture, one step of each diffusion: gives each graph inputs that the graphs before it made."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, constants: dict[str, np.ndarray], settings: dict):
+        self.folder, self.tokenizer, self.constants, self.settings = folder, tokenizer, constants, settings
+        self.random = np.random.default_rng(0)
+        self.models: dict[str, ModelProto] = {}
+        self.results: dict[str, list[np.ndarray]] = {}  # of the graphs of batch 1
+
+    def add(self, graph: GraphInfo) -> Golden:
+        """The example of a graph; those that it depends on come before it."""
+        model = ModelProto()
+        model.ParseFromString((self.folder / graph.mindir).read_bytes())
+        given = getattr(self, graph.name, lambda graph: {})(graph)
+        inputs = {
+            tensor.name: short(given[tensor.name] if tensor.name in given else self.random.standard_normal(tensor.shape))
+            for tensor in graph.inputs
+        }
+        golden, result = example(model, (self.folder / graph.mindir).parent, inputs)
+        if graph.batch == 1:
+            self.models[graph.name], self.results[graph.name] = model, result
+        return golden
+
+    # What is not noise among the inputs of the graph of that name. The guidance pair is (unconditional, conditional).
+
+    def text_encoder(self, graph: GraphInfo) -> dict:
+        tokens = self.tokenizer.encode(PROMPT)
+        return {"input_ids": tokens.input_ids[None], "end_position": np.array([tokens.end_position], np.int32)}
+
+    def prior_context(self, graph: GraphInfo) -> dict:
+        text_embeds, hidden_states = self.results["text_encoder"]
+        mask = self.tokenizer.encode(PROMPT).mask[None]
+        return {"text_embeds": text_embeds, "text_hidden_states": hidden_states, "text_mask": mask}
+
+    def prior(self, graph: GraphInfo) -> dict:
+        names = ("text_embeds", "text_hidden_states", "text_mask")
+        empty = {name: self.constants[f"empty_{name}"] for name in names}
+        sides = [(self._run("prior_context", empty), empty), (self.results["prior_context"], self.prior_context(graph))]
+        contexts, texts = zip(*sides[-graph.batch :])
+        return {
+            "context": np.concatenate([context for (context,) in contexts], axis=1),
+            "text_mask": np.concatenate([text["text_mask"] for text in texts]),
+            "time_proj": self._time_proj(graph),
+        }
+
+    def unet_context(self, graph: GraphInfo) -> dict:
+        (embeds,) = self.results["prior"]
+        return {"image_embeds": embeds * self.constants["clip_std"] + self.constants["clip_mean"]}
+
+    def unet(self, graph: GraphInfo) -> dict:
+        empty = {"image_embeds": self.constants["zero_image_embeds"]}
+        sides = [self._run("unet_context", empty), self.results["unet_context"]]
+        names = ("time_addition", "added_kv")
+        context = {name: np.concatenate(rows) for name, rows in zip(names, zip(*sides[-graph.batch :]))}
+        return {**context, "time_proj": self._time_proj(graph)}
+
+    def _time_proj(self, graph: GraphInfo) -> np.ndarray:
+        return timestep_embedding(TIMESTEP, graph.input("time_proj").shape[1], **self.settings[f"{graph.name}_time_proj"])
+
+    def _run(self, name: str, inputs: dict) -> list[np.ndarray]:
+        part = "prior" if name == "prior_context" else "unet"
+        return outputs(self.models[name], self.folder / part, inputs)
+
+
+def short(array: np.ndarray) -> np.ndarray:
+    """Real numbers with four significant bits: exact as stored, and a byte each when packed."""
+    if np.issubdtype(array.dtype, np.integer):
+        return array
+    return (np.ascontiguousarray(array, np.float32).view(np.uint32) & np.uint32(0xFFF00000)).view(np.float32)
