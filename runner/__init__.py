@@ -11,13 +11,43 @@ from .errors import UserError
 from .images import load_image, make_image_grid
 from .noise import TorchGenerator
 from .pipelines import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline
+from .schedulers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    SASolverScheduler,
+    TCDScheduler,
+    UnCLIPScheduler,
+    UniPCMultistepScheduler,
+)
 
 __all__ = [
     "Bundle",
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
     "KandinskyV22CombinedPipeline",
     "KandinskyV22Pipeline",
     "KandinskyV22PriorPipeline",
+    "LCMScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
     "TorchGenerator",
+    "UnCLIPScheduler",
+    "UniPCMultistepScheduler",
     "UserError",
     "load_image",
     "make_image_grid",

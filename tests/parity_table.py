@@ -12,7 +12,7 @@ from pathlib import Path
 import checkpoints
 import diffusers
 import torch
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, TorchGenerator, schedulers
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, TorchGenerator
 from test_pipelines import LEAST_PSNR, picture, psnr
 
 PROMPT = "a cat"
@@ -35,8 +35,7 @@ def compare(ours: KandinskyV22CombinedPipeline, pipeline: str, sampler: str, see
     prior, decoder = checkpoints.pipelines("micro")
     cls, steps = SAMPLERS[sampler]
     own = decoder.scheduler
-    base = ours.bundle.manifest.schedulers["decoder"]
-    ours.decoder_pipe.scheduler = schedulers.create_by_name(sampler, base)
+    ours.scheduler = sampler
     if cls is not None:
         config = {key: value for key, value in own.config.items() if key != "variance_type"}
         options = {"algorithm_type": "sde-dpmsolver++"} if sampler.endswith("-sde") else {}

@@ -40,10 +40,9 @@ def open_pipeline(args: argparse.Namespace) -> KandinskyV22CombinedPipeline:
     if recipe and recipe.bundle_sha256 != _sha256(pipeline):
         warnings.warn(f"{args.bundle} is not the bundle that {args.like} was made with: the picture may differ")
     manifest = pipeline.bundle.manifest
-    if isinstance(args.scheduler, str):
-        pipeline.decoder_pipe.scheduler = schedulers.create_by_name(args.scheduler, manifest.schedulers["decoder"])
-    elif args.scheduler:
-        pipeline.decoder_pipe.scheduler = schedulers.create(args.scheduler)
+    if args.scheduler:  # a name from the command line, or what a recipe says
+        named = isinstance(args.scheduler, str)
+        pipeline.scheduler = args.scheduler if named else schedulers.create(args.scheduler)
     pipeline.set_progress_bar_config(disable=args.quiet or None)
     decoder, prior = manifest.defaults["decoder"], manifest.defaults["prior"]
     _fill(args, {
@@ -118,7 +117,7 @@ def _sha256(pipeline: KandinskyV22CombinedPipeline) -> str:
 
 
 def _recipe(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline) -> Recipe:
-    scheduler, engine = pipeline.decoder_pipe.scheduler, pipeline.components.engine
+    scheduler, engine = pipeline.scheduler, pipeline.components.engine
     args.scheduler = {"_class_name": type(scheduler).__name__, **scheduler.config}
     options = {name: getattr(args, name) for name in OPTIONS[args.command]}
     return Recipe(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import engine as engines
+from .. import schedulers
 from ..bundle import Bundle
 from ..component import Components
 from ..diffusion import Step, as_latents
@@ -16,14 +18,13 @@ from ..engine.interface import parse_device
 from ..errors import UserError
 from ..options import as_count
 from ..progress import ProgressBar
+from ..schedulers import Scheduler
 
 KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded between calls unless told otherwise
 
 
 class Pipeline:
     """A bundle opened on an engine; the base of the pipelines."""
-
-    callback_tensor_inputs = ("latents",)
 
     def __init__(self, components: Components):
         self.components = components
@@ -64,11 +65,40 @@ class Pipeline:
         """Free the memory of all loaded models; the next call loads them again."""
         self.components.unload()
 
+
+class DiffusionPipeline(Pipeline):
+    """A pipeline of one diffusion: the prior's or the decoder's, which `stage` says."""
+
+    stage: str
+    callback_tensor_inputs: tuple[str, ...]
+
+    def __init__(self, components: Components):
+        super().__init__(components)
+        self.scheduler = schedulers.create(self._own_scheduler)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The sampler: the checkpoint's own, unless another one is put here, or its short name ("dpmpp-2m")."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: Scheduler | str) -> None:
+        if isinstance(scheduler, str):
+            scheduler = schedulers.create_by_name(scheduler, self._own_scheduler)
+        if not isinstance(scheduler, Scheduler):
+            raise UserError(f"scheduler is a {type(scheduler).__module__}.{type(scheduler).__qualname__}: it must be a "
+                            "sampler of kandinsky_mindir.runner.schedulers, or the short name of one")
+        self._scheduler = scheduler
+
+    @property
+    def _own_scheduler(self) -> dict[str, Any]:
+        return self.bundle.manifest.schedulers[self.stage]
+
     def _follow(
-        self, steps: Iterator[Step], total: int, stage: str, callback: Callable | None, names: list[str], tensors: dict
+        self, steps: Iterator[Step], total: int, callback: Callable | None, names: list[str], tensors: dict
     ) -> np.ndarray:
         """Run `steps` to the end under a progress bar and the caller's callback; returns the last latents."""
-        with self.progress.bar(total, stage) as bar:
+        with self.progress.bar(total, self.stage) as bar:
             for step in steps:
                 if callback is not None:
                     values = {name: step.latents if name == "latents" else tensors[name] for name in names or ()}

@@ -10,6 +10,7 @@ import numpy as np
 from .. import noise
 from ..component import Components
 from ..outputs import ImagePipelineOutput
+from ..schedulers import Scheduler
 from .base import Pipeline
 from .decoder import KandinskyV22Pipeline
 from .prior import KandinskyV22PriorPipeline
@@ -22,6 +23,15 @@ class KandinskyV22CombinedPipeline(Pipeline):
         super().__init__(components)
         self.prior_pipe = KandinskyV22PriorPipeline(components)
         self.decoder_pipe = KandinskyV22Pipeline(components)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The decoder's sampler: see `DiffusionPipeline.scheduler`."""
+        return self.decoder_pipe.scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: Scheduler | str) -> None:
+        self.decoder_pipe.scheduler = scheduler
 
     def set_progress_bar_config(self, **options) -> None:
         self.prior_pipe.set_progress_bar_config(**options)

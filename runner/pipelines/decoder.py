@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import noise, schedulers
-from ..component import Components
+from .. import noise
 from ..decoder import decode_latents, decoder_steps
 from ..diffusion import initial_latents
 from ..errors import UserError
@@ -17,17 +16,14 @@ from ..options import as_array, as_output_type, as_size
 from ..outputs import ImagePipelineOutput
 from ..sampling import Sampling
 from ..schedulers import Schedule
-from .base import Pipeline
+from .base import DiffusionPipeline
 
 
-class KandinskyV22Pipeline(Pipeline):
+class KandinskyV22Pipeline(DiffusionPipeline):
     """Image embeddings to pictures."""
 
+    stage = "decoder"
     callback_tensor_inputs = ("latents", "image_embeds", "negative_image_embeds")
-
-    def __init__(self, components: Components):
-        super().__init__(components)
-        self.scheduler = schedulers.create(self.bundle.manifest.schedulers["decoder"])
 
     def __call__(
         self,
@@ -91,7 +87,7 @@ class KandinskyV22Pipeline(Pipeline):
         )
         tensors = {"image_embeds": image_embeds, "negative_image_embeds": negatives}
         latents = self._follow(
-            steps, len(schedule.timesteps), "decoder", callback_on_step_end, callback_on_step_end_tensor_inputs, tensors
+            steps, len(schedule.timesteps), callback_on_step_end, callback_on_step_end_tensor_inputs, tensors
         )
         if output_type == "latent":
             images = latents

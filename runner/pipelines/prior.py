@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .. import noise, schedulers
+from .. import noise
 from ..component import Components
 from ..diffusion import diffuse, initial_latents
 from ..errors import UserError
@@ -18,17 +18,17 @@ from ..preprocessing import ImageProcessor
 from ..prior import empty_text, encode_texts, image_embedding, prior_steps
 from ..sampling import Sampling
 from ..schedulers import Schedule
-from .base import Pipeline
+from .base import DiffusionPipeline
 
 
-class KandinskyV22PriorPipeline(Pipeline):
+class KandinskyV22PriorPipeline(DiffusionPipeline):
     """Text, or a weighted mix of texts and pictures, to image embeddings."""
 
+    stage = "prior"
     callback_tensor_inputs = ("latents", "prompt_embeds", "text_encoder_hidden_states", "text_mask")
 
     def __init__(self, components: Components):
         super().__init__(components)
-        self.scheduler = schedulers.create(self.bundle.manifest.schedulers["prior"])
         self.image_processor = ImageProcessor(self.bundle.manifest.image_processor or {})
 
     def __call__(
@@ -76,7 +76,7 @@ class KandinskyV22PriorPipeline(Pipeline):
         }
         steps = prior_steps(self.components, schedule, conditions, unconditional, latents, source, sampling.guidance)
         embeds = self._follow(
-            steps, len(schedule.timesteps), "prior", callback_on_step_end, callback_on_step_end_tensor_inputs, tensors
+            steps, len(schedule.timesteps), callback_on_step_end, callback_on_step_end_tensor_inputs, tensors
         )
         embeds = embeds * self.bundle.constants["clip_std"] + self.bundle.constants["clip_mean"]
         image_embeds, negative_image_embeds = (
