@@ -52,7 +52,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
                        "the time (default 0 1)")
     group.add_argument("--scheduler", metavar="NAME", help="sampler of the decoder instead of the checkpoint's own")
     group.add_argument("--images", type=int, metavar="N", help="pictures of each prompt (default 1)")
-    group.add_argument("--seed", type=int, metavar="N", help="seed of the noise; without it every run differs")
+    group.add_argument("--seed", type=int, metavar="N", help="seed of the noise; without it one is drawn")
     group.add_argument("--rng", choices=tuple(GENERATORS),
                        help="what makes noise of the seed (default numpy); torch: the noise of "
                        "torch.Generator().manual_seed(seed) on a CPU, for the same picture as in diffusers")
