@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from ..runner import engine as engines
 from ..runner import schedulers
 from ..runner.bundle import Bundle, sha256_of
 from ..runner.component import Components
+from ..runner.errors import UserError
 from ..runner.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest, TensorInfo
 from ..runner.ms_file import WEIGHTS
 from ..runner.preprocessing import ImageProcessor
@@ -24,9 +26,9 @@ from .constants import step_independent
 from .golden import seal
 from .graphs import GraphSpec, Size, movq_scale_factor, plan
 from .lowering import lower
-from .mindir import compile_graph, output_tensors
-from .ms_files import MsWriter, WeightStore
-from .staging import staged_folder
+from .mindir import compile_graph, output_tensors, weight_bytes
+from .ms_files import LARGEST_WEIGHTS, MsWriter, WeightStore
+from .staging import check_target, staged_folder
 from .tensor_names import resolve
 from .weights import WeightsWriter
 
@@ -52,6 +54,7 @@ def export_bundle(
     be exported, and for a bundle whose graphs do not compute what they should on this machine; nothing is left behind
     then.
     """
+    check_target(Path(output), overwrite)
     checkpoints = {"prior": Checkpoint(prior, "prior"), "decoder": Checkpoint(decoder, "decoder")}
     configs = {part: checkpoints[kind].config(part) for part, kind in PARTS.items()}
     defaults = {kind: dict(checkpoint.generation_defaults) for kind, checkpoint in checkpoints.items()}
@@ -61,24 +64,26 @@ def export_bundle(
     specs = plan(configs, sizes)
     for checkpoint in checkpoints.values():
         schedulers.create(checkpoint.scheduler)
-    ImageProcessor(checkpoints["prior"].image_processor)
-    tokenizer = checkpoints["prior"].tokenizer
+    _check_pictures(ImageProcessor(checkpoints["prior"].image_processor), configs["image_encoder"].image_size)
+    tokenizer_file = checkpoints["prior"].tokenizer
     tokenizer_options = {
         "max_length": configs["text_encoder"].max_position_embeddings,
-        "pad_token_id": tokenizer.pad_token_id,
+        "pad_token_id": tokenizer_file.pad_token_id,
         "eos_token_id": configs["text_encoder"].eos_token_id,
     }
+    parts = _parts(specs, checkpoints)
     lite = engines.create(engine)
 
     with staged_folder(Path(output), overwrite) as folder:
-        (folder / "tokenizer.json").write_text(tokenizer.json, encoding="utf-8")
+        (folder / "tokenizer.json").write_text(tokenizer_file.json, encoding="utf-8")
+        tokenizer = Tokenizer(folder / "tokenizer.json", **tokenizer_options)
         with MsWriter(lite) as ms_writer:
-            graphs = list(_graphs(folder, specs, checkpoints, ms_writer, progress))
+            graphs = list(_graphs(folder, parts, ms_writer, progress))
             constants = step_independent(
                 lite,
                 folder,
                 {graph.name: graph for graph in graphs},
-                Tokenizer(folder / "tokenizer.json", **tokenizer_options),
+                tokenizer,
                 checkpoints["prior"].tensors("prior"),
             )
             ms_writer.finish()
@@ -87,7 +92,7 @@ def export_bundle(
             shutil.rmtree(folder / "image_encoder")
             graphs = [graph for graph in graphs if graph.part != "image_encoder"]
         settings = _settings(configs)
-        seal(folder, graphs, Tokenizer(folder / "tokenizer.json", **tokenizer_options), constants, settings, progress)
+        seal(folder, graphs, tokenizer, constants, settings, progress)
         manifest = Manifest(
             sizes=tuple(sizes),
             graphs=tuple(graphs),
@@ -105,15 +110,38 @@ def export_bundle(
     return Path(output)
 
 
-def _graphs(
-    folder: Path, specs: list[GraphSpec], checkpoints: dict, ms_writer: MsWriter, progress: bool
-) -> Iterator[GraphInfo]:
+class Part(NamedTuple):
+    """A part's graphs as cells, and its weights, (name, array), each read when its turn comes."""
+
+    cells: list[tuple[GraphSpec, Any]]
+    weights: Iterator[tuple[str, np.ndarray]]
+
+
+def _parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> dict[str, Part]:
+    """The parts, all tensors matched to the cells' parameters: before the first is compiled, which may take minutes."""
+    parts = {}
+    for part, kind in PARTS.items():
+        cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
+        shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
+        parts[part] = Part(cells, resolve(part, shapes, checkpoints[kind].tensors(part)))
+    return parts
+
+
+def _check_pictures(processor: ImageProcessor, side: int) -> None:
+    if processor.output_size != (side, side):
+        made = "{}x{} pixels".format(*processor.output_size) if processor.output_size else "no fixed size"
+        raise UserError(f"the image processor makes pictures of {made} and the image_encoder takes {side}x{side}: "
+                        "these do not belong together")
+
+
+def _graphs(folder: Path, parts: dict[str, Part], ms_writer: MsWriter, progress: bool) -> Iterator[GraphInfo]:
     """Write the weights of each part once, then its graphs; yields what the manifest says of each."""
-    with tqdm(total=len(specs) + len(PARTS), desc="export", disable=None if progress else True, leave=False) as bar:
-        for part, kind in PARTS.items():
-            cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
+    total = sum(1 + len(part.cells) for part in parts.values())
+    with tqdm(total=total, desc="export", disable=None if progress else True, leave=False) as bar:
+        for part in list(parts):
+            cells, weights = parts.pop(part)  # done with at the end of the turn
             bar.set_postfix_str(f"{part} weights")
-            index = _write_weights(folder / part, part, [cell for _, cell in cells], checkpoints[kind].tensors(part))
+            index = _write_weights(folder / part, weights)
             bar.update()
             store = WeightStore(folder / part, index)
             for spec, cell in cells:
@@ -122,11 +150,10 @@ def _graphs(
                 bar.update()
 
 
-def _write_weights(folder: Path, part: str, cells: list, tensors):
+def _write_weights(folder: Path, weights: Iterator[tuple[str, np.ndarray]]):
     folder.mkdir()
-    shapes = {parameter.name: parameter.shape for cell in cells for parameter in cell.get_parameters()}
     with WeightsWriter(folder / WEIGHTS) as writer:
-        for name, array in resolve(part, shapes, tensors):
+        for name, array in weights:
             writer.write(name, array)
     return writer.index
 
@@ -135,11 +162,14 @@ def _write_graph(folder: Path, spec: GraphSpec, cell, index, store: WeightStore,
     """The graph as MindSpore wrote it, lowered for Lite, and in Lite's own format, all over the part's weight file."""
     inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
     model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
-    mindir, lite, ms = f"{spec.stem}.mindir", f"{spec.stem}.lite.mindir", f"{spec.stem}.ms.recipe"
+    mindir, lite = f"{spec.stem}.mindir", f"{spec.stem}.lite.mindir"
     (folder / mindir).write_bytes(model.SerializeToString())
     (folder / lite).write_bytes(lower(model).SerializeToString())
-    weight_bytes = sum(index[parameter.ref_key].length for parameter in model.graph.parameter)
-    has_ms = ms_writer.start(folder / lite, store, folder / ms, weight_bytes)
+    lowered = [folder / lite] if weight_bytes(model) <= LARGEST_WEIGHTS else _write_pieces(folder, spec, index)
+    recipes = [path.with_name(path.name.replace(".lite.mindir", ".ms.recipe")) for path in lowered]
+    if ms_writer.possible:
+        for path, recipe in zip(lowered, recipes):
+            ms_writer.start(path, store, recipe)
     return GraphInfo(
         name=spec.name,
         part=spec.part,
@@ -147,13 +177,28 @@ def _write_graph(folder: Path, spec: GraphSpec, cell, index, store: WeightStore,
         size=spec.size,
         mindir=mindir,
         lite=lite,
-        ms=ms if has_ms else None,
+        ms=tuple(recipe.relative_to(folder).as_posix() for recipe in recipes) if ms_writer.possible else (),
         inputs=spec.inputs,
         outputs=tuple(
             TensorInfo(name, tuple(tensor.dims), "float32")
             for name, tensor in zip(spec.outputs, output_tensors(model), strict=True)
         ),
     )
+
+
+def _write_pieces(folder: Path, spec: GraphSpec, index) -> list[Path]:
+    """The graph in lowered pieces, none too large for Lite's own format; empty if it cannot be cut so."""
+    shapes = {tensor.name: (tensor.shape, tensor.dtype) for tensor in spec.inputs}
+    paths = []
+    for number, piece in enumerate(spec.pieces(LARGEST_WEIGHTS) if spec.pieces else ()):
+        inputs = [(name, *shapes[name]) for name in piece.inputs]
+        model = compile_graph(piece.cell(), inputs, piece.outputs, index, WEIGHTS)
+        shapes |= {name: (tuple(tensor.dims), "float32") for name, tensor in zip(piece.outputs, output_tensors(model))}
+        paths.append(folder / f"{spec.stem}.{number}.lite.mindir")
+        paths[-1].write_bytes(lower(model).SerializeToString())
+        if weight_bytes(model) > LARGEST_WEIGHTS:
+            return []
+    return paths
 
 
 def _settings(configs: dict) -> dict:

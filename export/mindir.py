@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore
@@ -39,7 +42,7 @@ def compile_graph(
         del model.graph.parameter[:]
 
     tensors = [mindspore.Tensor(shape=shape, dtype=DTYPES[dtype]) for _, shape, dtype in inputs]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _interrupt_after():
         name = str(Path(folder, GRAPH))
         mindspore.export(cell.set_train(False), *tensors, file_name=name, file_format="MINDIR", custom_func=capture)
     _rename(captured, [name for name, *_ in inputs], outputs)
@@ -48,10 +51,32 @@ def compile_graph(
     return captured
 
 
+@contextmanager
+def _interrupt_after() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: inside its compiler, MindSpore reports it as a fault of the cell, with
+    pages of trace and files in the working folder, or loses it and hangs."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    received = []
+    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if received:
+            raise KeyboardInterrupt
+
+
 def output_tensors(model: ModelProto) -> list[TensorProto]:
     """Type and shape of each output of a graph."""
     (output,) = model.graph.output
     return list(output.tensor) or [value.tensors[0] for value in output.attr_info.values]
+
+
+def weight_bytes(model: ModelProto) -> int:
+    """Bytes of all weights that a graph uses."""
+    return sum(parameter.external_data.length for parameter in model.graph.parameter)
 
 
 def _point(parameter: TensorProto, weights: Mapping[str, Location], location: str) -> None:

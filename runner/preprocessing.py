@@ -69,6 +69,13 @@ class ImageProcessor:
             raise _unknown("image_std", options["image_std"], "it must be positive")
         self._normalize = options["do_normalize"]
 
+    @property
+    def output_size(self) -> tuple[int, int] | None:
+        """(height, width) of the pixel values; None where they depend on the picture."""
+        if self._crop:
+            return self._crop_size
+        return self._size if self._resize and len(self._size) == 2 else None
+
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Pixel values of a picture, equal to transformers' to the last bit, but that 16-bit gray is scaled.
 

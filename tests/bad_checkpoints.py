@@ -93,7 +93,9 @@ OPTIONS = [
         ("resample", 7), ("resample", [3]), ("resample", "bicubic"), ("rescale_factor", "1/255"),
         ("rescale_factor", NAN), ("rescale_factor", 0), ("image_mean", [0.5, 0.5]), ("image_mean", "gray"),
         ("image_std", [0.5, 0, 0.5]), ("image_std", [0.5, None, 0.5]), ("image_std", NAN)]],
-    ("prior", "image_processor/preprocessor_config.json", put("crop_size", 25), "25"),
+    ("prior", "image_processor/preprocessor_config.json", put("crop_size", 25),
+     "makes pictures of 25x25 pixels and the image_encoder takes 24x24"),
+    ("prior", "image_processor/preprocessor_config.json", put("do_center_crop", False), "makes pictures of no fixed size"),
     ("prior", "tokenizer/tokenizer.json", put("model", {}), "is not a CLIP tokenizer"),
     ("prior", "tokenizer/tokenizer.json", lambda tokenizer: {}, "is not a CLIP tokenizer"),
     ("prior", "tokenizer/tokenizer.json", lambda tokenizer: [], "must hold a JSON object"),
@@ -161,7 +163,7 @@ def first_entry(**fields):
 
 def renamed(path):
     def change(header):
-        name = max(header.keys() - {"__metadata__"})
+        name = min(header.keys() - {"__metadata__"})
         header["renamed"] = header.pop(name)
 
     edit_header(path, change)
@@ -242,6 +244,8 @@ def cases():
         yield Case(f"{WEIGHTS[part]} with one more tensor", "holds tensor 'zzz', which", _resolve(part, one_more))
         yield Case(f"{WEIGHTS[part]} with a tensor turned", "config.json asks for [", _resolve(part, turned))
         yield Case(f"{WEIGHTS[part]} with a NaN", "holds NaN or infinite values", _read(part, not_finite))
+    for damage, words in ((renamed, "movq/diffusion_pytorch_model.safetensors lacks tensor"), (one_more, "tensor 'zzz'")):
+        yield Case(f"export of movq {damage.__name__}", words, _weights("movq", damage))  # the last part: found at once
     yield Case("tokenizer.json of another kind", "is not a tokenizer", _tokenizer("{}"))
 
 
