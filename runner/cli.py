@@ -57,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
             args.run(args)
         except KeyboardInterrupt:
             return _complain("stopped", 130)
+        except MemoryError:
+            return _complain("error: not enough memory: ask for fewer or smaller pictures, or give the machine more", 2)
         except UserError as error:
             return _complain(f"error: {error}", 2)
         except OSError as error:

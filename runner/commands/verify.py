@@ -18,6 +18,7 @@ from .. import engine as engines
 from ..bundle import Bundle
 from ..component import Components
 from ..errors import UserError
+from ..options import as_count
 from ..verify import Verdict, require_right, verify
 
 HELP = "check that a bundle computes what it should on this machine"
@@ -39,13 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.tolerance is not None and not args.tolerance > 0:
         raise UserError(f"--tolerance must be above 0, not {args.tolerance:g}")
+    if args.threads is not None:
+        as_count(args.threads, "threads")
     bundle = Bundle(args.bundle)
     bisect = _bisect() if args.bisect else None
     engine = engines.create(args.engine)
     components = Components(bundle, engine, device=args.device, threads=args.threads, keep_loaded=False)
-    print(f"{'graph':16}{'batch':6}{'size':10}{'error':>9}{'allowed':>9}{'PSNR':>8}{'seconds':>9}  verdict")
     verdicts = []
     for verdict in verify(components, args.part, args.tolerance):
+        if not verdicts:
+            print(f"{'graph':16}{'batch':6}{'size':10}{'error':>9}{'allowed':>9}{'PSNR':>8}{'seconds':>9}  verdict")
         print(_row(verdict), flush=True)
         if bisect and not verdict.right:
             print(f"  {bisect(bundle, verdict.graph, engine)}", flush=True)
