@@ -1,4 +1,4 @@
-"""Find the layer where the numbers of a lowered graph first go wrong: run it cut open, hold every layer to its sample."""
+"""Find the layer where a lowered graph first goes wrong: run it cut open, hold every layer to its sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..runner.engine import Engine, EngineError
 from ..runner.golden import Golden
 from ..runner.manifest import GraphInfo
 from ..runner.verify import read_golden
-from .layers import REFERENCE, layer_of, operator_of
+from .layers import REFERENCE, layers_of, operator_of
 
 WIDTH = 32  # layers that are looked at in one run; each run loads the graph once
 
@@ -25,8 +25,7 @@ def bisect(bundle: Bundle, graph: GraphInfo, engine: Engine) -> str:
     A layer is wrong if what leaves it is off by more than rounding explains; it is the first one if all that it was
     made from is right. UserError if the bundle has no sealed example.
     """
-    model = ModelProto()
-    model.ParseFromString(bundle.file(graph.lite).read_bytes())
+    model = _read(bundle.file(graph.lite))
     nodes = {node.name: node for node in model.graph.node}
     golden = read_golden(bundle, graph)
     unknown = [name for name in golden.layers if name in nodes]  # in the graph's order
@@ -47,8 +46,8 @@ def bisect(bundle: Bundle, graph: GraphInfo, engine: Engine) -> str:
     if first is None:
         return f"every layer of {graph.lite} is right by itself: what is wrong is how Lite puts them together"
     what = f"relative error {error:.1e}" if math.isfinite(error) else "it does not run or is not finite"
-    return (f"first wrong in {layer_of(first) or 'the outermost layer'} (up to its {operator_of(first)}): {what}; all that "
-            "it is made from is right")
+    layer = layers_of(_read(bundle.file(graph.mindir))).get(first.name) or "the graph's outermost layer"
+    return f"first wrong in {layer} (up to its {operator_of(first)}): {what}; all that it is made from is right"
 
 
 def cut(model: ModelProto, names: Sequence[str]) -> ModelProto:
@@ -70,6 +69,12 @@ def cut(model: ModelProto, names: Sequence[str]) -> ModelProto:
     node.attribute.add().CopyFrom(output.attr_info)
     node.attribute[0].name = "shape"
     return result
+
+
+def _read(path: Path) -> ModelProto:
+    model = ModelProto()
+    model.ParseFromString(path.read_bytes())
+    return model
 
 
 def _errors(model: ModelProto, golden: Golden, names: Sequence[str], path: Path, engine: Engine) -> dict[str, float]:

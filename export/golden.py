@@ -39,7 +39,7 @@ def seal(
         golden = examples.add(graph)
         for name, sample in zip((tensor.name for tensor in graph.outputs), golden.outputs, strict=True):
             if not np.isfinite(sample.rms):
-                raise UserError(f"{graph.name}: its {name} holds values that are not finite: check the checkpoint's weights")
+                raise UserError(f"{graph.name}: its {name} is not finite everywhere: check the checkpoint's weights")
         golden.write(folder / file_name(graph))
 
 
@@ -56,7 +56,7 @@ def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> t
 
 
 class _ForwardPass:
-    """From a prompt to a picture, one step of each diffusion: gives each graph inputs that the graphs before it made."""
+    """From a prompt to a picture, one step of each diffusion: each graph is given what the graphs before it made."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, constants: dict[str, np.ndarray], settings: dict):
         self.folder, self.tokenizer, self.constants, self.settings = folder, tokenizer, constants, settings
@@ -69,10 +69,9 @@ class _ForwardPass:
         model = ModelProto()
         model.ParseFromString((self.folder / graph.mindir).read_bytes())
         given = getattr(self, graph.name, lambda graph: {})(graph)
-        inputs = {
-            tensor.name: short(given[tensor.name] if tensor.name in given else self.random.standard_normal(tensor.shape))
-            for tensor in graph.inputs
-        }
+        shapes = {tensor.name: tensor.shape for tensor in graph.inputs if tensor.name not in given}
+        noise = {name: self.random.standard_normal(shape) for name, shape in shapes.items()}
+        inputs = {name: short(array) for name, array in {**given, **noise}.items()}
         golden, result = example(model, (self.folder / graph.mindir).parent, inputs)
         if graph.batch == 1:
             self.models[graph.name], self.results[graph.name] = model, result
@@ -112,7 +111,8 @@ class _ForwardPass:
         return {**context, "time_proj": self._time_proj(graph)}
 
     def _time_proj(self, graph: GraphInfo) -> np.ndarray:
-        return timestep_embedding(TIMESTEP, graph.input("time_proj").shape[1], **self.settings[f"{graph.name}_time_proj"])
+        width, options = graph.input("time_proj").shape[1], self.settings[f"{graph.name}_time_proj"]
+        return timestep_embedding(TIMESTEP, width, **options)
 
     def _run(self, name: str, inputs: dict) -> list[np.ndarray]:
         part = "prior" if name == "prior_context" else "unet"

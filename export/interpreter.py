@@ -47,9 +47,12 @@ def evaluate(
                 del values[name]
 
 
-def outputs(model: ModelProto, folder: Path, inputs: Mapping[str, np.ndarray], dtype: type = np.float64) -> list[np.ndarray]:
+def outputs(
+    model: ModelProto, folder: Path, inputs: Mapping[str, np.ndarray], dtype: type = np.float64
+) -> list[np.ndarray]:
     """The outputs of a graph; see `evaluate`."""
-    result = next(value for node, value in evaluate(model, folder, inputs, dtype) if node.name == model.graph.output[0].name)
+    last = model.graph.output[0].name
+    result = next(value for node, value in evaluate(model, folder, inputs, dtype) if node.name == last)
     return list(result) if isinstance(result, tuple) else [result]
 
 
@@ -149,7 +152,9 @@ def bias_add(x: np.ndarray, bias: np.ndarray, data_format: int) -> np.ndarray:
     return x + bias.reshape((-1,) + (1,) * (x.ndim - 2))
 
 
-def conv2d(x: np.ndarray, weight: np.ndarray, *, pad_mode, pad_list, stride, dilation, group, format, **_) -> np.ndarray:
+def conv2d(
+    x: np.ndarray, weight: np.ndarray, *, pad_mode, pad_list, stride, dilation, group, format, **_
+) -> np.ndarray:
     """A sum over the kernel's places, each a matrix product: nothing larger than the picture is made."""
     _require((pad_mode, format, group, dilation) == ("pad", "NCHW", 1, (1, 1, 1, 1)),
              "pad_mode, format, group, dilation", (pad_mode, format, group, dilation))

@@ -28,7 +28,7 @@ ROUNDING_FACTOR = 32
 
 
 class Sample(NamedTuple):
-    """Some values of a tensor (float32, at `positions`), the root mean square of all, and the relative error of float32."""
+    """Some values of a tensor (at `positions`), the root mean square of all, the relative error of float32."""
 
     values: np.ndarray
     rms: float
@@ -63,7 +63,7 @@ class Sample(NamedTuple):
 
 
 class Golden(NamedTuple):
-    """A sealed example. inputs: by name. outputs: in the graph's order. layers: by the name of the node in the MindIR."""
+    """A sealed example. inputs: by name; outputs: in the graph's order; layers: by the node's name in the MindIR."""
 
     inputs: dict[str, np.ndarray]
     outputs: list[Sample]
@@ -102,7 +102,7 @@ def file_name(graph: GraphInfo) -> str:
 
 
 def positions(size: int, count: int) -> np.ndarray:
-    """`count` places in a tensor of `size` values (all, if it has no more), spread evenly: multiples of the golden ratio."""
+    """`count` places in a tensor of `size` values (or all), spread evenly: multiples of the golden ratio, modulo 1."""
     if size <= count:
         return np.arange(size)
     return (np.arange(count) * ((math.sqrt(5) - 1) / 2) % 1 * size).astype(np.intp)

@@ -13,7 +13,7 @@ from .manifest import GraphInfo
 
 
 class Verdict(NamedTuple):
-    """What came of a graph's example. error: relative, of the worst output, and bound: what is allowed there; psnr in dB.
+    """What came of a graph's example. error: relative, of the worst output; bound: what is allowed there; psnr: in dB.
 
     seconds: to load the graph and run it once. failure: why it could not be run at all, else None.
     """
@@ -32,8 +32,8 @@ class Verdict(NamedTuple):
     def __str__(self) -> str:
         if self.failure:
             return f"{title(self.graph)} does not run: {self.failure}"
-        return (f"{title(self.graph)} is {'right' if self.right else 'wrong'}: relative error {self.error:.1e}, rounding "
-                f"explains {self.bound:.1e}")
+        word = "right" if self.right else "wrong"
+        return f"{title(self.graph)} is {word}: relative error {self.error:.1e}, rounding explains {self.bound:.1e}"
 
 
 def verify(

@@ -74,3 +74,4 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
     group.add_argument("--threads", type=int, metavar="N", help="threads of the engine")
     group.add_argument("--keep-loaded", action="store_true", default=None, help="keep all models in memory between stages")
+    group.add_argument("--verify", action="store_true", help="first check that the bundle computes what it should here")

@@ -21,6 +21,7 @@ from ..manifest import FILE_NAME
 from ..memory import peak_memory
 from ..pipelines import KandinskyV22CombinedPipeline
 from ..recipe import OPTIONS, Recipe
+from ..verify import require_right, verify
 
 SEED_BITS = 32  # of a seed that nobody gave: what every kind of generator takes
 
@@ -39,6 +40,8 @@ def open_pipeline(args: argparse.Namespace) -> KandinskyV22CombinedPipeline:
     )
     if recipe and recipe.bundle_sha256 != _sha256(pipeline):
         warnings.warn(f"{args.bundle} is not the bundle that {args.like} was made with: the picture may differ")
+    if args.verify:
+        require_right(verify(pipeline.components))
     manifest = pipeline.bundle.manifest
     if args.scheduler:  # a name from the command line, or what a recipe says
         named = isinstance(args.scheduler, str)
