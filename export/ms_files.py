@@ -22,7 +22,7 @@ META_GRAPH_ALL_TENSORS = 7
 TENSOR_DATA = 6
 SMALLEST_PIECE = 512  # bytes: below, a row of the table costs about what it saves
 # A flatbuffer ends at 2 GiB. Beyond, Lite 2.0 puts weights into a second file, and loading that never returned.
-LARGEST_WEIGHTS = 2_000_000_000
+LARGEST_WEIGHTS = 1_500_000_000  # below: smaller pieces need less memory while they are converted and loaded
 AT_A_TIME = 2  # conversions: each takes one core, and up to four times the memory of its weights
 
 
@@ -37,13 +37,14 @@ class MsWriter:
         self._pool = ThreadPoolExecutor(AT_A_TIME)
         self._started: list[tuple[Future, Path, Path, WeightStore]] = []
 
-    def start(self, lowered: Path, store: WeightStore, recipe: Path, weight_bytes: int) -> bool:
-        """Start to convert a graph with so many bytes of weights; returns whether it will have a recipe."""
-        possible = self._engine.takes_model_files and weight_bytes <= LARGEST_WEIGHTS
-        if possible:
-            ms = recipe.with_suffix("")
-            self._started.append((self._pool.submit(self._engine.convert, lowered, ms), ms, recipe, store))
-        return possible
+    @property
+    def possible(self) -> bool:
+        return self._engine.takes_model_files
+
+    def start(self, lowered: Path, store: WeightStore, recipe: Path) -> None:
+        """Start to convert a graph of at most LARGEST_WEIGHTS."""
+        ms = recipe.with_suffix("")
+        self._started.append((self._pool.submit(self._engine.convert, lowered, ms), ms, recipe, store))
 
     def finish(self) -> None:
         """Write the recipes, in the order of `start` so that files come out the same each time."""

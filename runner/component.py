@@ -11,6 +11,7 @@ import numpy as np
 
 from .bundle import Bundle
 from .engine import Engine, LiteModel, TensorSpec
+from .engine.chain import Chain
 from .errors import UserError
 from .manifest import GraphInfo, TensorInfo
 from .ms_file import Recipe
@@ -65,20 +66,33 @@ class Component:
             self._models.pop(graph).close()
 
     def _load(self, graph: GraphInfo) -> LiteModel:
-        has_ms = graph.ms is not None and self.device == "cpu" and self.engine.takes_model_files
+        has_ms = bool(graph.ms) and self.device == "cpu" and self.engine.takes_model_files
         model = self._load_ms(graph) if has_ms else self._load_mindir(graph)
         try:
-            _check_tensors(graph, model, self.bundle.path / (graph.ms if has_ms else graph.lite))
+            _check_tensors(graph, model, self.bundle.path / (graph.ms[-1] if has_ms else graph.lite))
         except BaseException:
             model.close()
             raise
         return model
 
     def _load_ms(self, graph: GraphInfo) -> LiteModel:
-        recipe = Recipe.read(self.bundle.file(graph.ms))
+        models: list[LiteModel] = []
+        try:
+            for path in graph.ms:
+                models.append(self._load_recipe(graph.part, path))
+            if len(models) == 1:
+                return models[0]
+            return Chain(models, [TensorSpec(tensor.name, tensor.shape, tensor.dtype) for tensor in graph.inputs])
+        except BaseException:
+            for model in models:
+                model.close()
+            raise
+
+    def _load_recipe(self, part: str, path: str) -> LiteModel:
+        recipe = Recipe.read(self.bundle.file(path))
         for source in recipe.sources:
-            self.bundle.file(f"{graph.part}/{source}")
-        with recipe.assemble(self.bundle.path / graph.ms) as file:
+            self.bundle.file(f"{part}/{source}")
+        with recipe.assemble(self.bundle.path / path) as file:
             return self.engine.load(file, device=self.device, threads=self.threads)
 
     def _load_mindir(self, graph: GraphInfo) -> LiteModel:

@@ -47,8 +47,9 @@ class TensorInfo:
 class GraphInfo:
     """One compiled graph: `part` owns its weights, `size` is (height, width) in pixels where it has one.
 
-    mindir: as MindSpore wrote it. lite: lowered to what Lite 2.0 reads. ms: the recipe (ms_file.py) of the same in Lite's
-    own format, which loads faster; None where there is none.
+    mindir: as MindSpore wrote it. lite: lowered to what Lite 2.0 reads. ms: recipes (ms_file.py) of the same in Lite's own
+    format, which loads faster: one, or those of the pieces (engine/chain.py) that a large graph is cut into, in order of
+    execution; none where there are none.
     """
 
     name: str
@@ -57,7 +58,7 @@ class GraphInfo:
     size: tuple[int, int] | None
     mindir: str
     lite: str
-    ms: str | None
+    ms: tuple[str, ...]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
@@ -80,7 +81,7 @@ class GraphInfo:
             size=tuple(size) if size else None,
             mindir=_inside(_take(data, "mindir", str, where), f"{where}.mindir"),
             lite=_inside(_take(data, "lite", str, where), f"{where}.lite"),
-            ms=_inside(_take(data, "ms", str, where), f"{where}.ms") if data.get("ms") is not None else None,
+            ms=tuple(_inside(path, f"{where}.ms") for path in _take(data, "ms", list, where)),
             **tensors,
         )
 
@@ -148,8 +149,8 @@ class Manifest:
             GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(_take(data, "graphs", list, where))
         )
         for graph in graphs:
-            for path in (graph.mindir, graph.lite, graph.ms, f"{graph.part}/weights.bin"):
-                if path is not None and path not in files:
+            for path in (graph.mindir, graph.lite, *graph.ms, f"{graph.part}/weights.bin"):
+                if path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
         for path in ALWAYS:
             if path not in files:

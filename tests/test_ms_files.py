@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from damage import assert_one_line, cut, edit_json
 
-from kandinsky_mindir.export.ms_files import LARGEST_WEIGHTS, SMALLEST_PIECE, MsWriter, WeightStore, write_recipe
+from kandinsky_mindir.export.ms_files import SMALLEST_PIECE, MsWriter, WeightStore, write_recipe
 from kandinsky_mindir.export.weights import Location
 from kandinsky_mindir.runner.bundle import Bundle, sha256_of
 from kandinsky_mindir.runner.component import Component
@@ -34,7 +34,7 @@ def graphs(bundle, name):
 
 
 def recipe(bundle, graph):
-    return Recipe.read(bundle.path / graph.ms)
+    return Recipe.read(bundle.path / graph.ms[0])
 
 
 def component(bundle, name, engine, device="cpu"):
@@ -71,7 +71,7 @@ def random_inputs(graph):
 def test_bits_of_the_mindir(bundle, engine, name):
     """Inputs and outputs are the same as well: names, order, and shapes with channels before height and width."""
     graph = graphs(bundle, name)[-1]  # batch 2 where there is one, of a size that is not square
-    path, inputs = bundle.path / graph.ms, random_inputs(graph)
+    path, inputs = bundle.path / graph.ms[0], random_inputs(graph)
     with (
         Recipe.read(path).assemble(path) as file,
         engine.load(file, threads=1) as ms,
@@ -92,7 +92,7 @@ def test_the_converters_bytes_come_back(bundle, engine, tmp_path):
     engine.convert(bundle.path / graph.lite, ms)
     write_recipe(ms, WeightStore(tmp_path, weight_index(bundle.path / graph.lite)), path)
     whole = ms.read_bytes()
-    for place in (path, bundle.path / graph.ms):
+    for place in (path, bundle.path / graph.ms[0]):
         with Recipe.read(place).assemble(place) as file:
             assert Path(file.path).read_bytes() == whole
     made = Recipe.read(path)
@@ -125,7 +125,7 @@ def test_tensors_of_the_converter_are_stored_once(bundle):
 
 def test_no_conversion_stays_in_the_bundle(bundle):
     assert not list(bundle.path.rglob("*.ms"))
-    assert all(graph.ms in bundle.manifest.files for graph in bundle.manifest.graphs)
+    assert all(graph.ms[0] in bundle.manifest.files for graph in bundle.manifest.graphs)
 
 
 class Loaded(Exception):
@@ -157,19 +157,11 @@ def test_what_a_component_loads(bundle, takes, device, expected):
         assert asked.fileno() == -1  # its memory is free again
 
 
-@pytest.mark.parametrize("takes, weight_bytes", [(False, 1), (True, LARGEST_WEIGHTS + 1)])
-def test_graphs_without_a_conversion(tmp_path, takes, weight_bytes):
-    with MsWriter(StandIn(takes)) as writer:
-        assert not writer.start(tmp_path / "g.lite.mindir", None, tmp_path / "g.ms.recipe", weight_bytes)
-        writer.finish()
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_graph_that_cannot_be_converted(bundle, engine, tmp_path):
     broken = tmp_path / "broken.mindir"
     broken.write_bytes((bundle.path / graphs(bundle, "prior_context")[0].lite).read_bytes()[:1000])
     with MsWriter(engine) as writer:
-        assert writer.start(broken, None, tmp_path / "broken.ms.recipe", 1)
+        writer.start(broken, None, tmp_path / "broken.ms.recipe")
         assert_one_line(r"broken.mindir: MindSpore Lite cannot convert it: .*Load MindIR file failed", writer.finish)
     assert list(tmp_path.iterdir()) == [broken]
 
@@ -257,14 +249,14 @@ def test_a_changed_file_is_found_before_it_is_used(copy, file):
 def test_a_manifest_that_names_another_file(copy, path, message):
     def change(manifest):
         (graph,) = (graph for graph in manifest["graphs"] if graph["name"] == "prior_context")
-        graph["ms"] = path
+        graph["ms"] = [path]
 
     edit_json(copy / "manifest.json", change)
     assert_one_line(message, lambda: Bundle(copy))
 
 
 def test_a_graph_without_a_recipe_is_loaded_from_mindir(copy):
-    edit_json(copy / "manifest.json", lambda manifest: [graph.pop("ms") for graph in manifest["graphs"]])
+    edit_json(copy / "manifest.json", lambda manifest: [graph["ms"].clear() for graph in manifest["graphs"]])
     with pytest.raises(Loaded) as loaded:
         load(copy, "prior_context", StandIn(True))
     assert loaded.value.args == (copy / "prior/prior_context_b1.lite.mindir",)
