@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -15,6 +16,7 @@ from .schedulers import Schedule
 from .sinusoid import timestep_embedding
 
 Size = tuple[int, int]
+ONE_GRAY_LEVEL = 1 / 255
 
 
 def decoder_steps(
@@ -90,10 +92,15 @@ def _contexts(components: Components, image_embeds: np.ndarray, negatives: np.nd
 
 
 def decode_latents(components: Components, latents: np.ndarray, size: Size) -> np.ndarray:
-    """Pictures (N, H, W, 3) float32 in [0, 1] of `latents` (N, C, h, w)."""
+    """Pictures (N, H, W, 3) float32 in [0, 1] of `latents` (N, C, h, w). Warns of a picture that shows nothing."""
     with components["movq_decoder"].loaded(1, size) as run:
         images = np.concatenate([run(latents=row[None])[0] for row in latents])
     if not np.isfinite(images).all():
         raise UserError("movq_decoder: the picture holds values that are not finite: check the bundle")
     half = np.float32(0.5)
-    return np.clip(images * half + half, 0, 1).transpose(0, 2, 3, 1)
+    pictures = np.clip(images * half + half, 0, 1).transpose(0, 2, 3, 1)
+    for number, picture in enumerate(pictures, 1):
+        if (np.ptp(picture, axis=(0, 1)) < ONE_GRAY_LEVEL).all():
+            warnings.warn(f"picture {number} of {len(pictures)} is flat, all of it one color: see with kandinsky-mindir "
+                          "verify whether the bundle is right, then try another scheduler, steps or guidance scale")
+    return pictures

@@ -48,7 +48,7 @@ def diffuse(
     for index, timestep in enumerate(schedule.timesteps):
         output = predict(schedule.scale_model_input(latents, index), index)
         latents, state = schedule.step(output, index, latents, lambda: noise.draw(source, latents.shape), state)
-        if not np.isfinite(latents).all():
+        if not (np.isfinite(output).all() and np.isfinite(latents).all()):  # clipping would hide an infinite output
             raise UserError(f"{stage}: values that are not finite after step {index + 1} of {len(schedule.timesteps)} "
                             f"(timestep {timestep:g}): try a lower guidance scale, or check the bundle")
         step = Step(index, timestep, latents)
