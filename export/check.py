@@ -1,0 +1,90 @@
+"""Say before a bundle is carried to a device what of it that version of MindSpore Lite and that device can run.
+
+  kandinsky-mindir check BUNDLE --lite 2.0 --device cpu
+  kandinsky-mindir check BUNDLE --lite 2.10 --device ascend
+
+For each graph: the operators that were run on that version and device when this program was made, those that only the
+documentation lists, and those that nothing speaks for. Exit status 2 if there are any of the last. What a device then
+computes, kandinsky-mindir verify says there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..runner.bundle import Bundle
+from ..runner.errors import UserError
+from ..runner.manifest import GraphInfo
+from ..runner.verify import title
+from .operators import OPERATORS
+
+HELP = "say what of a bundle a version of Lite and a device can run"
+
+CPU, BOTH = {"cpu"}, {"cpu", "ascend"}
+# Read, not run: "List of Hardware Backends Supported by MindSpore Lite" in the documentation of MindSpore Lite 2.10
+# (docs/lite/docs/source_en/reference/operator_list_lite.md). It knows some operators by another name: MatMul and
+# BatchMatMul are MatMulFusion there, Sigmoid and ReLU Activation, ReduceMean and ReduceSum ReduceFusion,
+# ResizeNearestNeighbor Resize. Ascend kernels are listed for float16 alone.
+DOCUMENTED = {
+    "Abs": BOTH, "Add": BOTH, "AvgPool": BOTH, "BatchMatMul": BOTH, "BiasAdd": BOTH, "BroadcastTo": CPU, "Cast": BOTH,
+    "Concat": BOTH, "Conv2D": BOTH, "Div": BOTH, "Erf": BOTH, "Exp": BOTH, "ExpandDims": BOTH, "Gather": BOTH,
+    "Log": BOTH, "MatMul": BOTH, "MaxPool": BOTH, "Maximum": BOTH, "Minimum": BOTH, "Mul": BOTH, "Neg": BOTH,
+    "RealDiv": BOTH, "ReLU": BOTH, "ReduceMean": BOTH, "ReduceSum": BOTH, "Reshape": BOTH, "ResizeNearestNeighbor": CPU,
+    "Sigmoid": BOTH, "Slice": BOTH, "Softmax": BOTH, "Split": BOTH, "Sqrt": BOTH, "Square": BOTH, "Squeeze": CPU,
+    "Stack": BOTH, "StridedSlice": BOTH, "Sub": BOTH, "Tile": BOTH, "Transpose": BOTH,
+}  # fmt: skip
+LITE_VERSIONS = ("2.0", "2.10")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
+    parser.add_argument("--lite", choices=LITE_VERSIONS, required=True, help="version of MindSpore Lite")
+    parser.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where it would run (default cpu)")
+
+
+def run(args: argparse.Namespace) -> None:
+    from .requirements import require_exporter
+
+    require_exporter()
+    bundle = Bundle(args.bundle)
+    print(f"{'graph':28}{'run':>5}{'listed':>8}{'unknown':>9}  file")
+    problems = []
+    for graph in bundle.manifest.graphs:
+        file = file_for(graph, args.lite)
+        found = evidence(operators_in(bundle.file(file)), args.lite, args.device)
+        print(f"{title(graph):28}{len(found['run']):5}{len(found['listed']):8}{len(found['unknown']):9}  {file}")
+        if found["unknown"]:
+            problems.append(f"{title(graph)}: nothing speaks for {', '.join(found['unknown'])} on Lite {args.lite}, "
+                            f"{args.device}")
+    if problems:
+        raise UserError(problems[0] + (f", and {len(problems) - 1} more graphs" if problems[1:] else ""))
+
+
+def file_for(graph: GraphInfo, version: str) -> str:
+    """Lite 2.0 reads the lowered graph; later ones (from 2.7 at the latest) read what MindSpore wrote."""
+    return graph.lite if version == "2.0" else graph.mindir
+
+
+def evidence(operators: list[str], version: str, device: str) -> dict[str, list[str]]:
+    """`operators` by what speaks for them: "run" here, "listed" in the documentation alone, or "unknown"."""
+    found = {"run": [], "listed": [], "unknown": []}
+    for operator in operators:
+        if (version, device) == ("2.0", "cpu"):  # tests/test_lowering.py runs every row of that table
+            known = operator in OPERATORS and not OPERATORS[operator].refused
+            found["run" if known else "unknown"].append(operator)
+        else:
+            listed = version == "2.10" and device in DOCUMENTED.get(operator, ())
+            found["listed" if listed else "unknown"].append(operator)
+    return found
+
+
+def operators_in(path: Path) -> list[str]:
+    """Names of the operators of a MindIR file that compute something."""
+    from mindspore.train.mind_ir_pb2 import ModelProto
+
+    from .layers import STRUCTURE
+
+    model = ModelProto()
+    model.ParseFromString(path.read_bytes())
+    return sorted({primitive.op_type for primitive in model.primitives} - {*STRUCTURE, "TupleGetItem"})
