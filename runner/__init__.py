@@ -4,51 +4,45 @@
 
     pipeline = KandinskyV22CombinedPipeline.from_pretrained("bundle")
     pipeline("a cat", generator=0).images[0].save("cat.png")
+
+Names are imported when they are first used: the command line answers --help without loading NumPy's users.
 """
 
-from .bundle import Bundle
-from .errors import UserError
-from .images import load_image, make_image_grid
-from .noise import TorchGenerator
-from .pipelines import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline
-from .schedulers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DEISMultistepScheduler,
-    DPMSolverMultistepScheduler,
-    DPMSolverSinglestepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    HeunDiscreteScheduler,
-    LCMScheduler,
-    PNDMScheduler,
-    SASolverScheduler,
-    TCDScheduler,
-    UnCLIPScheduler,
-    UniPCMultistepScheduler,
-)
+from importlib import import_module
 
-__all__ = [
-    "Bundle",
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "KandinskyV22CombinedPipeline",
-    "KandinskyV22Pipeline",
-    "KandinskyV22PriorPipeline",
-    "LCMScheduler",
-    "PNDMScheduler",
-    "SASolverScheduler",
-    "TCDScheduler",
-    "TorchGenerator",
-    "UnCLIPScheduler",
-    "UniPCMultistepScheduler",
-    "UserError",
-    "load_image",
-    "make_image_grid",
-]
+_NAMES = {
+    "bundle": ("Bundle",),
+    "errors": ("UserError",),
+    "images": ("load_image", "make_image_grid"),
+    "noise": ("TorchGenerator",),
+    "pipelines": ("KandinskyV22CombinedPipeline", "KandinskyV22Pipeline", "KandinskyV22PriorPipeline"),
+    "schedulers": (
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "DEISMultistepScheduler",
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "HeunDiscreteScheduler",
+        "LCMScheduler",
+        "PNDMScheduler",
+        "SASolverScheduler",
+        "TCDScheduler",
+        "UnCLIPScheduler",
+        "UniPCMultistepScheduler",
+    ),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -49,6 +49,11 @@ print(pipeline("a cat", generator=0, num_inference_steps=1, prior_num_inference_
 
 
 def test_import_is_quick():
-    """Under 0.3 s beyond the interpreter's own start; the best of several, since machines are noisy."""
-    code = "import time; start = time.perf_counter(); import kandinsky_mindir.runner; print(time.perf_counter() - start)"
-    assert min(float(python(code).stdout) for _ in range(7)) < 0.3
+    """Under 0.3 s of processor time beyond the interpreter's own start; the best of several, since machines are noisy."""
+    code = "import time; start = time.process_time(); import kandinsky_mindir.runner; print(time.process_time() - start)"
+    assert min(float(python(code).stdout) for _ in range(5)) < 0.3
+
+
+def test_every_public_name_is_there():
+    code = "import kandinsky_mindir.runner as runner; print(all(getattr(runner, name) for name in runner.__all__))"
+    assert python(code).stdout.strip() == "True"

@@ -274,3 +274,13 @@ def test_checkpoint_options_carry_over_by_name():
     assert type(schedulers.create_by_name("DDPMScheduler", checkpoint)) is schedulers.DDPMScheduler
     with pytest.raises(UserError, match="choose one of .*ddpm"):
         schedulers.create_by_name("ddmp", checkpoint)
+
+
+def test_from_config_of_another_class():
+    """A sampler takes over what another's configuration says, as in diffusers: betas above all."""
+    config = schedulers.DDPMScheduler(beta_end=0.012, variance_type="learned_range", steps_offset=1).config
+    scheduler = schedulers.DDIMScheduler.from_config(config)
+    assert scheduler.config["beta_end"] == 0.012 and scheduler.config["steps_offset"] == 1
+    assert "variance_type" not in scheduler.config
+    with pytest.raises(UserError, match="no_such_option"):
+        schedulers.DDIMScheduler.from_config({**config, "no_such_option": 1})

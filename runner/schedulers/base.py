@@ -29,6 +29,7 @@ class Scheduler:
     OPTIONS: ClassVar[Mapping[str, Any]] = {}
     CHOICES: ClassVar[Mapping[str, tuple]] = {}
     REFUSED: ClassVar[Mapping[str, str]] = {}  # options that only their default is implemented of, and the reason
+    every_option: ClassVar[set[str]] = set()  # of all classes together
     TAKES_VARIANCE: ClassVar[bool] = False  # whether steps can make use of a variance that the model predicts
 
     def __init__(self, **options):
@@ -48,8 +49,16 @@ class Scheduler:
 
     @classmethod
     def from_config(cls, config):
-        """The scheduler of a scheduler_config.json dict; keys that start with an underscore are not options."""
-        return cls(**{key: value for key, value in config.items() if not key.startswith("_")})
+        """The scheduler of a scheduler_config.json dict, or of another scheduler's `config`.
+
+        Keys that start with an underscore are not options, and those that only other classes have are left out; UserError
+        for a key that no scheduler has.
+        """
+        elsewhere = Scheduler.every_option - set(cls.OPTIONS)
+        return cls(**{key: value for key, value in config.items() if key[:1] != "_" and key not in elsewhere})
+
+    def __init_subclass__(cls):
+        Scheduler.every_option |= set(cls.OPTIONS)
 
     @property
     def name(self) -> str:
