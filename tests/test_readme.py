@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import checkpoints
 import pytest
 from kandinsky_mindir.runner import cli
 from references import MICRO
@@ -18,13 +19,14 @@ PROGRAMS = [body for language, body in BLOCKS if language == "python"]
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory, bundles):
-    """A folder like a clone after the first command, with the real checkpoints downloaded (the micro one in their place)."""
+    """A folder like a clone after the first command, with the real checkpoints downloaded: in their place, parts of the same
+    depth of levels with random weights."""
     folder = tmp_path_factory.mktemp("clone")
     (folder / "artifacts" / "demo").mkdir(parents=True)
     (folder / "artifacts" / "demo" / "bundle").symlink_to(bundles("micro"))
     (folder / "artifacts" / "micro").symlink_to(MICRO)
-    for name in ("prior", "decoder"):
-        (folder / f"kandinsky-2-2-{name}").symlink_to(MICRO / name)
+    for path in checkpoints.save("wide", tmp_path_factory.mktemp("wide")):
+        (folder / f"kandinsky-2-2-{path.name}").symlink_to(path)
     return folder
 
 
