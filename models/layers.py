@@ -63,11 +63,12 @@ class Conv2d(nn.Cell):
         self.conv = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride)
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = ops.BiasAdd()
+        self.zero = constant(0.0)
 
     def product(self, x):
         """The 3x3 convolution as a matrix product, without bias: (batch * height * width, out_channels)."""
         batch, channels, height, width = x.shape
-        x = bordered(ops.transpose(x, (0, 2, 3, 1)))
+        x = bordered(ops.transpose(x, (0, 2, 3, 1)), self.zero)
         shifted = ()
         for row in range(3):
             for column in range(3):
@@ -86,12 +87,13 @@ class Conv2d(nn.Cell):
         return y if self.bias is None else self.bias_add(y, self.bias)
 
 
-def bordered(x):
-    """An NHWC picture with a border of one zero pixel."""
+def bordered(x, zero):
+    """An NHWC picture with a border of one pixel of `zero`, a constant; finite pixels make it, to store no border."""
     batch, height, width, channels = x.shape
-    column = Tensor(np.zeros((batch, height, 1, channels), np.float32))
-    row = Tensor(np.zeros((batch, 1, width + 2, channels), np.float32))
-    return ops.concat((row, ops.concat((column, x, column), 2), row), 1)
+    column = ops.slice(x, (0, 0, 0, 0), (batch, height, 1, channels)) * zero
+    x = ops.concat((column, x, column), 2)
+    row = ops.slice(x, (0, 0, 0, 0), (batch, 1, width + 2, channels)) * zero
+    return ops.concat((row, x, row), 1)
 
 
 class LayerNorm(nn.Cell):

@@ -74,6 +74,10 @@ class GraphInfo:
             kind: tuple(TensorInfo.from_json(item, f"{where}.{kind}[{i}]") for i, item in enumerate(_take(data, kind, list, where)))
             for kind in ("inputs", "outputs")
         }
+        recipes = _take(data, "ms", list, where)
+        for path in recipes:
+            if not isinstance(path, str):
+                raise UserError(f"{where}: 'ms' is {_short(path)}, not of type str; export the bundle again")
         return cls(
             name=_take(data, "name", str, where),
             part=_inside(_take(data, "part", str, where), f"{where}.part"),
@@ -81,7 +85,7 @@ class GraphInfo:
             size=tuple(size) if size else None,
             mindir=_inside(_take(data, "mindir", str, where), f"{where}.mindir"),
             lite=_inside(_take(data, "lite", str, where), f"{where}.lite"),
-            ms=tuple(_inside(path, f"{where}.ms") for path in _take(data, "ms", list, where)),
+            ms=tuple(_inside(path, f"{where}.ms") for path in recipes),
             **tensors,
         )
 

@@ -86,7 +86,12 @@ class Recipe(NamedTuple):
             if piece.offset + piece.length > sources[piece.source].size:
                 raise UserError(f"{path.with_name(piece.source)} ends before what {path.name} takes from it: it is cut "
                                 "or damaged; export the bundle again")
-        model = ModelFile(self.size, path)
+        table = "".join(
+            f"{piece.position} {piece.length} {piece.channels} {piece.pixels} {piece.offset} "
+            f"{path.with_name(piece.source).absolute()}\n"
+            for piece in self.pieces
+        )
+        model = ModelFile(self.size, path, table)
         try:
             self._fill(np.frombuffer(mmap.mmap(model.fileno(), self.size), np.uint8), sources)
         except BaseException:
@@ -118,29 +123,49 @@ class Recipe(NamedTuple):
         return end <= self.size
 
 
-class ModelFile:
-    """A `.ms` file in memory that has no name and is gone when it is closed; a context manager.
+class MemoryFile:
+    """A file in memory without a name. `path` is where this process, or one that inherits `fileno`, can open it."""
 
-    size: bytes. origin: what error messages call it.
-    """
-
-    def __init__(self, size: int, origin: Path):
-        self.origin = origin
+    def __init__(self):
         self._descriptor = os.memfd_create("kandinsky-mindir-model")
-        os.ftruncate(self._descriptor, size)
 
     def fileno(self) -> int:
         return self._descriptor
 
     @property
     def path(self) -> str:
-        """Where this process, or one that inherits `fileno`, can open it."""
         return f"/proc/self/fd/{self._descriptor}"
 
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
+
+
+class ModelFile:
+    """A `.ms` file in memory that has no name and is gone when it is closed; a context manager.
+
+    size: bytes. origin: what error messages call it. table: what it was made of, as engine/lean_weights.h reads it;
+    `pieces` holds it as a file in memory.
+    """
+
+    def __init__(self, size: int, origin: Path, table: str):
+        self.origin = origin
+        self._file, self.pieces = MemoryFile(), MemoryFile()
+        os.ftruncate(self.fileno(), size)
+        os.write(self.pieces.fileno(), table.encode(errors="surrogateescape"))
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    @property
+    def path(self) -> str:
+        """Where this process, or one that inherits `fileno`, can open it."""
+        return self._file.path
+
+    def close(self) -> None:
+        self._file.close()
+        self.pieces.close()
 
     def __str__(self) -> str:
         return str(self.origin)

@@ -1,10 +1,11 @@
 // The program that runs one model on MindSpore Lite for bridge.py, in a process of its own.
 //
-//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY
+//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES]
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
 // or "ascend", THREADS 0 leaves Lite's default, and MEMORY is the descriptor of an empty shared file, in which the
-// program lays out the model's inputs and outputs. It answers in lines on standard output: once loaded
+// program lays out the model's inputs and outputs. PIECES, a file, says what a `.ms` file without a name was made of
+// (lean_weights.h). It answers in lines on standard output: once loaded
 //
 //   input|output TYPE OFFSET RANK DIMENSION... NAME        (one line a tensor; TYPE is Lite's DataType)
 //   ready
@@ -31,6 +32,7 @@
 #include "include/api/context.h"
 #include "include/api/model.h"
 #include "include/api/types.h"
+#include "lean_weights.h"
 
 namespace {
 
@@ -71,12 +73,15 @@ class FileView {
     }
     size_ = static_cast<size_t>(status.st_size);
     data_ = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
-    close(file);
+    file_ = file;
     if (data_ == MAP_FAILED) {
       throw std::runtime_error(size_ == 0 ? "the file is empty" : "the file cannot be mapped");
     }
   }
-  ~FileView() { munmap(data_, size_); }
+  ~FileView() {
+    munmap(data_, size_);
+    close(file_);
+  }
   FileView(const FileView &) = delete;
   FileView &operator=(const FileView &) = delete;
 
@@ -84,17 +89,25 @@ class FileView {
   size_t size() const { return size_; }
 
  private:
+  int file_ = -1;
   size_t size_ = 0;
   void *data_ = nullptr;
 };
 
 class SharedModel {
  public:
-  SharedModel(const char *path, int type, const std::shared_ptr<mindspore::Context> &context, int memory) {
+  SharedModel(const char *path, int type, const std::shared_ptr<mindspore::Context> &context, int memory,
+              const char *pieces) {
     // An unchecked failure here would be a segmentation fault at the first use of the model.
     if (type == mindspore::kMindIR_Lite) {
       const FileView file(path);  // Lite copies what it keeps
+      if (pieces != nullptr) {
+        lean_ = std::make_unique<LeanWeights>(open(path, O_RDWR), file.size(), pieces);
+      }
       Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));
+      if (lean_) {
+        lean_->Release();
+      }
     } else {
       Check(model_.Build(path, static_cast<mindspore::ModelType>(type), context));
     }
@@ -173,6 +186,7 @@ class SharedModel {
     *offset += Aligned(tensor.DataSize());
   }
 
+  std::unique_ptr<LeanWeights> lean_;
   mindspore::Model model_;
   std::vector<MSTensor> inputs_;
   std::vector<size_t> output_sizes_;
@@ -191,8 +205,8 @@ void ReplyError(FILE *replies, const char *text) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc != 7) {
-    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY\n");
+  if (argc != 7 && argc != 8) {
+    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES]\n");
     return 2;
   }
   std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the parent's to handle
@@ -200,7 +214,7 @@ int main(int argc, char **argv) {
   dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
   try {
     SharedModel model(argv[1], std::atoi(argv[2]), MakeContext(argv[3], std::atoi(argv[4]), std::atoi(argv[5])),
-                      std::atoi(argv[6]));
+                      std::atoi(argv[6]), argc > 7 ? argv[7] : nullptr);
     model.Describe(replies);
     std::fprintf(replies, "ready\n");
     std::fflush(replies);

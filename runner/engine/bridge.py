@@ -88,12 +88,12 @@ class BridgeModel:
         self._log = _log_file()
         shared = os.memfd_create("kandinsky-mindir")
         if isinstance(path, ModelFile):
-            file, model_type, passed = path.path, MS, [shared, path.fileno()]
+            file, model_type, passed, pieces = path.path, MS, [shared, path.fileno(), path.pieces.fileno()], [path.pieces.path]
         else:
-            file, model_type, passed = path.absolute(), MS if path.suffix == ".ms" else MINDIR, [shared]
+            file, model_type, passed, pieces = path.absolute(), MS if path.suffix == ".ms" else MINDIR, [shared], []
         try:
             self._process = subprocess.Popen(
-                [installed.bridge, file, *map(str, (model_type, device, device_id, threads, shared))],
+                [installed.bridge, file, *map(str, (model_type, device, device_id, threads, shared)), *pieces],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

@@ -134,7 +134,8 @@ def cache_folder():
 def _find():
     machine = _machine()
     root = cache_folder() / f"lite-{VERSION}-{machine}"
-    digests = {name: hashlib.sha256((SOURCES / f"{name}.cc").read_bytes()).hexdigest() for name in PROGRAMS}
+    headers = b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.h")))
+    digests = {name: hashlib.sha256((SOURCES / f"{name}.cc").read_bytes() + headers).hexdigest() for name in PROGRAMS}
     return Runtime(root, **{name: root / f"{name}-{digest[:12]}" for name, digest in digests.items()})
 
 
