@@ -44,7 +44,7 @@ class Pipeline:
         """Open an exported bundle.
 
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
-        mindspore_lite package), "auto". device: "cpu" or "ascend". threads: None for Lite's own choice. keep_loaded:
+        mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU. keep_loaded:
         keep models in memory between calls; None keeps them when the bundle's weights are small. UserError if the
         bundle is damaged or the engine cannot be had.
         """
