@@ -1,18 +1,19 @@
-"""Each deterministic solver shows its order on a problem whose solution is known.
+"""Each solver shows its order on a problem whose solution is known; samplers_plot.py draws it.
 
-For data that are normal with mean MEAN and deviation DEVIATION the score is linear, and the diffusion ODE keeps each
-sample at the same distance from the mean in units of the deviation of its noise level (arXiv 2011.13456, section 4.3,
-solved for a normal density). Everything is float64; an error that falls with the power p of the number of steps gives a
-slope of p between two numbers of steps, near enough at 100 and 200 to tell p from p + 1 (a quarter is allowed).
+For normal data (normal_data.py) the diffusion ODE keeps each sample at the same distance from the mean in units of the
+deviation of its noise level (arXiv 2011.13456, section 4.3, solved for a normal density). Everything is float64; an
+error that falls with the power p of the number of steps gives a slope of p between two numbers of steps, near enough at
+100 and 200 to tell p from p + 1 (a quarter is allowed).
 """
 
 import math
 
 import numpy as np
 import pytest
+import samplers_plot
 from kandinsky_mindir.runner import schedulers
+from normal_data import DEVIATION, MEAN, predicted_noise
 
-MEAN, DEVIATION = 0.4, 0.6
 START = np.linspace(-2, 2, 8).reshape(1, 2, 2, 2)
 STEPS = (100, 200)
 NONE = 0 * START
@@ -61,8 +62,7 @@ def error(name, options, steps):
     calls = len(schedule.timesteps) - (schedule.sigmas[-1] == 0)
     for index in range(calls):
         shown, sigma = schedule.scale_model_input(sample, index), level(schedule, index)
-        signal, noise = 1 / math.sqrt(1 + sigma**2), sigma / math.sqrt(1 + sigma**2)
-        output = noise * (shown - signal * MEAN) / (signal**2 * DEVIATION**2 + noise**2)
+        output = predicted_noise(shown, 1 / (1 + sigma**2))
         sample, state = schedule.step(output, index, sample, lambda: NONE, state)
     first, last = level(schedule, 0), level(schedule, calls)
     distance = (START * math.sqrt(1 + first**2) - MEAN) / math.sqrt(DEVIATION**2 + first**2)
@@ -80,7 +80,7 @@ def test_order_of_accuracy(name, options, order):
     assert abs(math.log2(few / many) - order) < 0.25
 
 
-TRAIN = 2**16  # training timesteps, nearly continuous; the whole process is as noisy as Kandinsky's
+TRAIN = samplers_plot.TRAIN
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,11 @@ def test_order_of_accuracy_in_timesteps(name, options, order):
         for index, timestep in enumerate(schedule.timesteps):
             if timestep == TRAIN // 8:
                 break
-            output = predicted_noise(schedule, timestep, sample)
+            output = predicted_noise(sample, float(schedule.alphas_cumprod[timestep]))
             sample, state = schedule.step(output, index, sample, None, state)
         exact = moved(schedule, schedule.timesteps[0], TRAIN // 8)
         errors.append(np.abs(sample - exact).max())
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.25
-
-
-def predicted_noise(schedule, timestep, sample):
-    alpha = float(schedule.alphas_cumprod[timestep])
-    return math.sqrt(1 - alpha) * (sample - math.sqrt(alpha) * MEAN) / (alpha * DEVIATION**2 + 1 - alpha)
 
 
 def moved(schedule, start, end):
@@ -122,3 +117,10 @@ def moved(schedule, start, end):
         for alpha in (float(schedule.alphas_cumprod[timestep]) for timestep in (start, end))
     )
     return end_mean + (START - mean) / deviation * end_deviation
+
+
+@pytest.mark.parametrize("name", ["ddpm", "unclip", "euler-a", "dpmpp-2m-sde", "dpmpp-2s-sde", "sa"])
+def test_order_of_accuracy_of_the_distribution(name):
+    """Stochastic samplers, by the distribution that they end in: DPM-Solver++ 2M and SA keep their second order."""
+    few, many = (samplers_plot.fine_error(name, steps) for steps in (128, 256))
+    assert abs(math.log2(few / many) - samplers_plot.ORDERS[name]) < 0.25
