@@ -7,8 +7,10 @@ hundred steps add up like a random walk, and the float32 constants of samplers w
 project's promise, and holds ten times over.
 """
 
+import json
 import math
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,48 @@ def test_short_names_run_on_kandinskys_checkpoint(name):
             assert scheduler.config[f"use_{grid}_sigmas"]
     samples = trajectory(scheduler.schedule(6), case, Noises())[1]
     assert np.all(np.isfinite(samples[-1])) and samples[-1].dtype == np.float32
+
+
+@pytest.mark.parametrize("saved", (False, True), ids=("live", "saved"))
+@pytest.mark.parametrize("source", schedulers.SCHEDULERS)
+def test_from_config_of_every_other_class(source, saved):
+    """Options come out as in diffusers, from a live object's configuration (which says what nobody chose) and from
+    the JSON that it is saved as."""
+    own = getattr(diffusers, source)(num_train_timesteps=500)
+    config = json.loads(own.to_json_string()) if saved else own.config
+    for name, cls in schedulers.SCHEDULERS.items():
+        if saved and "UnCLIPScheduler" in (source, name):
+            continue  # the prior's: its betas and variance are no decoder's, and are refused as such
+        try:
+            theirs = getattr(diffusers, name).from_config(config).config
+        except (NotImplementedError, ValueError):  # of a kind of solver that it does not translate: ours takes its own
+            assert saved and cls.from_config(config).config["num_train_timesteps"] == 500
+            continue
+        if saved and name == "DDPMScheduler" and theirs.variance_type is None:
+            with pytest.raises(UserError, match="variance_type is None"):
+                cls.from_config(config)
+            continue
+        ours = cls.from_config(config).config
+        for option in set(ours) & set(theirs) - {"disable_corrector"}:  # an empty tuple here, an empty list there
+            assert ours[option] == theirs[option], (name, option)
+        assert ours["num_train_timesteps"] == 500
+
+
+def test_an_unknown_option_is_no_other_classs():
+    with pytest.raises(UserError, match="no_such_option"):
+        schedulers.DDIMScheduler.from_config({**KANDINSKY, "no_such_option": 1})
+    with pytest.raises(UserError, match="solver_type is 'rk4'"):
+        schedulers.UniPCMultistepScheduler.from_config(dict(solver_type="rk4"))
+
+
+@pytest.mark.parametrize("base", [name for name in schedulers.SCHEDULERS if name != "UnCLIPScheduler"])
+def test_a_short_name_on_any_checkpoint(base):
+    """Whatever sampler a checkpoint was saved with, another one takes over what has a meaning for it."""
+    config = json.loads(getattr(diffusers, base)(num_train_timesteps=500).to_json_string())
+    for name in schedulers.SHORT_NAMES:
+        if name != "unclip":
+            assert schedulers.create_by_name(name, config).config["num_train_timesteps"] == 500
+    assert schedulers.create_by_name("checkpoint", config).name == base
 
 
 @pytest.mark.parametrize(

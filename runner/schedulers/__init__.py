@@ -42,8 +42,7 @@ for _name, (_class, _options) in list(SHORT_NAMES.items()):
         if f"use_{_grid}_sigmas" in _class.OPTIONS:
             SHORT_NAMES[f"{_name}-{_grid}"] = (_class, {**_options, f"use_{_grid}_sigmas": True})
 
-# What a solver calls its own variants: not carried over to another class.
-_OWN_VARIANTS = ("algorithm_type", "solver_type", "solver_order")
+CHECKPOINT = "checkpoint"  # short name of the checkpoint's own sampler
 
 
 def create(config):
@@ -58,16 +57,23 @@ def create_by_name(name, base_config):
     """The scheduler of a short name or a diffusers class name, for a checkpoint whose own scheduler has `base_config`.
 
     The checkpoint's options that the class has too carry over (its betas and prediction type, above all); the others
-    belong to the other class and are left out.
+    belong to the other class and are left out, and so are the kind and order of its solver.
     """
+    if name == CHECKPOINT or name == base_config.get("_class_name"):
+        return create(base_config)
     if name in SHORT_NAMES:
         cls, options = SHORT_NAMES[name]
     elif name in SCHEDULERS:
         cls, options = SCHEDULERS[name], {}
     else:
-        raise UserError(f"scheduler {name!r} is not known; choose one of {', '.join(sorted(SHORT_NAMES))}")
+        known = ", ".join(sorted([CHECKPOINT, *SHORT_NAMES]))
+        raise UserError(f"scheduler {name!r} is not known; choose one of {known}")
     same = base_config.get("_class_name") == cls.__name__
-    carried = {
-        key: value for key, value in base_config.items() if key in cls.OPTIONS and (same or key not in _OWN_VARIANTS)
-    }
-    return cls(**{**carried, **options})
+
+    def carries_over(key, value):
+        if same or key not in cls.OPTIONS:
+            return key in cls.OPTIONS
+        means_nothing_here = value is None and cls.OPTIONS[key] is not None
+        return key != "solver_order" and key not in cls.kinds_of_solver and not means_nothing_here
+
+    return cls(**{**{key: value for key, value in base_config.items() if carries_over(key, value)}, **options})

@@ -30,6 +30,7 @@ class Scheduler:
     CHOICES: ClassVar[Mapping[str, tuple]] = {}
     REFUSED: ClassVar[Mapping[str, str]] = {}  # options that only their default is implemented of, and the reason
     every_option: ClassVar[set[str]] = set()  # of all classes together
+    kinds_of_solver: ClassVar[dict[str, set[str]]] = {"algorithm_type": set(), "solver_type": set()}  # also of all
     TAKES_VARIANCE: ClassVar[bool] = False  # whether steps can make use of a variance that the model predicts
 
     def __init__(self, **options):
@@ -51,14 +52,26 @@ class Scheduler:
     def from_config(cls, config):
         """The scheduler of a scheduler_config.json dict, or of another scheduler's `config`.
 
-        Keys that start with an underscore are not options, and those that only other classes have are left out; UserError
-        for a key that no scheduler has.
+        As in diffusers, keys that start with an underscore are not options, and what belongs to other classes is left
+        out: options that only they have, their kinds of solver, and defaults of theirs that nobody chose
+        (`_use_default_values` of a diffusers object). UserError for a key that no scheduler has.
         """
-        elsewhere = Scheduler.every_option - set(cls.OPTIONS)
-        return cls(**{key: value for key, value in config.items() if key[:1] != "_" and key not in elsewhere})
+        elsewhere = Scheduler.every_option - set(cls.OPTIONS) | set(config.get("_use_default_values", ()))
+        return cls(**{
+            key: value for key, value in config.items()
+            if key[:1] != "_" and key not in elsewhere and not cls.is_foreign(key, value)
+        })
+
+    @classmethod
+    def is_foreign(cls, option, value) -> bool:
+        """Whether `value` names a kind of solver that is another class's, such as UniPC's "bh2", and none of this one's."""
+        kinds = Scheduler.kinds_of_solver.get(option, ())
+        return isinstance(value, str) and value in kinds and value not in cls.CHOICES.get(option, kinds)
 
     def __init_subclass__(cls):
         Scheduler.every_option |= set(cls.OPTIONS)
+        for option, kinds in Scheduler.kinds_of_solver.items():
+            kinds |= set(cls.CHOICES.get(option, ()))
 
     @property
     def name(self) -> str:
