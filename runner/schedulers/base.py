@@ -64,7 +64,7 @@ class Scheduler:
 
     @classmethod
     def is_foreign(cls, option, value) -> bool:
-        """Whether `value` names a kind of solver that is another class's, such as UniPC's "bh2", and none of this one's."""
+        """Whether `value` names a kind of solver that other classes have, such as UniPC's "bh2", and this one lacks."""
         kinds = Scheduler.kinds_of_solver.get(option, ())
         return isinstance(value, str) and value in kinds and value not in cls.CHOICES.get(option, kinds)
 
