@@ -97,12 +97,12 @@ class FileView {
 class SharedModel {
  public:
   SharedModel(const char *path, int type, const std::shared_ptr<mindspore::Context> &context, int memory,
-              const char *pieces) {
+              const char *pieces, int replies) {
     // An unchecked failure here would be a segmentation fault at the first use of the model.
     if (type == mindspore::kMindIR_Lite) {
       const FileView file(path);  // Lite copies what it keeps
       if (pieces != nullptr) {
-        lean_ = std::make_unique<LeanWeights>(open(path, O_RDWR), file.size(), pieces);
+        lean_ = std::make_unique<LeanWeights>(open(path, O_RDWR), file.size(), pieces, replies);
       }
       Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));
       if (lean_) {
@@ -214,7 +214,7 @@ int main(int argc, char **argv) {
   dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
   try {
     SharedModel model(argv[1], std::atoi(argv[2]), MakeContext(argv[3], std::atoi(argv[4]), std::atoi(argv[5])),
-                      std::atoi(argv[6]), argc > 7 ? argv[7] : nullptr);
+                      std::atoi(argv[6]), argc > 7 ? argv[7] : nullptr, fileno(replies));
     model.Describe(replies);
     std::fprintf(replies, "ready\n");
     std::fflush(replies);

@@ -2,9 +2,15 @@
 //
 // Lite 2.0 copies a `.ms` file into memory of its own (PackWeight, one posix_memalign as large as the file) and keeps the
 // copy as long as the model, although matrix products and convolutions then make packed copies of their weights and never
-// read the file's again. LeanWeights hands out the file itself in place of that memory, and after the load gives the
-// pages of the weights back. Whatever is read after all faults, and comes back from the weight files it was made of: the
-// bytes are the same, so nothing depends on which weights a kernel packs.
+// read the file's again. LeanWeights lays the file itself under that memory, and after the load gives the pages of the
+// weights back. Whatever is read after all faults, and comes back from the weight files it was made of.
+//
+// Why no number can change, whoever got the memory and whatever it is used for:
+// - a stretch is given back only if after the load it holds, byte for byte, what would be brought back (Same);
+// - reading or writing it then brings it back first, whole pages of its own and nothing beside them (Copy), and from then
+//   on it is memory like any other, which may be written and freed: it lies inside a block of the C library's;
+// - the weight files stay open: replaced by others they are still there, and if one is written to or cut, the process ends
+//   with an error that names it (Changed) instead of bringing back something else.
 
 #ifndef KANDINSKY_MINDIR_LEAN_WEIGHTS_H
 #define KANDINSKY_MINDIR_LEAN_WEIGHTS_H
@@ -31,55 +37,50 @@
 class LeanWeights {
  public:
   // file: descriptor of the `.ms` file, in memory. table: lines "POSITION LENGTH CHANNELS PIXELS OFFSET SOURCE": how
-  // each stretch of it was made (runner/ms_file.py: Piece).
-  LeanWeights(int file, size_t size, const char *table) : file_(file), size_(size) {
+  // each stretch of it was made (runner/ms_file.py: Piece). replies: descriptor for the last words, "error TEXT".
+  LeanWeights(int file, size_t size, const char *table, int replies) : file_(file), size_(size), replies_(replies) {
     std::ifstream lines(table);
-    std::map<std::string, const char *> sources;
     Stretch stretch{};
-    size_t offset = 0;
-    for (std::string source; lines >> stretch.position >> stretch.length >> stretch.channels >> stretch.pixels >> offset &&
-                             std::getline(lines >> std::ws, source);) {
-      if (stretch.length < kSmallest) {
-        continue;
+    for (std::string source; lines >> stretch.position >> stretch.length >> stretch.channels >> stretch.pixels >>
+                               stretch.offset && std::getline(lines >> std::ws, source);) {
+      const bool whole_numbers = stretch.pixels == 1 || stretch.position % 4 == 0;  // none lies in two pages
+      if (stretch.length >= kSmallest && whole_numbers) {
+        stretch.source = &sources_.try_emplace(source, source).first->second;
+        stretches_.push_back(stretch);  // in order of position, as the table is
       }
-      auto &data = sources[source];
-      if (data == nullptr) {
-        data = Map(source);
-      }
-      stretch.source = data + offset;
-      stretches_.push_back(stretch);  // in order of position, as the table is
     }
     current_ = this;
   }
+  ~LeanWeights() { current_ = nullptr; }
+  LeanWeights(const LeanWeights &) = delete;
+  LeanWeights &operator=(const LeanWeights &) = delete;
 
   // The memory that Lite asks for to copy the file into; nullptr if it is for something else.
   void *Memory(size_t size) {
-    if (lent_ != nullptr || size < size_ || size >= size_ + kPage) {
+    if (size < size_ || size >= size_ + kPage || lending_.test_and_set()) {
       return nullptr;
     }
-    void *memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+    void *block = aligned_alloc(kPage, Pages(size));  // so that Lite may free it
     void *back = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
-    if (memory == MAP_FAILED || back == MAP_FAILED) {
+    if (block == nullptr || back == MAP_FAILED ||
+        mmap(block, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file_, 0) == MAP_FAILED) {
       return nullptr;
     }
-    lent_ = static_cast<char *>(memory);
     back_ = static_cast<char *>(back);
-    return lent_;
+    return lent_ = static_cast<char *>(block);
   }
 
-  // To be called once the model is built.
+  // To be called once the model is built: lends nothing from then on.
   void Release() {
-    if (lent_ == nullptr) {
-      return;
-    }
-    struct sigaction action{};
-    action.sa_sigaction = Restore;
-    action.sa_flags = SA_SIGINFO;
-    sigaction(SIGSEGV, &action, nullptr);
-    for (auto &stretch : stretches_) {
-      const size_t begin = Inner(stretch.position), end = (stretch.position + stretch.length) / kPage * kPage;
-      mprotect(lent_ + begin, end - begin, PROT_NONE);
-      fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin), static_cast<off_t>(end - begin));
+    if (lending_.test_and_set() && lent_ != nullptr) {
+      struct sigaction action{};
+      action.sa_sigaction = OnFault;
+      action.sa_flags = SA_SIGINFO;
+      sigaction(SIGSEGV, &action, nullptr);
+      sigaction(SIGBUS, &action, nullptr);
+      for (auto &stretch : stretches_) {
+        Release(&stretch);
+      }
     }
   }
 
@@ -89,73 +90,152 @@ class LeanWeights {
   static constexpr size_t kPage = 4096;
   static constexpr size_t kSmallest = 16 * kPage;  // below, it is not worth two system calls
 
-  struct Stretch {
-    size_t position, length, channels, pixels;
-    const char *source;
-    bool restored;
+  // A weight file, open as long as the process lives.
+  struct Source {
+    explicit Source(const std::string &name) : path(name), file(open(name.c_str(), O_RDONLY)) {
+      void *mapped = file < 0 || fstat(file, &status) != 0
+                       ? MAP_FAILED
+                       : mmap(nullptr, static_cast<size_t>(status.st_size), PROT_READ, MAP_SHARED, file, 0);
+      if (mapped == MAP_FAILED) {
+        throw std::runtime_error(path + " cannot be mapped");
+      }
+      data = static_cast<const char *>(mapped);
+    }
+
+    // Whether it was written to or cut since it was opened. (The runner compares it with the manifest after that.)
+    bool Changed() const {
+      struct stat now{};
+      return fstat(file, &now) != 0 || now.st_size != status.st_size || now.st_mtim.tv_sec != status.st_mtim.tv_sec ||
+             now.st_mtim.tv_nsec != status.st_mtim.tv_nsec;
+    }
+
+    std::string path;
+    int file;
+    struct stat status{};
+    const char *data = nullptr;
   };
 
-  static size_t Inner(size_t position) { return (position + kPage - 1) / kPage * kPage; }
+  struct Stretch {
+    size_t position, length, channels, pixels, offset;
+    const Source *source;
+    bool released;
 
-  static const char *Map(const std::string &path) {
-    const int file = open(path.c_str(), O_RDONLY);
-    struct stat status{};
-    void *data = file < 0 || fstat(file, &status) != 0
-                   ? MAP_FAILED
-                   : mmap(nullptr, static_cast<size_t>(status.st_size), PROT_READ, MAP_SHARED, file, 0);
-    if (data == MAP_FAILED) {
-      throw std::runtime_error(path + " cannot be mapped");
+    // Its whole pages, which it shares with nothing.
+    size_t begin() const { return Pages(position); }
+    size_t end() const { return (position + length) / kPage * kPage; }
+  };
+
+  static size_t Pages(size_t size) { return (size + kPage - 1) / kPage * kPage; }
+
+  void Release(Stretch *stretch) {
+    Lock();  // Lite's threads may read it meanwhile
+    copied_ = stretch->source;
+    const size_t begin = stretch->begin(), size = stretch->end() - begin;
+    if (Same(*stretch) && mprotect(lent_ + begin, size, PROT_NONE) == 0) {
+      stretch->released = true;
+      fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin), static_cast<off_t>(size));
     }
-    close(file);
-    return static_cast<const char *>(data);
+    copied_ = nullptr;
+    Unlock();
   }
 
-  // SIGSEGV: brings back the stretch that holds the address; any other fault ends the process, as it would have.
-  static void Restore(int, siginfo_t *info, void *) {
-    LeanWeights &self = *current_;
-    const auto place = static_cast<size_t>(static_cast<char *>(info->si_addr) - self.lent_);
-    auto next = std::upper_bound(self.stretches_.begin(), self.stretches_.end(), place,
-                                 [](size_t value, const Stretch &stretch) { return value < stretch.position; });
-    if (next == self.stretches_.begin() || place >= (next - 1)->position + (next - 1)->length) {
-      std::signal(SIGSEGV, SIG_DFL);
-      return;
+  static void OnFault(int signal, siginfo_t *info, void *) {
+    if (!current_->Restore(static_cast<char *>(info->si_addr))) {
+      std::signal(signal, SIG_DFL);  // it happens again, and ends the process as it would have
+    }
+  }
+
+  // Brings back the stretch that holds the address; false if there is none.
+  bool Restore(const char *address) {
+    if (copied_ != nullptr && address >= copied_->data && address < copied_->data + copied_->status.st_size) {
+      End(*copied_);  // SIGBUS: it ends before this address now
+    }
+    const auto place = static_cast<size_t>(address - lent_);
+    auto next = std::upper_bound(stretches_.begin(), stretches_.end(), place,
+                                 [](size_t value, const Stretch &stretch) { return value < stretch.begin(); });
+    if (next == stretches_.begin() || place >= (next - 1)->end()) {
+      return false;
     }
     Stretch &stretch = *(next - 1);
-    while (self.busy_.test_and_set(std::memory_order_acquire)) {  // several threads may read it at once
+    Lock();  // several threads may read it at once
+    if (stretch.released) {
+      copied_ = stretch.source;
+      Copy(stretch);
+      if (copied_->Changed()) {
+        End(*copied_);
+      }
+      copied_ = nullptr;
+      if (mprotect(lent_ + stretch.begin(), stretch.end() - stretch.begin(), PROT_READ | PROT_WRITE) != 0) {
+        std::abort();
+      }
+      stretch.released = false;
     }
-    if (!stretch.restored) {
-      stretch.restored = true;
-      self.Copy(stretch);
-      const size_t begin = Inner(stretch.position), end = (stretch.position + stretch.length) / kPage * kPage;
-      mprotect(self.lent_ + begin, end - begin, PROT_READ | PROT_WRITE);
-    }
-    self.busy_.clear(std::memory_order_release);
+    Unlock();
+    return true;
   }
 
-  // As Piece.copy does it: the bytes as they are, or filters (channels, pixels) turned to (pixels, channels).
-  void Copy(const Stretch &stretch) {
-    char *target = back_ + stretch.position;
+  // Calls visit(offset in the `.ms` file, source, bytes) for what makes up the whole pages of the stretch, as Piece.copy
+  // does it: the bytes as they are, or filters (channels, pixels) turned to (pixels, channels). Until one returns false.
+  template <typename Visit>
+  static bool Each(const Stretch &stretch, const Visit &visit) {
+    const char *source = stretch.source->data + stretch.offset;
+    const size_t begin = stretch.begin(), end = stretch.end();
     if (stretch.pixels == 1) {
-      std::memcpy(target, stretch.source, stretch.length);
-      return;
+      return visit(begin, source + (begin - stretch.position), end - begin);
     }
-    const size_t size = stretch.channels * stretch.pixels;
-    for (size_t filter = 0; filter < stretch.length / (4 * size); ++filter) {
+    size_t at = stretch.position;
+    for (const char *end_of_source = source + stretch.length; source < end_of_source;
+         source += 4 * stretch.channels * stretch.pixels) {
       for (size_t pixel = 0; pixel < stretch.pixels; ++pixel) {
-        for (size_t channel = 0; channel < stretch.channels; ++channel) {
-          const size_t to = filter * size + pixel * stretch.channels + channel;
-          const size_t from = filter * size + channel * stretch.pixels + pixel;
-          std::memcpy(target + 4 * to, stretch.source + 4 * from, 4);
+        for (size_t channel = 0; channel < stretch.channels; ++channel, at += 4) {
+          if (at >= begin && at < end && !visit(at, source + 4 * (channel * stretch.pixels + pixel), 4)) {
+            return false;
+          }
         }
       }
     }
+    return true;
   }
+
+  bool Same(const Stretch &stretch) const {
+    return Each(stretch, [this](size_t at, const char *source, size_t size) {
+      return std::memcmp(back_ + at, source, size) == 0;
+    });
+  }
+
+  void Copy(const Stretch &stretch) const {
+    Each(stretch, [this](size_t at, const char *source, size_t size) {
+      std::memcpy(back_ + at, source, size);
+      return true;
+    });
+  }
+
+  // In a signal handler: nothing but system calls.
+  [[noreturn]] void End(const Source &source) const {
+    for (const char *text : {"error ", source.path.c_str(),
+                             " was changed on disk while a graph made from it was loaded: export the bundle again\n"}) {
+      if (write(replies_, text, std::strlen(text)) < 0) {
+        break;
+      }
+    }
+    _exit(1);
+  }
+
+  void Lock() {
+    while (busy_.test_and_set(std::memory_order_acquire)) {
+    }
+  }
+  void Unlock() { busy_.clear(std::memory_order_release); }
 
   int file_;
   size_t size_;
+  int replies_;
+  std::map<std::string, Source> sources_;
   std::vector<Stretch> stretches_;
   char *lent_ = nullptr;  // what Lite has
-  char *back_ = nullptr;  // the same memory, always writable
+  char *back_ = nullptr;  // the same memory, always there and writable
+  const Source *copied_ = nullptr;  // what is being read: a fault there means that it was cut
+  std::atomic_flag lending_ = ATOMIC_FLAG_INIT;  // set once it has been lent, or may no longer be
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
   static inline LeanWeights *current_ = nullptr;
 };
