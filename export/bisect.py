@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,16 +24,14 @@ def bisect(bundle: Bundle, graph: GraphInfo, engine: Engine) -> str:
     A layer is wrong if what leaves it is off by more than rounding explains; it is the first one if all that it was
     made from is right. UserError if the bundle has no sealed example.
     """
-    model = _read(bundle.file(graph.lite))
+    model = ModelProto.FromString(bundle.mindir(graph.lite))
     nodes = {node.name: node for node in model.graph.node}
     golden = read_golden(bundle, graph)
     unknown = [name for name in golden.layers if name in nodes]  # in the graph's order
     first, error = None, 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        weights = bundle.file(bundle.weights_of(graph.part)).absolute()
-        Path(folder, weights.name).symlink_to(weights)
+    with bundle.unpacked(graph, graph.lite) as path:
         while unknown:
-            errors = _errors(model, golden, _spread(unknown), Path(folder, "cut.lite.mindir"), engine)
+            errors = _errors(model, golden, _spread(unknown), path, engine)
             wrong = next((name for name in errors if errors[name] > golden.layers[name].bound), None)
             if wrong:
                 first, error = nodes[wrong], errors[wrong]
@@ -46,7 +43,7 @@ def bisect(bundle: Bundle, graph: GraphInfo, engine: Engine) -> str:
     if first is None:
         return f"every layer of {graph.lite} is right by itself: what is wrong is how Lite puts them together"
     what = f"relative error {error:.1e}" if math.isfinite(error) else "it does not run or is not finite"
-    layer = layers_of(_read(bundle.file(graph.mindir))).get(first.name) or "the graph's outermost layer"
+    layer = layers_of(ModelProto.FromString(bundle.mindir(graph.mindir))).get(first.name) or "the graph's outermost layer"
     return f"first wrong in {layer} (up to its {operator_of(first)}): {what}; all that it is made from is right"
 
 
@@ -69,12 +66,6 @@ def cut(model: ModelProto, names: Sequence[str]) -> ModelProto:
     node.attribute.add().CopyFrom(output.attr_info)
     node.attribute[0].name = "shape"
     return result
-
-
-def _read(path: Path) -> ModelProto:
-    model = ModelProto()
-    model.ParseFromString(path.read_bytes())
-    return model
 
 
 def _errors(model: ModelProto, golden: Golden, names: Sequence[str], path: Path, engine: Engine) -> dict[str, float]:

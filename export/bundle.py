@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..runner import engine as engines
-from ..runner import schedulers
+from ..runner import mindir_archive, schedulers
 from ..runner.bundle import Bundle, sha256_of
 from ..runner.component import Components
 from ..runner.errors import UserError
@@ -93,6 +93,8 @@ def export_bundle(
             graphs = [graph for graph in graphs if graph.part != "image_encoder"]
         settings = _settings(configs)
         seal(folder, graphs, tokenizer, constants, settings, progress)
+        for part in {graph.part for graph in graphs}:
+            mindir_archive.pack(folder / part)
         manifest = Manifest(
             sizes=tuple(sizes),
             graphs=tuple(graphs),

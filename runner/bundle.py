@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import mindir_archive
 from .errors import UserError
-from .manifest import FILE_NAME, Manifest
+from .manifest import FILE_NAME, GraphInfo, Manifest
 
 if TYPE_CHECKING:
     from .tokens import Tokenizer
@@ -50,6 +54,20 @@ class Bundle:
                 self._check(name)
                 self._checked.add(name)
         return self.path / name
+
+    def mindir(self, name: str) -> bytes:
+        """A MindIR file of a graph (its `mindir` or its `lite`), out of its part's archive."""
+        return mindir_archive.read(self.file(mindir_archive.archive_of(name)), name)
+
+    @contextmanager
+    def unpacked(self, graph: GraphInfo, name: str) -> Iterator[Path]:
+        """A MindIR file of `graph` as a file beside its weights, in a folder that is gone after the block."""
+        weights = self.file(self.weights_of(graph.part)).absolute()
+        with tempfile.TemporaryDirectory(prefix="kandinsky-mindir-") as folder:
+            Path(folder, weights.name).symlink_to(weights)
+            path = Path(folder, Path(name).name)
+            path.write_bytes(self.mindir(name))
+            yield path
 
     def verify_files(self) -> None:
         """Check every file against the manifest; UserError names the first that differs."""

@@ -96,8 +96,8 @@ class Component:
             return self.engine.load(file, device=self.device, threads=self.threads)
 
     def _load_mindir(self, graph: GraphInfo) -> LiteModel:
-        self.bundle.file(self.bundle.weights_of(graph.part))
-        return self.engine.load(self.bundle.file(graph.lite), device=self.device, threads=self.threads)
+        with self.bundle.unpacked(graph, graph.lite) as path:
+            return self.engine.load(path, device=self.device, threads=self.threads)
 
 
 class Components:

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .errors import UserError
+from .mindir_archive import archive_of
 
 FILE_NAME = "manifest.json"
 FORMAT = 1
@@ -47,8 +48,8 @@ class TensorInfo:
 class GraphInfo:
     """One compiled graph: `part` owns its weights, `size` is (height, width) in pixels where it has one.
 
-    mindir: as MindSpore wrote it. lite: lowered to what Lite 2.0 reads. ms: recipes (ms_file.py) of the same in Lite's own
-    format, which loads faster: one, or those of the pieces (engine/chain.py) that a large graph is cut into, in order of
+    mindir: as MindSpore wrote it. lite: lowered to what Lite 2.0 reads. Both lie in their part's archive
+    (mindir_archive.py). ms: recipes (ms_file.py) of the same in Lite's own format, which loads faster: one, or those of the pieces (engine/chain.py) that a large graph is cut into, in order of
     execution; none where there are none.
     """
 
@@ -153,7 +154,7 @@ class Manifest:
             GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(_take(data, "graphs", list, where))
         )
         for graph in graphs:
-            for path in (graph.mindir, graph.lite, *graph.ms, f"{graph.part}/weights.bin"):
+            for path in (archive_of(graph.mindir), archive_of(graph.lite), *graph.ms, f"{graph.part}/weights.bin"):
                 if path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
         for path in ALWAYS:
@@ -242,7 +243,7 @@ def _take(data: Any, key: str, kind: type, where: str) -> Any:
 def _inside(path: str, where: str) -> str:
     """`path` if it is relative and stays inside the bundle."""
     parts = PurePosixPath(path)
-    if not path or parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:
+    if not parts.name or parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:
         raise UserError(f"{where}: the path {_short(path)} leaves the bundle; do not use this bundle")
     return path
 

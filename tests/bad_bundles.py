@@ -125,8 +125,8 @@ MANIFEST = [
 TEXTS = [b"", b"\xff\xfe\x00", b"{", b"null", b"[" * 100_000, b'{"format": 1}', b'{"format": 1e999}', b"NaN", b"\x00" * 100]
 
 FILES = ["constants.npz", "tokenizer.json", "text_encoder/weights.bin", "image_encoder/weights.bin", "prior/weights.bin",
-         "unet/weights.bin", "movq/weights.bin", "unet/unet_b2_16x16.mindir", "unet/unet_b2_16x16.lite.mindir",
-         "prior/prior_context_b1.lite.mindir", "movq/movq_decoder_b1_16x24.lite.mindir"]
+         "unet/weights.bin", "movq/weights.bin", "unet/mindir.zip", "unet/unet_b2_16x16.ms.recipe",
+         "prior/prior_context_b1.ms.recipe", "movq/movq_decoder_b1_16x24.golden.npz"]
 
 
 def _flip(path):
