@@ -36,24 +36,33 @@ class Bundle:
         self.path = Path(path)
         manifest = self.path / FILE_NAME
         try:
-            text = manifest.read_text(encoding="utf-8")
+            text = manifest.read_bytes().decode()  # every byte: the seal is on them
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{self.path} is not a bundle (no {FILE_NAME}): make one with kandinsky-mindir export") from None
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
             raise UserError(f"{manifest} cannot be read ({error}): export the bundle again") from None
         self.manifest = Manifest.parse(text, str(manifest))
-        self._checked: set[str] = set()
+        self._checked: dict[str, tuple] = {}  # the state in which each file was right
         self._lock = threading.Lock()
         for name, info in self.manifest.files.items():
             self._check_size(name, info.size)
 
     def file(self, name: str) -> Path:
-        """The path of a file of the bundle, after its size and sha256 were checked (once in a process)."""
+        """The path of a file of the bundle, after its size and sha256 were checked: once, and again if it was changed."""
+        path = self.path / name
         with self._lock:
-            if name not in self._checked:
-                self._check(name)
-                self._checked.add(name)
-        return self.path / name
+            if name not in self._checked or self._checked[name] != _state(path):
+                self._checked[name] = self._check(name)
+        return path
+
+    @contextmanager
+    def reading(self, *names: str) -> Iterator[None]:
+        """For a block that reads these files: they are checked before it, and after it if they were changed meanwhile."""
+        for name in names:
+            self.file(name)
+        yield
+        for name in names:
+            self.file(name)
 
     def mindir(self, name: str) -> bytes:
         """A MindIR file of a graph (its `mindir` or its `lite`), out of its part's archive."""
@@ -105,13 +114,25 @@ class Bundle:
         if found != size:
             raise UserError(f"{path} has {found} bytes, the manifest says {size}: it is cut or damaged; export again")
 
-    def _check(self, name: str) -> None:
+    def _check(self, name: str) -> tuple:
         info = self.manifest.files.get(name)
         if info is None:
             raise UserError(f"{self.path / FILE_NAME} does not list {name}: it is damaged; export the bundle again")
         self._check_size(name, info.size)
-        if sha256_of(self.path / name) != info.sha256:
-            raise UserError(f"{self.path / name} does not match its sha256 in the manifest: it is damaged; export again")
+        path = self.path / name
+        state = _state(path)  # before it is read
+        if sha256_of(path) != info.sha256:
+            raise UserError(f"{path} does not match its sha256 in the manifest: it is damaged; export again")
+        return state
+
+
+def _state(path: Path) -> tuple:
+    """What differs after a file was written to, cut or replaced; even where its time of change was set back."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): export the bundle again") from None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def sha256_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .bundle import Bundle
-from .engine import Engine, LiteModel, TensorSpec
+from .engine import Engine, EngineError, LiteModel, TensorSpec
 from .engine.chain import Chain
 from .errors import UserError
 from .manifest import GraphInfo, TensorInfo
@@ -50,6 +50,11 @@ class Component:
 
         try:
             yield run
+        except EngineError:  # its process may have died: the next user gets another
+            with self._lock:
+                if self._models.get(graph) is model:
+                    del self._models[graph]
+            raise
         finally:
             with self._lock:
                 self._users[graph] -= 1
@@ -90,13 +95,12 @@ class Component:
 
     def _load_recipe(self, part: str, path: str) -> LiteModel:
         recipe = Recipe.read(self.bundle.file(path))
-        for source in recipe.sources:
-            self.bundle.file(f"{part}/{source}")
-        with recipe.assemble(self.bundle.path / path) as file:
+        sources = [f"{part}/{source}" for source in recipe.sources]
+        with self.bundle.reading(path, *sources), recipe.assemble(self.bundle.path / path) as file:
             return self.engine.load(file, device=self.device, threads=self.threads)
 
     def _load_mindir(self, graph: GraphInfo) -> LiteModel:
-        with self.bundle.unpacked(graph, graph.lite) as path:
+        with self.bundle.reading(self.bundle.weights_of(graph.part)), self.bundle.unpacked(graph, graph.lite) as path:
             return self.engine.load(path, device=self.device, threads=self.threads)
 
 

@@ -7,6 +7,7 @@ line that names the field.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -23,6 +24,7 @@ DTYPES = ("float32", "int32")
 LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
 MOST_ELEMENTS = 2**36  # nor any tensor to this
 ALWAYS = ("constants.npz", "tokenizer.json")  # files of every bundle
+UNSEALED = f'"seal": "{"0" * 64}"'
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ class Manifest:
         if version != FORMAT:
             raise UserError(f"{where} has format {version}, this version reads format {FORMAT}: use a matching version "
                             "of kandinsky-mindir or export the bundle again")
+        if not _is_sealed(text, _take(data, "seal", str, where)):
+            raise UserError(f"{where} is not as export wrote it: it is damaged, or was edited; export the bundle again")
         files = {
             _inside(path, f"{where}: files"): FileInfo.from_json(info, f"{where}: files[{path!r}]")
             for path, info in _take(data, "files", dict, where).items()
@@ -177,7 +181,7 @@ class Manifest:
         )
 
     def dump(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+        return sealed(dataclasses.asdict(self))
 
     def has(self, name: str) -> bool:
         return any(graph.name == name for graph in self.graphs)
@@ -194,6 +198,20 @@ class Manifest:
             known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
             raise UserError(f"this bundle has no size {size[0]}x{size[1]} (it has {known}): choose one of them or export it")
         raise UserError(f"this bundle has no {name} for batch {batch}: export it again")
+
+
+def sealed(data: dict) -> str:
+    """A manifest's text: `data` and its seal, the sha256 of the text as it is with zeros in place of the seal."""
+    text = json.dumps({**data, "seal": "0" * 64}, indent=1, sort_keys=True) + "\n"
+    return text.replace(UNSEALED, _seal(hashlib.sha256(text.encode()).hexdigest()))
+
+
+def _is_sealed(text: str, seal: str) -> bool:
+    return hashlib.sha256(text.replace(_seal(seal), UNSEALED).encode()).hexdigest() == seal
+
+
+def _seal(sha256: str) -> str:
+    return f'"seal": "{sha256}"'
 
 
 def _positive(value: Any) -> bool:

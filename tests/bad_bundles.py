@@ -124,6 +124,9 @@ MANIFEST = [
 # What is in the place of the manifest
 TEXTS = [b"", b"\xff\xfe\x00", b"{", b"null", b"[" * 100_000, b'{"format": 1}', b'{"format": 1e999}', b"NaN", b"\x00" * 100]
 
+# What is replaced in its text: it is still a manifest, only the seal tells
+EDITS = [(b'"beta_end": 0.012', b'"beta_end": 0.022'), (b"\n}", b"\n }"), (b'"seal": "', b'"seal": "0')]
+
 FILES = ["constants.npz", "tokenizer.json", "text_encoder/weights.bin", "image_encoder/weights.bin", "prior/weights.bin",
          "unet/weights.bin", "movq/weights.bin", "unet/mindir.zip", "unet/unet_b2_16x16.ms.recipe",
          "prior/prior_context_b1.ms.recipe", "movq/movq_decoder_b1_16x24.golden.npz"]
@@ -177,6 +180,8 @@ def cases():
         yield Case(f"manifest cut after {i}/{CUTS}", "manifest.json is not JSON ... it is cut or damaged", _cut(i / CUTS))
     for text in TEXTS:
         yield Case(f"manifest holds {short(text)}", "manifest.json", _text(text))
+    for old, new in EDITS:
+        yield Case(f"manifest, {short(old)} is {short(new)}", "manifest.json is not as export wrote it", _edit(old, new))
     for change, words in MANIFEST:
         yield Case(f"manifest: {shown(change)}", words, _manifest(change))
     for name in FILES:
@@ -201,6 +206,15 @@ def _text(content):
         copy = place.copy("bundle")
         rewrite(copy / "manifest.json", content)
         return place.command("inspect", copy)
+
+    return act
+
+
+def _edit(old, new):
+    def act(place):
+        content = (place.bundle / "manifest.json").read_bytes()
+        assert old in content
+        return _text(content.replace(old, new))(place)
 
     return act
 

@@ -21,6 +21,7 @@ from kandinsky_mindir.runner import cli
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.engine.bridge import BridgeEngine
 from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.manifest import FILE_NAME, sealed
 from kandinsky_mindir.runner.pipelines import (
     KandinskyV22CombinedPipeline,
     KandinskyV22Pipeline,
@@ -117,10 +118,11 @@ def rewrite(path: Path, data: bytes | str) -> None:
 
 
 def edit_json(path: Path, change: Callable[[dict], object]) -> None:
-    """`change` alters the parsed content of a JSON file of a copy, or returns what replaces it."""
+    """`change` alters the parsed content of a JSON file of a copy, or returns what replaces it; a manifest is sealed anew."""
     content = json.loads(path.read_text())
     changed = change(content)
-    rewrite(path, json.dumps(content if changed is None else changed))
+    content = content if changed is None else changed
+    rewrite(path, sealed(content) if path.name == FILE_NAME and isinstance(content, dict) else json.dumps(content))
 
 
 def put(*keys_and_value) -> Callable[[dict], None]:

@@ -5,12 +5,14 @@ import json
 import pytest
 
 from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.manifest import FILE_NAME, sealed
 
 
 def edit_json(path, change):
+    """`change` alters the parsed content; a manifest is sealed anew."""
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(sealed(content) if path.name == FILE_NAME else json.dumps(content))
 
 
 def edit_header(path, change):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kandinsky_mindir.runner import UserError, cli
 from kandinsky_mindir.runner.images import load_image, save_image
+from kandinsky_mindir.runner.manifest import sealed
 from kandinsky_mindir.runner.noise import OneOfBatch, TorchGenerator
 from kandinsky_mindir.runner.recipe import KEY, Recipe
 from PIL import Image
@@ -57,8 +58,8 @@ def test_what_the_recipe_says(batch, bundles):
 def test_options_replace_the_recipe_s_and_another_bundle_is_told(batch, bundles, tmp_path, capsys):
     other, changed = tmp_path / "other", tmp_path / "changed.png"
     shutil.copytree(bundles("narrow"), other)
-    with open(other / "manifest.json", "a") as file:
-        file.write("\n")
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(sealed(manifest | {"source": {"prior": "another"}}))
     assert run("generate", other, "--like", batch[2], "--seed", 9, "--output", changed, "--quiet") == 0
     assert f"warning: {other} is not the bundle that {batch[2]} was made with" in capsys.readouterr().err
     before, after = Recipe.read(batch[2]), Recipe.read(changed)

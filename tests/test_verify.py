@@ -20,6 +20,7 @@ from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.component import Components
 from kandinsky_mindir.runner.errors import UserError
 from kandinsky_mindir.runner.golden import Golden, Sample, file_name, positions
+from kandinsky_mindir.runner.manifest import sealed
 from kandinsky_mindir.runner.mindir_archive import NAME, archive_of, pack
 from kandinsky_mindir.runner.verify import read_golden, require_right, verify
 from mindspore.train.mind_ir_pb2 import ModelProto
@@ -59,7 +60,7 @@ def planted(bundles, tmp_path):
             path = folder / name
             manifest["files"][name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
         (folder / "manifest.json").unlink()
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "manifest.json").write_text(sealed(manifest))
 
     return copy
 
