@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -45,13 +46,24 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def _publish(staging: Path, target: Path) -> None:
-    """Rename `staging` to `target`; an old `target` stays until the new one is complete."""
-    old = target.with_name(f".{target.name}.old")
-    _remove(old)
+    """Rename `staging` to `target`. An old one is there until then: the two change places."""
     if target.exists():
-        target.rename(old)
-    staging.rename(target)
-    _remove(old)
+        _exchange(staging, target)
+        _remove(staging)
+    else:
+        staging.rename(target)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Both names change places at once; where the system cannot do that, one after the other."""
+    current, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of linux/fs.h
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # glibc 2.28
+    if not rename or rename(current, os.fsencode(one), current, os.fsencode(other), exchange) != 0:
+        aside = one.with_name(f"{one.name}.old")
+        _remove(aside)
+        other.rename(aside)
+        one.rename(other)
+        aside.rename(one)
 
 
 @contextmanager
@@ -60,6 +72,8 @@ def _exclusive(lock: Path, target: Path) -> Iterator[None]:
     with open(lock, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                raise BlockingIOError  # its holder has just taken it away, and a third may have made another
         except BlockingIOError:
             raise UserError(f"another export is writing {target}: wait for it, or choose another --output") from None
         try:

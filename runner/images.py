@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import io
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -110,12 +112,28 @@ def save_image(image: Image.Image, path: str | os.PathLike, *, text: Mapping[str
         image.save(encoded, format, **options)
     except (OSError, ValueError) as error:  # a mode or a size that the format does not have
         raise UserError(f"{path} cannot be written: {error}") from None
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        beside.write_bytes(encoded.getbuffer())
-        os.replace(beside, path)
+        _write_whole(path, encoded.getbuffer())
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _write_whole(path: Path, data: memoryview) -> None:
+    """Write a file beside `path`, then rename it; what killed runs left of theirs goes."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError), open(left, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds this as long as it lives
+            left.unlink()
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with open(beside, "xb") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.fstat(file.fileno()).st_nlink:  # another run took it for a leftover before it was locked
+                return _write_whole(path, data)
+            file.write(data)
+            file.flush()
+            os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 
