@@ -118,7 +118,8 @@ class Manifest:
     settings: what the runner needs of the checkpoint's configuration: ``movq_scale_factor``, ``prior_time_proj`` and
     ``unet_time_proj`` (``flip_sin_to_cos``, ``freq_shift``), ``latent_channels``.
     schedulers: ``prior`` and ``decoder``, each a diffusers ``scheduler_config.json``.
-    defaults: ``prior`` and ``decoder``: default ``num_inference_steps``, ``guidance_scale``, ``height``, ``width``.
+    defaults: ``prior`` and ``decoder``: default ``num_inference_steps``, ``guidance_scale``; the decoder's
+    ``height``, ``width`` and ``scheduler``, a short name ("checkpoint" for the one in `schedulers`).
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -222,6 +223,10 @@ def _whole(value: Any) -> bool:
     return type(value) is int and 0 <= value <= LARGEST_SIDE
 
 
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST_SIDE  # no NaN
 
@@ -237,7 +242,10 @@ FIELDS = {
     "settings": {"movq_scale_factor": _positive, "prior_time_proj": _time_proj, "unet_time_proj": _time_proj},
     "schedulers": {"prior": {}, "decoder": {}},
     "tokenizer": {"max_length": _positive, "pad_token_id": _whole, "eos_token_id": _whole},
-    "defaults": {"prior": _SAMPLING, "decoder": {**_SAMPLING, "height": _positive, "width": _positive}},
+    "defaults": {
+        "prior": _SAMPLING,
+        "decoder": {**_SAMPLING, "height": _positive, "width": _positive, "scheduler": _text},
+    },
 }
 
 

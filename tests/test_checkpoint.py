@@ -105,14 +105,30 @@ def test_components_and_defaults_of_a_saved_pipeline(saved, pipelines):
     assert prior.tokenizer.pad_token_id == 1913
     assert prior.generation_defaults == {"num_inference_steps": 25, "guidance_scale": 4.0}
     assert decoder.generation_defaults == {
-        "num_inference_steps": 100, "guidance_scale": 4.0, "height": 512, "width": 512}
+        "num_inference_steps": 20, "guidance_scale": 4.0, "height": 512, "width": 512, "scheduler": "dpmpp-2m-karras"}
+
+
+@pytest.mark.parametrize("given, own, expected", [
+    ({"num_inference_steps": 50}, {}, ("checkpoint", 50)),  # steps that someone chose for the checkpoint's own sampler
+    ({"scheduler": "ddim", "num_inference_steps": 30}, {}, ("ddim", 30)),
+    ({"scheduler": "checkpoint"}, {}, ("checkpoint", 100)),
+    ({"height": 64}, {"_class_name": "EulerDiscreteScheduler"}, ("checkpoint", 100)),  # chosen by who saved it
+    ({}, {"beta_schedule": "sigmoid"}, ("checkpoint", 100)),  # which the faster sampler does not have
+    ({}, {"_class_name": "DDIMScheduler"}, ("dpmpp-2m-karras", 20)),
+])
+def test_the_default_sampler(given, own, expected, folders):
+    decoder, config = folders / "decoder", folders / "decoder" / "scheduler" / "scheduler_config.json"
+    (decoder / "generation_defaults.json").write_text(json.dumps(given))
+    config.write_text(json.dumps({"_class_name": "DDPMScheduler", **own}))
+    defaults = Checkpoint(decoder, "decoder").generation_defaults
+    assert (defaults["scheduler"], defaults["num_inference_steps"]) == expected
 
 
 def test_micro_checkpoint_carries_its_own_defaults():
     assert Checkpoint(MICRO / "prior", "prior").generation_defaults == {
         "num_inference_steps": 25, "guidance_scale": 2.0}
     assert Checkpoint(MICRO / "decoder", "decoder").generation_defaults == {
-        "num_inference_steps": 50, "guidance_scale": 2.0, "height": 64, "width": 64}
+        "num_inference_steps": 20, "guidance_scale": 2.0, "height": 64, "width": 64, "scheduler": "dpmpp-2m-karras"}
 
 
 def test_combined_pipeline_serves_as_both(pipelines, tmp_path):
@@ -184,6 +200,8 @@ def test_config_error_names_the_file_and_the_field(folders):
     ({"guidance_scale": "4"}, "guidance_scale must be a number of at least 0, not '4'"),
     ({"guidance_scale": -1}, "guidance_scale must be a number of at least 0, not -1"),
     ({"guidance_scale": float("nan")}, "guidance_scale must be a number of at least 0, not nan"),
+    ({"scheduler": "magic"}, "scheduler 'magic' is not known; choose one of checkpoint, ddim, ddpm"),
+    ({"scheduler": ["ddpm"]}, r"scheduler must be the name of a sampler, not \['ddpm'\]"),
 ])
 def test_generation_defaults_are_checked(folders, content, message):
     (folders / "decoder" / "generation_defaults.json").write_text(json.dumps(content))

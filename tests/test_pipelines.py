@@ -34,6 +34,7 @@ def ours(bundles):
         if name not in opened:
             opened[name] = KandinskyV22CombinedPipeline.from_pretrained(bundles(name))
             opened[name].set_progress_bar_config(disable=True)
+            opened[name].scheduler = "checkpoint"  # as diffusers does
         return opened[name]
 
     return pipeline

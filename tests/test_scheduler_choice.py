@@ -1,9 +1,13 @@
-"""Another sampler in a pipeline, from the API."""
+"""The sampler of a pipeline: the bundle's default, or another one."""
+
+import json
+import shutil
 
 import kandinsky_mindir.runner as runner
 import pytest
 from diffusers import DDIMScheduler
-from kandinsky_mindir.runner import schedulers
+from kandinsky_mindir.runner import cli, schedulers
+from kandinsky_mindir.runner.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -13,6 +17,46 @@ def pipeline(bundles):
 
 def test_every_sampler_is_at_hand():
     assert all(getattr(runner, name) is cls and name in runner.__all__ for name, cls in schedulers.SCHEDULERS.items())
+
+
+def test_the_default_comes_with_the_bundle(bundles, tmp_path):
+    """For the API and for the command line: the name that defaults give, on the checkpoint's own noise."""
+    bundle, picture = bundles("narrow"), tmp_path / "picture.png"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    default, own = manifest["defaults"]["decoder"], manifest["schedulers"]["decoder"]
+    assert (default["scheduler"], own["_class_name"]) == ("dpmpp-2m-karras", "DDPMScheduler")
+    opened = runner.KandinskyV22CombinedPipeline.from_pretrained(bundle)
+    options = {**opened.scheduler.config}
+    assert opened.scheduler.name == "DPMSolverMultistepScheduler" and options["use_karras_sigmas"]
+    assert options["beta_end"] == own["beta_end"] and options["prediction_type"] == own["prediction_type"]
+    assert opened.prior_pipe.scheduler.name == "UnCLIPScheduler"
+    assert cli.main(["generate", str(bundle), "a cat", "--prior-steps", "2", "--quiet", "--output", str(picture)]) == 0
+    recipe = Recipe.read(picture).options
+    assert recipe["scheduler"] == json.loads(json.dumps({"_class_name": opened.scheduler.name, **options}))
+    assert recipe["steps"] == default["num_inference_steps"]
+    command = ["generate", "--like", str(picture), "--scheduler", "checkpoint", "--quiet", "--output", str(picture)]
+    assert cli.main(command) == 0
+    assert Recipe.read(picture).options["scheduler"]["_class_name"] == "DDPMScheduler"
+
+
+def test_the_checkpoints_own_is_at_hand(pipeline):
+    for name in ("checkpoint", "DDPMScheduler"):
+        pipeline.scheduler = "ddim"
+        pipeline.scheduler = name
+        own = pipeline.bundle.manifest.schedulers["decoder"]
+        assert pipeline.scheduler.name == "DDPMScheduler" and pipeline.scheduler.learned_variance
+        assert all(pipeline.scheduler.config[key] == value for key, value in own.items() if key[0] != "_")
+
+
+@pytest.mark.parametrize("value, message", (("magic", "scheduler 'magic' is not known"), (7, "scheduler is 7")))
+def test_a_default_that_is_no_sampler(value, message, bundles, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundles("narrow"), bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["defaults"]["decoder"]["scheduler"] = value
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(runner.UserError, match=message):
+        runner.KandinskyV22CombinedPipeline.from_pretrained(bundle)
 
 
 def test_by_object_and_by_short_name(pipeline):

@@ -50,7 +50,8 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--guidance-interval", type=float, nargs=2, metavar=("START", "STOP"),
                        help="guide only this share of the decoder's steps, for example 0.2 0.8; the others take half "
                        "the time (default 0 1)")
-    group.add_argument("--scheduler", metavar="NAME", help="sampler of the decoder instead of the checkpoint's own")
+    group.add_argument("--scheduler", metavar="NAME",
+                       help="sampler of the decoder, dpmpp-2m for example, or checkpoint for the checkpoint's own")
     group.add_argument("--images", type=int, metavar="N", help="pictures of each prompt (default 1)")
     group.add_argument("--seed", type=int, metavar="N", help="seed of the noise; without it one is drawn")
     group.add_argument("--rng", choices=tuple(GENERATORS),

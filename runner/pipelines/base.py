@@ -74,11 +74,13 @@ class DiffusionPipeline(Pipeline):
 
     def __init__(self, components: Components):
         super().__init__(components)
-        self.scheduler = schedulers.create(self._own_scheduler)
+        schedulers.create(self._own_scheduler)  # refuses what is no scheduler, whether it is used or not
+        self.scheduler = self.bundle.manifest.defaults[self.stage].get("scheduler", schedulers.CHECKPOINT)
 
     @property
     def scheduler(self) -> Scheduler:
-        """The sampler: the checkpoint's own, unless another one is put here, or its short name ("dpmpp-2m")."""
+        """The sampler: the bundle's default, unless another one is put here, or its short name: "dpmpp-2m", say, or
+        "checkpoint" for the one that the checkpoint came with."""
         return self._scheduler
 
     @scheduler.setter
