@@ -77,7 +77,11 @@ class WeightStore:
         """The recipe of a `.ms` file. Tensors that no file of the part holds are appended to its lite_weights.bin."""
         data = np.memmap(ms, np.uint8, "r")
         pieces, skeleton, end = [], [], 0
-        for position, length in sorted(_tensors(data, ms)):
+        try:
+            tensors = sorted(_tensors(data, ms))
+        except struct.error:  # it points outside itself
+            raise UserError(f"{ms.name} is not a .ms file of MindSpore Lite 2: please report this") from None
+        for position, length in tensors:
             if length >= SMALLEST_PIECE:
                 piece = self._piece(data[position : position + length])._replace(position=position)
                 pieces.append(piece)

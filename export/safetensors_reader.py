@@ -21,6 +21,7 @@ ITEM_SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2,
               "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}
 READABLE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16: its bits are the high half of a float32
 MAX_HEADER = 100 << 20  # bytes; the limit that the safetensors library sets too
+MOST_AXES = 32  # what every NumPy takes
 VARIANTS = ("", "fp16", "bf16")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -139,9 +140,9 @@ def checked_entry(path, name, entry):
     if not isinstance(entry, dict):
         refuse("has no description in the header")
     dtype, shape, offsets = (entry.get(field) for field in ("dtype", "shape", "data_offsets"))
-    if dtype not in ITEM_SIZES:
+    if not isinstance(dtype, str) or dtype not in ITEM_SIZES:
         refuse(f"is of the unknown type {dtype!r}")
-    if not is_sizes(shape):
+    if not is_sizes(shape) or len(shape) > MOST_AXES:
         refuse(f"has the shape {shape!r}")
     if not is_sizes(offsets) or len(offsets) != 2:
         refuse(f"has the byte range {offsets!r}")

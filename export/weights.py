@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..runner.errors import UserError
+
 # The layout of MindSpore's own split export (mindspore/train/serialization.py: _split_save): a header whose first byte
 # says that the numbers are little-endian, then tensors at multiples of 64 bytes.
 ALIGNMENT = 64
@@ -22,16 +24,21 @@ class Location(NamedTuple):
 
 
 class WeightsWriter:
-    """Streams tensors into a weight file; a context manager. `index` maps each name to its Location."""
+    """Streams tensors into a weight file; a context manager. `index` maps each name to its Location.
+
+    UserError at the end if every number is zero: what a failed download or a checkpoint that was never filled holds.
+    """
 
     def __init__(self, path: Path):
         self.index: dict[str, Location] = {}
+        self._zero = True
         self._file = open(path, "wb")
         self._file.write(HEADER)
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Append a float32 tensor."""
         data = np.ascontiguousarray(array, "<f4")
+        self._zero = self._zero and not data.any()
         offset = self._file.tell()
         self._file.write(data.data)
         self._file.write(bytes(-data.nbytes % ALIGNMENT))
@@ -40,5 +47,7 @@ class WeightsWriter:
     def __enter__(self) -> WeightsWriter:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, error, *_) -> None:
         self._file.close()
+        if self.index and self._zero and error is None:
+            raise UserError(f"{Path(self._file.name).parent.name}: all its weights are zero: get the checkpoint again")

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -57,10 +58,17 @@ class Bundle:
 
     @contextmanager
     def reading(self, *names: str) -> Iterator[None]:
-        """For a block that reads these files: they are checked before it, and after it if they were changed meanwhile."""
-        for name in names:
-            self.file(name)
-        yield
+        """For a block that reads these files, and whose outcome must not be used before it has ended well.
+
+        Hashing takes nearly as long as loading, so they are checked beside the block, and again after it if they were
+        changed meanwhile. What is wrong with them comes before what the block makes of it.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            checks = pool.map(self.file, names)
+            try:
+                yield
+            finally:
+                list(checks)
         for name in names:
             self.file(name)
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from .component import Component, Components, Runner
-from .diffusion import Step, diffuse
+from .diffusion import Step, diffuse, finite
 from .errors import UserError
 from .sampling import Guidance
 from .schedulers import Schedule
@@ -82,7 +82,7 @@ def _contexts(components: Components, image_embeds: np.ndarray, negatives: np.nd
         def context(embeds: np.ndarray) -> tuple[np.ndarray, ...]:
             key = embeds.tobytes()
             if key not in cache:
-                cache[key] = run(image_embeds=embeds[None])
+                cache[key] = finite("unet_context", run(image_embeds=embeds[None]))
             return cache[key]
 
         sides = [image_embeds] if negatives is None else [negatives, image_embeds]

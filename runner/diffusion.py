@@ -36,6 +36,13 @@ def as_latents(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return latents
 
 
+def finite(stage: str, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """`arrays` as they are; UserError names `stage`, the graph that computed them, if a value is not finite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise UserError(f"{stage}: it computed values that are not finite: check the bundle with kandinsky-mindir verify")
+    return arrays
+
+
 def diffuse(
     schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, int], np.ndarray], source, stage: str
 ) -> Iterator[Step]:

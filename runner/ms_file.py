@@ -75,7 +75,7 @@ class Recipe(NamedTuple):
             recipe = cls([Piece(*row) for row in json.loads(table)], skeleton)
             if not recipe._plausible():
                 raise ValueError("its pieces do not fit together")
-        except (OSError, EOFError, lzma.LZMAError, TypeError, ValueError) as error:
+        except (OSError, EOFError, lzma.LZMAError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
         return recipe
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .component import Components
-from .diffusion import Step, diffuse
+from .diffusion import Step, diffuse, finite
 from .sampling import Guidance
 from .schedulers import Schedule
 from .sinusoid import timestep_embedding
@@ -45,9 +45,8 @@ def encode_texts(components: Components, texts: Sequence[str]) -> list[TextCondi
                     stacklevel=2,
                 )
             encode = encode or stack.enter_context(components["text_encoder"].loaded())
-            embeds, hidden_states = encode(
-                input_ids=tokens.input_ids[None], end_position=np.array([tokens.end_position], np.int32)
-            )
+            outputs = encode(input_ids=tokens.input_ids[None], end_position=np.array([tokens.end_position], np.int32))
+            embeds, hidden_states = finite("text_encoder", outputs)
             conditions[text] = TextCondition(embeds, hidden_states, tokens.mask[None])
     return [conditions[text] for text in texts]
 
@@ -100,10 +99,10 @@ def prior_steps(
 
 def _contexts(components: Components, conditions: Sequence[TextCondition]) -> dict[TextCondition, np.ndarray]:
     with components["prior_context"].loaded() as run:
-        return {condition: run(**vars(condition))[0] for condition in dict.fromkeys(conditions)}
+        return {text: finite("prior_context", run(**vars(text)))[0] for text in dict.fromkeys(conditions)}
 
 
 def image_embedding(components: Components, pixel_values: np.ndarray) -> np.ndarray:
     """The image encoder's embedding (1, E) of `pixel_values` (1, 3, S, S) float32."""
     with components["image_encoder"].loaded() as run:
-        return run(pixel_values=pixel_values)[0]
+        return finite("image_encoder", run(pixel_values=pixel_values))[0]

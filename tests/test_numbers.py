@@ -2,10 +2,13 @@
 
 import warnings
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.runner import decoder, prior
 from kandinsky_mindir.runner.decoder import decode_latents
 from kandinsky_mindir.runner.diffusion import diffuse
 from kandinsky_mindir.runner.errors import UserError
@@ -26,6 +29,48 @@ def test_a_step_that_is_not_finite_is_named(scheduler, value):
     steps = diffuse(create_by_name(scheduler, BASE).schedule(5), LATENTS, predict, np.random.default_rng(0), "prior")
     with pytest.raises(UserError, match=r"^prior: values that are not finite after step 3 of 5 \(timestep \d+\)"):
         list(steps)
+
+
+class NotFinite:
+    """Stands for the components of a bundle whose graphs all give one number that is none."""
+
+    bundle = SimpleNamespace(
+        tokenizer=SimpleNamespace(encode=lambda _: SimpleNamespace(truncated="", input_ids=np.zeros(77), end_position=1, mask=1))
+    )
+
+    def __getitem__(self, name):
+        return self
+
+    @contextmanager
+    def loaded(self, *_):
+        yield lambda **_: (np.zeros(1), np.array([0, np.inf]))
+
+
+ROW = np.zeros((1, 2), np.float32)
+
+
+@pytest.mark.parametrize("stage, call", [
+    ("text_encoder", lambda components: prior.encode_texts(components, ["a cat"])),
+    ("prior_context", lambda components: prior._contexts(components, [prior.TextCondition(ROW, ROW, ROW)])),
+    ("image_encoder", lambda components: prior.image_embedding(components, ROW)),
+    ("unet_context", lambda components: decoder._contexts(components, ROW, None)),
+])
+def test_a_stage_without_steps_is_named(stage, call):
+    with pytest.raises(UserError, match=f"^{stage}: it computed values that are not finite"):
+        call(NotFinite())
+
+
+def test_weights_that_are_all_zero_are_refused(tmp_path):
+    def write(*arrays):
+        (tmp_path / "unet").mkdir(exist_ok=True)
+        with WeightsWriter(tmp_path / "unet" / "weights.bin") as writer:
+            for number, array in enumerate(arrays):
+                writer.write(str(number), array)
+
+    write()
+    write(np.zeros(9), np.full(3, 1e-30))  # a bias may be
+    with pytest.raises(UserError, match="^unet: all its weights are zero"):
+        write(np.zeros(9), np.zeros((3, 3)))
 
 
 class Movq:

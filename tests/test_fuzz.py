@@ -1,0 +1,55 @@
+"""A few seconds of fuzz.py, and what it has found."""
+
+import json
+import lzma
+import struct
+
+import fuzz
+import pytest
+from damage import assert_one_line
+from kandinsky_mindir.export.ms_files import WeightStore
+from kandinsky_mindir.export.safetensors_reader import TensorFiles
+from kandinsky_mindir.runner.ms_file import Recipe
+
+
+@pytest.mark.parametrize("name", fuzz.TARGETS)
+def test_anything_is_taken_or_refused(name, bundles, tmp_path):
+    _, lines, findings = fuzz.fuzz(fuzz.TARGETS[name](bundles("narrow"), tmp_path), seconds=1, seed=1)
+    assert not findings and lines > 10
+
+
+def test_a_finding_is_one():
+    def run(given):
+        if given > 3:
+            raise KeyError(given)
+
+    _, _, findings = fuzz.fuzz(fuzz.Target([0], run, lambda rng, given: rng.randrange(9)), seconds=0.1)
+    assert [place.split()[0] for place in findings] == ["KeyError"]
+
+
+@pytest.mark.parametrize("entry, words", [
+    ({"dtype": [], "shape": [1], "data_offsets": [0, 4]}, r"is of the unknown type \[\]"),
+    ({"dtype": {}, "shape": [1], "data_offsets": [0, 4]}, "is of the unknown type {}"),
+    ({"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}, r"has the shape \[1, 1"),
+])
+def test_headers_that_were_findings(entry, words, tmp_path):
+    header = json.dumps({"a": entry}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    assert_one_line(words, lambda: TensorFiles(tmp_path, "model").read("a"))
+
+
+def test_a_recipe_that_was_a_finding(tmp_path):
+    path = tmp_path / "graph.ms.recipe"
+    path.write_bytes(lzma.compress(b"[" * 100_000 + b"\nhead"))
+    assert_one_line("graph.ms.recipe cannot be read", lambda: Recipe.read(path))
+
+
+@pytest.mark.parametrize("data", [
+    b"\0\0\0\0MSL2",
+    b"\xff\xff\xff\x7fMSL2" + bytes(64),
+    b"\x08\0\0\0MSL2" + b"\xff" * 64,
+])
+def test_ms_files_that_were_findings(data, tmp_path):
+    (tmp_path / "graph.ms").write_bytes(data)
+    split = WeightStore(tmp_path, {}).split
+    assert_one_line("graph.ms is not a .ms file of MindSpore Lite 2", lambda: split(tmp_path / "graph.ms"))
