@@ -115,6 +115,8 @@ MANIFEST = [
     (put("defaults", "decoder", "guidance_scale", "4"), "guidance_scale"),
     (put("defaults", "decoder", "guidance_scale", float("nan")), "guidance_scale"),
     (put("defaults", "decoder", "width", -16), "width"),
+    (put("defaults", "decoder", "scheduler", 7), "scheduler is 7"),
+    (put("defaults", "decoder", "scheduler", "magic"), "scheduler 'magic' is not known"),
     (put("image_processor", 7), "image_processor"),
     (put("image_processor", "sharpen", 2), "sharpen is 2"),
     (put("source", 7), "source"),

@@ -1,7 +1,6 @@
 """The sampler of a pipeline: the bundle's default, or another one."""
 
 import json
-import shutil
 
 import kandinsky_mindir.runner as runner
 import pytest
@@ -46,17 +45,6 @@ def test_the_checkpoints_own_is_at_hand(pipeline):
         own = pipeline.bundle.manifest.schedulers["decoder"]
         assert pipeline.scheduler.name == "DDPMScheduler" and pipeline.scheduler.learned_variance
         assert all(pipeline.scheduler.config[key] == value for key, value in own.items() if key[0] != "_")
-
-
-@pytest.mark.parametrize("value, message", (("magic", "scheduler 'magic' is not known"), (7, "scheduler is 7")))
-def test_a_default_that_is_no_sampler(value, message, bundles, tmp_path):
-    bundle = tmp_path / "bundle"
-    shutil.copytree(bundles("narrow"), bundle)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["defaults"]["decoder"]["scheduler"] = value
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(runner.UserError, match=message):
-        runner.KandinskyV22CombinedPipeline.from_pretrained(bundle)
 
 
 def test_by_object_and_by_short_name(pipeline):
