@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ..runner import engine as engines
-from ..runner import mindir_archive, schedulers
-from ..runner.bundle import Bundle, sha256_of
+from ..runner import schedulers
+from ..runner.bundle import sha256_of
 from ..runner.component import Components
 from ..runner.errors import UserError
-from ..runner.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest, TensorInfo
-from ..runner.ms_file import WEIGHTS
+from ..runner.manifest import FILE_NAME, FileInfo, Manifest
 from ..runner.preprocessing import ImageProcessor
 from ..runner.tokens import Tokenizer
 from ..runner.verify import require_right, verify
-from .checkpoint import Checkpoint
+from .checkpoint import KINDS, Checkpoint
 from .constants import step_independent
+from .draft import Draft
 from .golden import seal
 from .graphs import GraphSpec, Size, movq_scale_factor, plan
-from .lowering import lower
-from .mindir import compile_graph, output_tensors, weight_bytes
-from .ms_files import LARGEST_WEIGHTS, MsWriter, WeightStore
-from .staging import check_target, staged_folder
-from .tensor_names import resolve
-from .weights import WeightsWriter
+from .parts import PARTS, match_parts, remove_part, write_parts
+from .staging import NOTES, check_target, parts_done, staged_folder
 
-PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "decoder"}
+VERSIONED = ("kandinsky-mindir", "mindspore")
 
 
 def export_bundle(
@@ -52,7 +48,7 @@ def export_bundle(
     image_encoder: False leaves it out: the bundle makes pictures from texts, not from pictures. overwrite: replace a
     bundle that is there. engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
     be exported, and for a bundle whose graphs do not compute what they should on this machine; nothing is left behind
-    then.
+    then. Interrupted, it leaves the parts that are done for the same call to go on from.
     """
     check_target(Path(output), overwrite)
     checkpoints = {"prior": Checkpoint(prior, "prior"), "decoder": Checkpoint(decoder, "decoder")}
@@ -71,62 +67,38 @@ def export_bundle(
         "pad_token_id": tokenizer_file.pad_token_id,
         "eos_token_id": configs["text_encoder"].eos_token_id,
     }
-    parts = _parts(specs, checkpoints)
+    parts = match_parts(specs, checkpoints)
     lite = engines.create(engine)
+    settings = _settings(configs)
 
-    with staged_folder(Path(output), overwrite) as folder:
+    with staged_folder(Path(output), overwrite, _source(checkpoints, specs, lite)) as folder:
+        if progress and (done := parts_done(folder)):
+            print(f"going on from {', '.join(done)}, made before", file=sys.stderr)
         (folder / "tokenizer.json").write_text(tokenizer_file.json, encoding="utf-8")
-        tokenizer = Tokenizer(folder / "tokenizer.json", **tokenizer_options)
-        with MsWriter(lite) as ms_writer:
-            graphs = list(_graphs(folder, parts, ms_writer, progress))
-            constants = step_independent(
-                lite,
-                folder,
-                {graph.name: graph for graph in graphs},
-                tokenizer,
-                checkpoints["prior"].tensors("prior"),
-            )
-            ms_writer.finish()
-        np.savez(folder / "constants.npz", **constants)
-        if not image_encoder:
-            shutil.rmtree(folder / "image_encoder")
-            graphs = [graph for graph in graphs if graph.part != "image_encoder"]
-        settings = _settings(configs)
-        seal(folder, graphs, tokenizer, constants, settings, progress)
-        for part in {graph.part for graph in graphs}:
-            mindir_archive.pack(folder / part)
+        Tokenizer(folder / "tokenizer.json", **tokenizer_options)  # refuses one that cannot be used
         manifest = Manifest(
             sizes=tuple(sizes),
-            graphs=tuple(graphs),
-            files=_files(folder),
+            graphs=tuple(write_parts(folder, parts, lite, progress)),
+            files={},
             settings=settings,
             schedulers={kind: checkpoint.scheduler for kind, checkpoint in checkpoints.items()},
             tokenizer=tokenizer_options,
             image_processor=checkpoints["prior"].image_processor if image_encoder else None,
             defaults=defaults,
             source={kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items()},
-            versions={name: version(name) for name in ("kandinsky-mindir", "mindspore")},
+            versions={name: version(name) for name in VERSIONED},
         )
+        components = Components(Draft(folder, manifest), lite, keep_loaded=False)
+        np.savez(folder / "constants.npz", **step_independent(components, checkpoints["prior"].tensors("prior")))
+        if not image_encoder:
+            manifest = replace(manifest, graphs=tuple(graph for graph in manifest.graphs if graph.part != "image_encoder"))
+        seal(Draft(folder, manifest), progress)
+        if not image_encoder:
+            remove_part(folder, "image_encoder")
+        manifest = replace(manifest, files=_files(folder))
         (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
-        require_right(verify(Components(Bundle(folder), lite, keep_loaded=False), files=False))
+        require_right(verify(Components(Draft(folder, manifest), lite, keep_loaded=False), files=False))
     return Path(output)
-
-
-class Part(NamedTuple):
-    """A part's graphs as cells, and its weights, (name, array), each read when its turn comes."""
-
-    cells: list[tuple[GraphSpec, Any]]
-    weights: Iterator[tuple[str, np.ndarray]]
-
-
-def _parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> dict[str, Part]:
-    """The parts, all tensors matched to the cells' parameters: before the first is compiled, which may take minutes."""
-    parts = {}
-    for part, kind in PARTS.items():
-        cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
-        shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
-        parts[part] = Part(cells, resolve(part, shapes, checkpoints[kind].tensors(part)))
-    return parts
 
 
 def _check_pictures(processor: ImageProcessor, side: int) -> None:
@@ -136,71 +108,18 @@ def _check_pictures(processor: ImageProcessor, side: int) -> None:
                         "these do not belong together")
 
 
-def _graphs(folder: Path, parts: dict[str, Part], ms_writer: MsWriter, progress: bool) -> Iterator[GraphInfo]:
-    """Write the weights of each part once, then its graphs; yields what the manifest says of each."""
-    total = sum(1 + len(part.cells) for part in parts.values())
-    with tqdm(total=total, desc="export", disable=None if progress else True, leave=False) as bar:
-        for part in list(parts):
-            cells, weights = parts.pop(part)  # done with at the end of the turn
-            bar.set_postfix_str(f"{part} weights")
-            index = _write_weights(folder / part, weights)
-            bar.update()
-            store = WeightStore(folder / part, index)
-            for spec, cell in cells:
-                bar.set_postfix_str(f"{spec.name} batch {spec.batch}")
-                yield _write_graph(folder, spec, cell, index, store, ms_writer)
-                bar.update()
-
-
-def _write_weights(folder: Path, weights: Iterator[tuple[str, np.ndarray]]):
-    folder.mkdir()
-    with WeightsWriter(folder / WEIGHTS) as writer:
-        for name, array in weights:
-            writer.write(name, array)
-    return writer.index
-
-
-def _write_graph(folder: Path, spec: GraphSpec, cell, index, store: WeightStore, ms_writer: MsWriter) -> GraphInfo:
-    """The graph as MindSpore wrote it, lowered for Lite, and in Lite's own format, all over the part's weight file."""
-    inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
-    model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
-    mindir, lite = f"{spec.stem}.mindir", f"{spec.stem}.lite.mindir"
-    (folder / mindir).write_bytes(model.SerializeToString())
-    (folder / lite).write_bytes(lower(model).SerializeToString())
-    lowered = [folder / lite] if weight_bytes(model) <= LARGEST_WEIGHTS else _write_pieces(folder, spec, index)
-    recipes = [path.with_name(path.name.replace(".lite.mindir", ".ms.recipe")) for path in lowered]
-    if ms_writer.possible:
-        for path, recipe in zip(lowered, recipes):
-            ms_writer.start(path, store, recipe)
-    return GraphInfo(
-        name=spec.name,
-        part=spec.part,
-        batch=spec.batch,
-        size=spec.size,
-        mindir=mindir,
-        lite=lite,
-        ms=tuple(recipe.relative_to(folder).as_posix() for recipe in recipes) if ms_writer.possible else (),
-        inputs=spec.inputs,
-        outputs=tuple(
-            TensorInfo(name, tuple(tensor.dims), "float32")
-            for name, tensor in zip(spec.outputs, output_tensors(model), strict=True)
-        ),
-    )
-
-
-def _write_pieces(folder: Path, spec: GraphSpec, index) -> list[Path]:
-    """The graph in lowered pieces, none too large for Lite's own format; empty if it cannot be cut so."""
-    shapes = {tensor.name: (tensor.shape, tensor.dtype) for tensor in spec.inputs}
-    paths = []
-    for number, piece in enumerate(spec.pieces(LARGEST_WEIGHTS) if spec.pieces else ()):
-        inputs = [(name, *shapes[name]) for name in piece.inputs]
-        model = compile_graph(piece.cell(), inputs, piece.outputs, index, WEIGHTS)
-        shapes |= {name: (tuple(tensor.dims), "float32") for name, tensor in zip(piece.outputs, output_tensors(model))}
-        paths.append(folder / f"{spec.stem}.{number}.lite.mindir")
-        paths[-1].write_bytes(lower(model).SerializeToString())
-        if weight_bytes(model) > LARGEST_WEIGHTS:
-            return []
-    return paths
+def _source(checkpoints: dict[str, Checkpoint], specs: list[GraphSpec], lite: engines.Engine) -> str:
+    """What the parts of a bundle are made of: where this is the same, parts made before are the same."""
+    files = [path for kind, checkpoint in checkpoints.items() for part in KINDS[kind].parts
+             for path in (checkpoint.folder(part) / "config.json", *checkpoint.tensors(part).files)]
+    program = [path for folder in ("export", "models") for path in (Path(__file__).parents[1] / folder).glob("*.py")]
+    return json.dumps([
+        [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)],
+        [sha256_of(path) for path in sorted(program)],
+        [version(name) for name in VERSIONED],
+        [lite.name, lite.version],
+        [spec.stem for spec in specs],
+    ])  # fmt: skip
 
 
 def _settings(configs: dict) -> dict:
@@ -215,5 +134,5 @@ def _settings(configs: dict) -> dict:
 
 
 def _files(folder: Path) -> dict[str, FileInfo]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != NOTES)
     return {path.relative_to(folder).as_posix(): FileInfo(path.stat().st_size, sha256_of(path)) for path in paths}

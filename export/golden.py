@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
 from pathlib import Path
 
 import numpy as np
 from mindspore.train.mind_ir_pb2 import ModelProto
 from tqdm import tqdm
 
+from ..runner.bundle import Bundle
 from ..runner.errors import UserError
 from ..runner.golden import LAYER_VALUES, OUTPUT_VALUES, Golden, Sample, file_name
 from ..runner.manifest import GraphInfo
 from ..runner.sinusoid import timestep_embedding
-from ..runner.tokens import Tokenizer
 from .interpreter import evaluate, outputs
 from .layers import seams
 
@@ -21,26 +21,23 @@ PROMPT = "a portrait of a young woman with a red cat, oil on canvas"
 TIMESTEP = 500  # noise and picture are about as strong
 
 
-def seal(
-    folder: Path,
-    graphs: Sequence[GraphInfo],
-    tokenizer: Tokenizer,
-    constants: dict[str, np.ndarray],
-    settings: dict,
-    progress: bool = True,
-) -> None:
-    """Write the example of each graph of the bundle in `folder` beside it.
+def seal(bundle: Bundle, progress: bool = True) -> None:
+    """Write the example of each graph of a bundle beside it, but those that are there.
 
-    tokenizer, constants, settings: the bundle's (see Bundle and Manifest). UserError names an operator that the
-    interpreter does not know, or the graph that computes values that are not finite.
+    UserError names an operator that the interpreter does not know, or the graph that computes values that are not
+    finite.
     """
-    examples = _ForwardPass(folder, tokenizer, constants, settings)
-    for graph in tqdm(graphs, desc="seal", disable=None if progress else True, leave=False):
-        golden = examples.add(graph)
+    examples = _ForwardPass(bundle)
+    for graph in tqdm(bundle.manifest.graphs, desc="seal", disable=None if progress else True, leave=False):
+        path = bundle.path / file_name(graph)
+        if path.exists():
+            continue
+        golden = examples.make(graph)
         for name, sample in zip((tensor.name for tensor in graph.outputs), golden.outputs, strict=True):
             if not np.isfinite(sample.rms):
                 raise UserError(f"{graph.name}: its {name} is not finite everywhere: check the checkpoint's weights")
-        golden.write(folder / file_name(graph))
+        golden.write(path.with_name(f".{path.name}"))
+        path.with_name(f".{path.name}").replace(path)
 
 
 def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> tuple[Golden, list[np.ndarray]]:
@@ -58,40 +55,44 @@ def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> t
 class _ForwardPass:
     """From a prompt to a picture, one step of each diffusion: each graph is given what the graphs before it made."""
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer, constants: dict[str, np.ndarray], settings: dict):
-        self.folder, self.tokenizer, self.constants, self.settings = folder, tokenizer, constants, settings
-        self.random = np.random.default_rng(0)
-        self.models: dict[str, ModelProto] = {}
-        self.results: dict[str, list[np.ndarray]] = {}  # of the graphs of batch 1
+    def __init__(self, bundle: Bundle):
+        self.bundle = bundle
+        self._results: dict[str, list[np.ndarray]] = {}  # of the graphs of batch 1
 
-    def add(self, graph: GraphInfo) -> Golden:
-        """The example of a graph; those that it depends on come before it."""
-        model = ModelProto()
-        model.ParseFromString((self.folder / graph.mindir).read_bytes())
+    def make(self, graph: GraphInfo) -> Golden:
+        """The example of a graph; those that it depends on must be sealed."""
         given = getattr(self, graph.name, lambda graph: {})(graph)
         shapes = {tensor.name: tensor.shape for tensor in graph.inputs if tensor.name not in given}
-        noise = {name: self.random.standard_normal(shape) for name, shape in shapes.items()}
+        random = np.random.default_rng(zlib.crc32(graph.mindir.encode()))
+        noise = {name: random.standard_normal(shape) for name, shape in shapes.items()}
         inputs = {name: short(array) for name, array in {**given, **noise}.items()}
-        golden, result = example(model, (self.folder / graph.mindir).parent, inputs)
-        if graph.batch == 1:
-            self.models[graph.name], self.results[graph.name] = model, result
+        golden, result = example(self._model(graph), self.bundle.path / graph.part, inputs)
+        if (graph.batch, graph.size) == (1, None):
+            self._results[graph.name] = result
         return golden
+
+    def result(self, name: str) -> list[np.ndarray]:
+        """The whole outputs of a graph of batch 1 in its example."""
+        if name not in self._results:
+            graph = self.bundle.manifest.find(name)
+            self._results[name] = self._run(name, Golden.read(self.bundle.path / file_name(graph)).inputs)
+        return self._results[name]
 
     # What is not noise among the inputs of the graph of that name. The guidance pair is (unconditional, conditional).
 
     def text_encoder(self, graph: GraphInfo) -> dict:
-        tokens = self.tokenizer.encode(PROMPT)
+        tokens = self.bundle.tokenizer.encode(PROMPT)
         return {"input_ids": tokens.input_ids[None], "end_position": np.array([tokens.end_position], np.int32)}
 
     def prior_context(self, graph: GraphInfo) -> dict:
-        text_embeds, hidden_states = self.results["text_encoder"]
-        mask = self.tokenizer.encode(PROMPT).mask[None]
+        text_embeds, hidden_states = self.result("text_encoder")
+        mask = self.bundle.tokenizer.encode(PROMPT).mask[None]
         return {"text_embeds": text_embeds, "text_hidden_states": hidden_states, "text_mask": mask}
 
     def prior(self, graph: GraphInfo) -> dict:
         names = ("text_embeds", "text_hidden_states", "text_mask")
-        empty = {name: self.constants[f"empty_{name}"] for name in names}
-        sides = [(self._run("prior_context", empty), empty), (self.results["prior_context"], self.prior_context(graph))]
+        empty = {name: self.bundle.constants[f"empty_{name}"] for name in names}
+        sides = [(self._run("prior_context", empty), empty), (self.result("prior_context"), self.prior_context(graph))]
         contexts, texts = zip(*sides[-graph.batch :])
         return {
             "context": np.concatenate([context for (context,) in contexts], axis=1),
@@ -100,23 +101,26 @@ class _ForwardPass:
         }
 
     def unet_context(self, graph: GraphInfo) -> dict:
-        (embeds,) = self.results["prior"]
-        return {"image_embeds": embeds * self.constants["clip_std"] + self.constants["clip_mean"]}
+        (embeds,) = self.result("prior")
+        return {"image_embeds": embeds * self.bundle.constants["clip_std"] + self.bundle.constants["clip_mean"]}
 
     def unet(self, graph: GraphInfo) -> dict:
-        empty = {"image_embeds": self.constants["zero_image_embeds"]}
-        sides = [self._run("unet_context", empty), self.results["unet_context"]]
+        empty = {"image_embeds": self.bundle.constants["zero_image_embeds"]}
+        sides = [self._run("unet_context", empty), self.result("unet_context")]
         names = ("time_addition", "added_kv")
         context = {name: np.concatenate(rows) for name, rows in zip(names, zip(*sides[-graph.batch :]))}
         return {**context, "time_proj": self._time_proj(graph)}
 
     def _time_proj(self, graph: GraphInfo) -> np.ndarray:
-        width, options = graph.input("time_proj").shape[1], self.settings[f"{graph.name}_time_proj"]
+        width, options = graph.input("time_proj").shape[1], self.bundle.manifest.settings[f"{graph.name}_time_proj"]
         return timestep_embedding(TIMESTEP, width, **options)
 
     def _run(self, name: str, inputs: dict) -> list[np.ndarray]:
-        part = "prior" if name == "prior_context" else "unet"
-        return outputs(self.models[name], self.folder / part, inputs)
+        graph = self.bundle.manifest.find(name)
+        return outputs(self._model(graph), self.bundle.path / graph.part, inputs)
+
+    def _model(self, graph: GraphInfo) -> ModelProto:
+        return ModelProto.FromString(self.bundle.mindir(graph.mindir))
 
 
 def short(array: np.ndarray) -> np.ndarray:

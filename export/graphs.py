@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..runner.errors import UserError
 from ..runner.manifest import TensorInfo
@@ -13,20 +13,9 @@ from ..runner.options import MOST_PIXELS
 Size = tuple[int, int]
 
 
-class PieceSpec(NamedTuple):
-    """A piece of a graph: `cell` makes it; tensors of one name are the same (runner/engine/chain.py)."""
-
-    cell: Callable[[], Any]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class GraphSpec:
-    """A graph to compile. `cell` makes its MindSpore cell; `size` is (height, width) in pixels where it matters.
-
-    pieces: the graph in pieces of at most so many bytes of weights, for what cannot hold it whole; None: it is small.
-    """
+    """A graph to compile. `cell` makes its MindSpore cell; `size` is (height, width) in pixels where it matters."""
 
     name: str
     part: str
@@ -35,7 +24,6 @@ class GraphSpec:
     outputs: tuple[str, ...]
     batch: int = 1
     size: Size | None = None
-    pieces: Callable[[int], list[PieceSpec]] | None = None
 
     @property
     def stem(self) -> str:
@@ -93,11 +81,6 @@ def prior(config, sizes: dict[Size, Size]) -> Iterator[GraphSpec]:
 
 def unet(config, sizes: dict[Size, Size]) -> Iterator[GraphSpec]:
     from ..models.unet import UNet, UNetContext, added_kv_size
-    from ..models.unet_pieces import UNetPiece, cut
-
-    def pieces(limit: int) -> list[PieceSpec]:
-        return [PieceSpec(lambda piece=piece: UNetPiece(config, piece), piece.inputs, piece.outputs)
-                for piece in cut(UNet(config), config, limit)]
 
     inputs = (_float("image_embeds", 1, config.encoder_hid_dim),)
     yield GraphSpec("unet_context", "unet", lambda: UNetContext(config), inputs, ("time_addition", "added_kv"))
@@ -109,7 +92,7 @@ def unet(config, sizes: dict[Size, Size]) -> Iterator[GraphSpec]:
                 _float("time_addition", batch, config.time_embed_dim),
                 _float("added_kv", batch, added_kv_size(config)),
             )
-            yield GraphSpec("unet", "unet", lambda: UNet(config), inputs, ("model_output",), batch, size, pieces)
+            yield GraphSpec("unet", "unet", lambda: UNet(config), inputs, ("model_output",), batch, size)
 
 
 def movq(config, sizes: dict[Size, Size]) -> Iterator[GraphSpec]:

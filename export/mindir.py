@@ -109,13 +109,13 @@ def _rename(model: ModelProto, inputs: Sequence[str], outputs: Sequence[str]) ->
         graph.attribute.remove(attribute)  # the time of day
     graph.attribute.sort(key=lambda attribute: attribute.name)
     model.primitives.sort(key=lambda primitive: primitive.name)
-    for node, name in zip(_output_nodes(model), outputs, strict=True):
+    for node, name in zip(output_nodes(model), outputs, strict=True):
         if node:
             # Lite calls an output by the scope of the node that computes it; lowering.py still wants the scope.
             node.doc_string, node.domain = node.domain, name
 
 
-def _output_nodes(model: ModelProto) -> list[NodeProto | None]:
+def output_nodes(model: ModelProto) -> list[NodeProto | None]:
     """The node that computes each output of the graph; None for an input or a weight that is handed through."""
     nodes = {node.name: node for node in model.graph.node}
     operators = {f"REF::{primitive.name}": primitive.op_type for primitive in model.primitives}

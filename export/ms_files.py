@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import struct
-from collections import defaultdict
+import tempfile
+import threading
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ..runner.engine import Engine
 from ..runner.errors import UserError
 from ..runner.ms_file import LITE_WEIGHTS, WEIGHTS, Piece, Recipe
-from .weights import Location
+from .mindir import weight_bytes
+from .weights import Location, WeightsWriter
 
 IDENTIFIER = b"MSL2"  # of Lite 2's files, after the offset of the root table
 # Fields by their place in the tables of Lite 2.0's schema (mindspore/lite/schema/model.fbs).
@@ -24,40 +30,67 @@ SMALLEST_PIECE = 512  # bytes: below, a row of the table costs about what it sav
 # A flatbuffer ends at 2 GiB. Beyond, Lite 2.0 puts weights into a second file, and loading that never returned.
 LARGEST_WEIGHTS = 1_500_000_000  # below: smaller pieces need less memory while they are converted and loaded
 AT_A_TIME = 2  # conversions: each takes one core, and up to four times the memory of its weights
+LARGE_WEIGHTS = 300_000_000  # of which one is converted at a time
 
 
 class MsWriter:
-    """Converts lowered graphs while the next ones compile, and writes their recipes; a context manager.
+    """Converts the lowered graphs of a part while the next ones compile, and writes their recipes; a context manager.
 
-    engine: one that cannot convert makes this do nothing.
+    engine: one that cannot convert makes this do nothing. store: of the part.
     """
 
-    def __init__(self, engine: Engine):
-        self._engine = engine
+    def __init__(self, engine: Engine, store: WeightStore):
+        self._engine, self._store = engine, store
         self._pool = ThreadPoolExecutor(AT_A_TIME)
-        self._started: list[tuple[Future, Path, Path, WeightStore]] = []
+        self._large = threading.Lock()
+        self._started: deque[tuple[Future, Path, Path]] = deque()
 
     @property
     def possible(self) -> bool:
         return self._engine.takes_model_files
 
-    def start(self, lowered: Path, store: WeightStore, recipe: Path) -> None:
-        """Start to convert a graph of at most LARGEST_WEIGHTS."""
+    def start(self, lowered: ModelProto, recipe: Path) -> None:
+        """Start to convert a graph of at most LARGEST_WEIGHTS, once there are no more than AT_A_TIME under way."""
+        while len(self._started) >= AT_A_TIME:
+            self._finish_first()
         ms = recipe.with_suffix("")
-        self._started.append((self._pool.submit(self._engine.convert, lowered, ms), ms, recipe, store))
+        self._started.append((self._pool.submit(self._convert, lowered, ms), ms, recipe))
 
     def finish(self) -> None:
-        """Write the recipes, in the order of `start` so that files come out the same each time."""
-        for conversion, ms, recipe, store in self._started:
-            conversion.result()
-            write_recipe(ms, store, recipe)
-            ms.unlink()
+        while self._started:
+            self._finish_first()
+
+    def _convert(self, lowered: ModelProto, ms: Path) -> None:
+        large = weight_bytes(lowered) > LARGE_WEIGHTS
+        with self._large if large else nullcontext(), tempfile.TemporaryDirectory(dir=ms.parent, prefix=".convert-") as own:
+            path = Path(own, ms.with_suffix(".mindir").name)
+            _write_alone(lowered, self._store.folder, path)
+            self._engine.convert(path, ms)
+
+    def _finish_first(self) -> None:
+        """Write the next recipe, in the order of `start` so that files come out the same each time."""
+        conversion, ms, recipe = self._started.popleft()
+        conversion.result()
+        write_recipe(ms, self._store, recipe)
+        ms.unlink()
 
     def __enter__(self) -> MsWriter:
         return self
 
     def __exit__(self, *_) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+def _write_alone(lowered: ModelProto, folder: Path, path: Path) -> None:
+    """Write a graph with a weight file of its own, which has nothing else: Lite reads the file whole, some times over."""
+    model = ModelProto()
+    model.CopyFrom(lowered)
+    with WeightsWriter(path.with_name(WEIGHTS)) as writer:
+        for parameter in model.graph.parameter:
+            place = parameter.external_data
+            writer.write(parameter.name, np.fromfile(folder / place.location, "<f4", place.length // 4, offset=place.offset))
+            place.offset = writer.index[parameter.name].offset
+    path.write_bytes(model.SerializeToString())
 
 
 class WeightStore:
@@ -67,7 +100,7 @@ class WeightStore:
     """
 
     def __init__(self, folder: Path, index: Mapping[str, Location]):
-        self._folder = folder
+        self.folder = folder
         self._pieces: dict[bytes, Piece] = {}  # by the sha256 of their bytes in the `.ms` file; the position is open
         self._unread: dict[int, list[Location]] = defaultdict(list)  # by length: most graphs need but some of them
         for place in index.values():
@@ -94,7 +127,7 @@ class WeightStore:
         self._read(content.size)
         key = _digest(content)
         if key not in self._pieces:
-            with open(self._folder / LITE_WEIGHTS, "ab") as file:
+            with open(self.folder / LITE_WEIGHTS, "ab") as file:
                 self._pieces[key] = Piece(0, LITE_WEIGHTS, file.tell(), content.size)
                 file.write(content.data)
         return self._pieces[key]
@@ -102,7 +135,7 @@ class WeightStore:
     def _read(self, length: int) -> None:
         """Add the part's weights of so many bytes to the pieces."""
         for place in self._unread.pop(length, ()):
-            weights = np.memmap(self._folder / WEIGHTS, np.uint8, "r")
+            weights = np.memmap(self.folder / WEIGHTS, np.uint8, "r")
             for piece in _forms(place):
                 content = np.empty(length, np.uint8)
                 piece.copy(weights, content)
@@ -114,7 +147,7 @@ def write_recipe(ms: Path, store: WeightStore, path: Path) -> None:
     recipe = store.split(ms)
     path.write_bytes(recipe.dump())
     with Recipe.read(path).assemble(path) as model:
-        if not np.array_equal(np.memmap(model.path, np.uint8, "r"), np.memmap(ms, np.uint8, "r")):
+        if not filecmp.cmp(model.path, ms, shallow=False):
             raise UserError(f"{ms.name} does not come out of its recipe as it was: please report this")
 
 

@@ -12,25 +12,54 @@ from pathlib import Path
 
 from ..runner.errors import UserError
 
+NOTES = ".notes"  # a folder in the unfinished one: what it is made of, and a file for each part of it that is whole
+SOURCE = "source"
+
 
 @contextmanager
-def staged_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
-    """An empty folder beside `target` that becomes `target` when the block ends well, and is gone otherwise.
+def staged_folder(target: Path, overwrite: bool = False, source: str = "") -> Iterator[Path]:
+    """A folder beside `target` that becomes `target` when the block ends well.
 
-    What a killed run left is cleared. UserError if `target` exists (unless `overwrite`), if its parent does not, or if
-    another process is writing it.
+    It is empty, or what an interrupted run of the same `source` left: the block writes a file into its folder NOTES for
+    each part that is whole, and goes on from those. Ctrl-C leaves the folder there once it has such a part, as does a
+    kill; any other exception, another `source` and a finished run remove it. UserError if `target` exists (unless
+    `overwrite`), if its parent does not, or if another process is writing it.
     """
     target = Path(os.path.abspath(target))
     check_target(target, overwrite)
     staging = target.with_name(f".{target.name}.partial")
+    notes = staging / NOTES
     with _exclusive(target.with_name(f".{target.name}.lock"), target):
-        _remove(staging)
-        staging.mkdir()
         try:
+            if not (notes / SOURCE).is_file() or (notes / SOURCE).read_text() != source:
+                _remove(staging)
+                notes.mkdir(parents=True)
+                write_whole(notes / SOURCE, source.encode())
             yield staging
+            _remove(notes)
             _publish(staging, target)
-        finally:
+        except KeyboardInterrupt:
+            if done := parts_done(staging):
+                raise KeyboardInterrupt(f"{', '.join(done)} done; the same command goes on from there "
+                                        f"(or remove {staging})") from None
             _remove(staging)
+            raise
+        except BaseException:
+            _remove(staging)
+            raise
+
+
+def parts_done(staging: Path) -> list[str]:
+    """The parts that an unfinished folder holds whole, in the order of their making."""
+    notes = sorted((staging / NOTES).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [path.stem for path in notes]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def check_target(target: Path, overwrite: bool) -> None:

@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_, **__: print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
         try:
             args.run(args)
-        except KeyboardInterrupt:
-            return _complain("stopped", 130)
+        except KeyboardInterrupt as stop:
+            return _complain(": ".join(["stopped", *map(str, stop.args)]), 130)
         except MemoryError:
             return _complain("error: not enough memory: ask for fewer or smaller pictures, or give the machine more", 2)
         except UserError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,7 +88,8 @@ class Component:
                 models.append(self._load_recipe(graph.part, path))
             if len(models) == 1:
                 return models[0]
-            return Chain(models, [TensorSpec(tensor.name, tensor.shape, tensor.dtype) for tensor in graph.inputs])
+            return Chain(models, *([TensorSpec(*dataclasses.astuple(tensor)) for tensor in side]
+                                   for side in (graph.inputs, graph.outputs)))
         except BaseException:
             for model in models:
                 model.close()

@@ -1,93 +1,133 @@
-"""Graphs in pieces: what the chain of them computes on MindSpore Lite is what the reference does."""
+"""Graphs in pieces: the chain of them computes on MindSpore Lite what the whole does."""
+
+import itertools
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 import references
-import torch
+from kandinsky_mindir.export import parts
 from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
-from kandinsky_mindir.export.graphs import unet
+from kandinsky_mindir.export.cutting import _bounds, cut
+from kandinsky_mindir.export.draft import Draft
+from kandinsky_mindir.export.graphs import PARTS
 from kandinsky_mindir.export.lowering import lower
-from kandinsky_mindir.export.mindir import compile_graph, output_tensors
+from kandinsky_mindir.export.mindir import compile_graph, weight_bytes
+from kandinsky_mindir.export.staging import NOTES
 from kandinsky_mindir.export.weights import WeightsWriter
-from kandinsky_mindir.models.unet import UNet
-from kandinsky_mindir.models.unet_pieces import cut
+from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.component import Component
 from kandinsky_mindir.runner.engine import EngineError, TensorSpec
 from kandinsky_mindir.runner.engine.chain import Chain
-from kandinsky_mindir.runner.sinusoid import timestep_embedding
+from kandinsky_mindir.runner.manifest import TensorInfo
 
-TOLERANCE = 1e-5  # as in test_lite_graphs.py, and for the same reason
-
-
-def context(module, image_embeds):
-    """What the UNet takes of an image embedding, by the reference's own layers."""
-    embeds = torch.from_numpy(image_embeds)
-    with torch.no_grad():
-        tokens = module.encoder_hid_proj(embeds)
-        rows = []
-        for block in [*module.down_blocks, module.mid_block, *module.up_blocks]:
-            for attention in getattr(block, "attentions", None) or []:
-                for projection in (attention.add_k_proj, attention.add_v_proj):
-                    heads = projection(tokens).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-                    rows.append(heads.flatten(1))
-        return module.add_embedding(embeds).numpy(), torch.cat(rows, 1).numpy()
+# The arithmetic is the same; Lite merges neighboring scales and products, fewer of them where a cut is between: that
+# moves a few roundings of 6e-8 each.
+TOLERANCE = 1e-6
 
 
-@pytest.mark.parametrize("limit", [1, 10**9])
-def test_unet_in_pieces(limit, engine, tmp_path):
-    module, random, size = references.build("unet", "dummy"), np.random.default_rng(0), (8, 4)
-    config = CHECKPOINT_PARTS["unet"].config.from_dict(references.config_of(module))
-    spec = [spec for spec in unet(config, {(0, 0): size}) if spec.name == "unet" and spec.batch == 2][0]
+def specs(tensors):
+    return [TensorSpec(tensor.name, tensor.shape, tensor.dtype) for tensor in tensors]
+
+
+def random_arrays(tensors):
+    random = np.random.default_rng(0)
+    draw = {"float32": lambda shape: random.standard_normal(shape).astype(np.float32),
+            "int32": lambda shape: random.integers(0, 77, shape).astype(np.int32)}  # token ids, or a position
+    return [draw[tensor.dtype](tensor.shape) for tensor in tensors]
+
+
+@pytest.mark.parametrize("part, name, parts", [
+    ("text_encoder", "text_encoder", 3), ("image_encoder", "image_encoder", 3), ("prior", "prior_context", 3),
+    ("prior", "prior", 4), ("unet", "unet", 4), ("movq", "movq_decoder", 2),
+])  # fmt: skip
+def test_a_chain_of_pieces(part, name, parts, engine, tmp_path):
+    module = references.build(part, "wide" if part == "prior" else "dummy")
+    config = CHECKPOINT_PARTS[part].config.from_dict(references.config_of(module))
+    spec = [spec for spec in PARTS[part](config, {(0, 0): (8, 4)}) if spec.name == name][-1]
     with WeightsWriter(tmp_path / "weights.bin") as writer:
-        for name, array in references.arrays_of(module).items():
-            writer.write(name, array)
-    shapes, models = {tensor.name: tensor.shape for tensor in spec.inputs}, []
-    for number, piece in enumerate(spec.pieces(limit)):
-        inputs = [(name, shapes[name], "float32") for name in piece.inputs]
-        model = compile_graph(piece.cell(), inputs, piece.outputs, writer.index, "weights.bin")
-        shapes |= {name: tuple(tensor.dims) for name, tensor in zip(piece.outputs, output_tensors(model))}
-        path = tmp_path / f"{number}.mindir"
-        path.write_bytes(lower(model).SerializeToString())
-        models.append(engine.load(path, threads=1))
-    levels = len(config.block_out_channels)
-    assert (len(models) == 2 * levels + 1) if limit == 1 else (len(models) == 1) == (limit == 10**9)
+        for tensor, array in references.arrays_of(module).items():
+            writer.write(tensor, array)
+    model = compile_graph(spec.cell(), [astuple(tensor) for tensor in spec.inputs], spec.outputs, writer.index, "weights.bin")
 
-    sample, image_embeds = (random.standard_normal(shape).astype(np.float32)
-                            for shape in ((2, config.in_channels, *size), (2, config.encoder_hid_dim)))
-    time_addition, added_kv = context(module, image_embeds)
-    time_proj = timestep_embedding(421, config.block_out_channels[0], flip_sin_to_cos=config.flip_sin_to_cos,
-                                   freq_shift=config.freq_shift)
-    with torch.no_grad():
-        expected = module(torch.from_numpy(sample), 421, None,
-                          added_cond_kwargs={"image_embeds": torch.from_numpy(image_embeds)}).sample
-    with Chain(models, [TensorSpec(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]) as chain:
-        (output,) = chain.run([sample, time_proj, time_addition, added_kv])
-    assert references.relative_error(output, expected) <= TOLERANCE
+    def load(graph, file):
+        (tmp_path / file).write_bytes(lower(graph).SerializeToString())
+        return engine.load(tmp_path / file, threads=1)
+
+    limit = weight_bytes(model) // parts
+    graphs = cut(model, limit)
+    assert len(graphs) >= parts
+    arrays = random_arrays(spec.inputs)
+    with load(model, "whole.mindir") as whole:
+        given = dict(zip((tensor.name for tensor in spec.inputs), arrays))
+        expected = whole.run([given[tensor.name] for tensor in whole.inputs])
+        pieces = [load(graph, f"{number}.mindir") for number, graph in enumerate(graphs)]
+        with Chain(pieces, specs(spec.inputs), whole.outputs) as chain:
+            found = chain.run(arrays)
+    for right, output in zip(expected, found, strict=True):
+        assert references.relative_error(output, right) <= TOLERANCE
 
 
-def test_no_piece_is_larger_than_asked_but_one_block():
-    config = CHECKPOINT_PARTS["unet"].config.from_dict(references.config_of(references.build("unet", "levels")))
-    cell = UNet(config)
-    stages = [*cell.down_blocks, cell.mid_block, *cell.up_blocks]
-    sizes = [sum(4 * parameter.size for parameter in stage.get_parameters()) for stage in stages]
-    for limit in (1, *np.cumsum(sizes).tolist()):
-        pieces = cut(cell, config, limit)
-        assert [stage for piece in pieces for stage in range(piece.first, piece.last + 1)] == list(range(len(stages)))
-        for piece in pieces:
-            assert piece.first == piece.last or sum(sizes[piece.first : piece.last + 1]) <= limit
+def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
+    """As a bundle has it: recipes of pieces over one weight file, which a component runs as one graph."""
+    whole = Bundle(bundles("narrow"))
+    from kandinsky_mindir.export.checkpoint import Checkpoint
+    from kandinsky_mindir.export.graphs import text_encoder
+
+    checkpoint = Checkpoint(whole.path.parent / "prior", "prior")
+    monkeypatch.setattr(parts, "LARGEST_WEIGHTS", 400_000)
+    monkeypatch.setattr(parts, "PARTS", {"text_encoder": "prior"})
+    matched = parts.match_parts(list(text_encoder(checkpoint.config("text_encoder"), {})), {"prior": checkpoint})
+    (tmp_path / NOTES).mkdir()
+    (graph,) = parts.write_parts(tmp_path, matched, engine, False)
+    assert len(graph.ms) > 1
+    tokens = whole.tokenizer.encode("a cat")
+    inputs = {"input_ids": tokens.input_ids[None], "end_position": np.array([tokens.end_position], np.int32)}
+    results = []
+    for bundle in (whole, Draft(tmp_path, replace(whole.manifest, graphs=(graph,)))):
+        with Component(bundle, "text_encoder", engine, device="cpu", threads=1, keep_loaded=False).loaded() as run:
+            results.append(run(**inputs))
+    for right, output in zip(*results, strict=True):
+        np.testing.assert_array_equal(output, right)
+
+
+def test_where_to_cut():
+    """Against all the ways to cut ten nodes."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        weights, crossing = random.integers(0, 10, 10), np.append(random.integers(1, 4, 10), 0)
+        limit = int(random.integers(10, 40))
+        ways = [(0, *inner, 10) for count in range(10) for inner in itertools.combinations(range(1, 10), count)]
+
+        def price(bounds):
+            sizes = [weights[start:end].sum() for start, end in itertools.pairwise(bounds)]
+            return max(sizes) > limit, len(sizes), crossing[list(bounds[1:-1])].sum(), np.square(sizes).sum()
+
+        assert price(_bounds(weights, crossing, limit)) == min(map(price, ways))
+
+
+def test_a_node_that_is_larger_than_the_limit():
+    weights, crossing = np.array([1, 9, 1, 1]), np.array([0, 5, 5, 5, 0])
+    assert _bounds(weights, crossing, 3) == [0, 1, 2, 4]
 
 
 class Echo:
     """A model with one input and one output that only has a description."""
 
     def __init__(self, taken, given):
-        self.inputs, self.outputs = (TensorSpec(taken, (1,), "float32"),), (TensorSpec(given, (1,), "float32"),)
+        self.inputs, self.outputs = specs([TensorInfo(taken, (1,), "float32")]), specs([TensorInfo(given, (1,), "float32")])
+
+    def run(self, arrays):
+        return [array + 1 for array in arrays]
 
     def close(self):
         pass
 
 
 def test_pieces_that_do_not_fit_together():
-    inputs = [TensorSpec("a", (1,), "float32")]
-    assert Chain([Echo("a", "b"), Echo("b", "c")], inputs).outputs[0].name == "c"
-    with pytest.raises(EngineError, match="takes .*'x'.* which no piece before it gives"):
-        Chain([Echo("a", "b"), Echo("x", "c")], inputs)
+    a, b, c = specs(TensorInfo(name, (1,), "float32") for name in "abc")
+    chain = Chain([Echo("a", "b"), Echo("b", "c")], [a], [c, b])  # an output that a later piece takes, too
+    assert [float(output[0]) for output in chain.run([np.zeros(1, np.float32)])] == [2, 1]
+    for models, outputs in (([Echo("a", "b"), Echo("x", "c")], [c]), ([Echo("a", "x")], [TensorSpec("x", (2,), "float32")])):
+        with pytest.raises(EngineError, match="takes .*'x'.* which no piece before it gives"):
+            Chain(models, [a], outputs)

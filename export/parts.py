@@ -1,0 +1,125 @@
+"""A part of a checkpoint as a part of the bundle: its weights once, and its graphs over them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ..runner import mindir_archive
+from ..runner.engine import Engine
+from ..runner.manifest import GraphInfo, TensorInfo
+from ..runner.ms_file import WEIGHTS
+from .checkpoint import Checkpoint
+from .cutting import cut
+from .graphs import GraphSpec
+from .lowering import lower
+from .mindir import compile_graph, output_tensors, weight_bytes
+from .ms_files import LARGEST_WEIGHTS, MsWriter, WeightStore
+from .staging import NOTES, write_whole
+from .tensor_names import resolve
+from .weights import Location, WeightsWriter
+
+# The checkpoint that each part comes from.
+PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "decoder"}
+
+
+class Part(NamedTuple):
+    """A part's graphs as cells, and its weights, (name, array), each read when its turn comes."""
+
+    cells: list[tuple[GraphSpec, Any]]
+    weights: Iterator[tuple[str, np.ndarray]]
+
+
+def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> dict[str, Part]:
+    """The parts, all tensors matched to the cells' parameters: before the first is compiled, which may take minutes."""
+    parts = {}
+    for part, kind in PARTS.items():
+        cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
+        shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
+        parts[part] = Part(cells, resolve(part, shapes, checkpoints[kind].tensors(part)))
+    return parts
+
+
+def write_parts(folder: Path, parts: dict[str, Part], engine: Engine, progress: bool) -> Iterator[GraphInfo]:
+    """Write the parts that an earlier run has not written; yields what the manifest says of each graph.
+
+    folder: the bundle's, as staging.py makes it. engine: converts graphs to Lite's own format if it can. `parts` is
+    emptied: what is written is done with.
+    """
+    total = sum(1 + len(part.cells) for part in parts.values())
+    with tqdm(total=total, desc="export", disable=None if progress else True, leave=False) as bar:
+        for name in list(parts):
+            part, note = parts.pop(name), folder / NOTES / f"{name}.json"
+            if note.exists():
+                yield from (GraphInfo.from_json(graph, note.name) for graph in json.loads(note.read_text()))
+                bar.update(1 + len(part.cells))
+                continue
+            graphs = _write_part(folder, name, part, engine, bar)
+            write_whole(note, json.dumps([dataclasses.asdict(graph) for graph in graphs]).encode())
+            yield from graphs
+
+
+def remove_part(folder: Path, name: str) -> None:
+    """Make a part one that has not been written."""
+    (folder / NOTES / f"{name}.json").unlink(missing_ok=True)
+    if (folder / name).exists():
+        shutil.rmtree(folder / name)
+
+
+def _write_part(folder: Path, name: str, part: Part, engine: Engine, bar: tqdm) -> list[GraphInfo]:
+    remove_part(folder, name)  # a run may have been interrupted in it
+    (folder / name).mkdir()
+    bar.set_postfix_str(f"{name} weights")
+    with WeightsWriter(folder / name / WEIGHTS) as writer:
+        for tensor, array in part.weights:
+            writer.write(tensor, array)
+    bar.update()
+    graphs = []
+    with MsWriter(engine, WeightStore(folder / name, writer.index)) as ms_writer:
+        for spec, cell in part.cells:
+            bar.set_postfix_str(f"{spec.name} batch {spec.batch}")
+            graphs.append(_write_graph(folder, spec, cell, writer.index, ms_writer))
+            bar.update()
+        bar.set_postfix_str(f"{name} for Lite")
+        ms_writer.finish()
+    mindir_archive.pack(folder / name)
+    return graphs
+
+
+def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, Location], ms_writer: MsWriter) -> GraphInfo:
+    """The graph as MindSpore wrote it, lowered for Lite, and in Lite's own format, all over the part's weight file."""
+    inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
+    model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
+    lowered = lower(model)
+    mindir, lite = f"{spec.stem}.mindir", f"{spec.stem}.lite.mindir"
+    (folder / mindir).write_bytes(model.SerializeToString())
+    (folder / lite).write_bytes(lowered.SerializeToString())
+    recipes: list[str] = []
+    if ms_writer.possible:
+        whole = weight_bytes(model) <= LARGEST_WEIGHTS
+        pieces = [lowered] if whole else [lower(piece) for piece in cut(model, LARGEST_WEIGHTS)]
+        if all(weight_bytes(piece) <= LARGEST_WEIGHTS for piece in pieces):
+            recipes = [f"{spec.stem}{'' if whole else f'.{number}'}.ms.recipe" for number in range(len(pieces))]
+        for piece, recipe in zip(pieces, recipes):
+            ms_writer.start(piece, folder / recipe)
+    return GraphInfo(
+        name=spec.name,
+        part=spec.part,
+        batch=spec.batch,
+        size=spec.size,
+        mindir=mindir,
+        lite=lite,
+        ms=tuple(recipes),
+        inputs=spec.inputs,
+        outputs=tuple(
+            TensorInfo(name, tuple(tensor.dims), "float32")
+            for name, tensor in zip(spec.outputs, output_tensors(model), strict=True)
+        ),
+    )
