@@ -72,12 +72,14 @@ def worst(name, variation, counts, dtype):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="take every n-th number of steps (default: 1)")
-    counts = range(1, 101, parser.parse_args().every)
+    parser.add_argument("samplers", nargs="*", default=list(TABLE), help="class names (default: all)")
+    args = parser.parse_args()
+    counts = range(1, 101, args.every)
     warnings.simplefilter("ignore")
     diffusers.logging.set_verbosity_error()
     print(f"{'sampler':32} {'options':58} {'diffusers':>15} {'in float64':>15}")
-    for name, variations in TABLE.items():
-        for variation in variations:
+    for name in args.samplers:
+        for variation in TABLE[name]:
             text = ", ".join(f"{key}={value}" for key, value in variation.items()) or "the decoder's own"
             columns = [worst(name, variation, counts, dtype) for dtype in (torch.float32, torch.float64)]
             print(f"{name:32} {text:58}", *(f"{error:9.1e} at {steps:3}" for error, steps in columns))

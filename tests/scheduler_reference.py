@@ -129,10 +129,11 @@ def worst_error(name, options, steps, start=0, dtype=torch.float32, case=None, *
     scheduler = schedulers.SCHEDULERS[name](**options, **step_options)
     schedule = scheduler.schedule(steps)
     theirs.set_timesteps(steps)
-    if theirs.timesteps[-1] == -1:  # diffusers' trailing spacing makes one timestep too many where rounding is unlucky
-        theirs.timesteps = theirs.timesteps[:-1]
+    extra = int((theirs.timesteps == -1).sum())
+    if extra:  # diffusers' trailing spacing makes one timestep too many where rounding is unlucky; Heun names it twice
+        theirs.timesteps = theirs.timesteps[:-extra]
         if hasattr(theirs, "sigmas"):
-            theirs.sigmas = torch.cat([theirs.sigmas[:-2], theirs.sigmas[-1:]])
+            theirs.sigmas = torch.cat([theirs.sigmas[: -1 - extra], theirs.sigmas[-1:]])
     assert_timesteps(schedule, theirs)
     case = case or Case(options.get("variance_type") if scheduler.learned_variance else None)
     our_noises, their_noises = Noises(), Noises()

@@ -126,6 +126,9 @@ def test_kandinskys_options(name):
     options = {key: value for key, value in options.items() if key in known}
     for steps in [*range(4 if name == "PNDMScheduler" else 1, 17), 25, 50, 61, 100]:
         assert worst_error(name, options, steps, dtype=torch.float64) <= TOLERANCE
+    if "trailing" in schedulers.SCHEDULERS[name].CHOICES.get("timestep_spacing", ()):
+        options = {**options, "timestep_spacing": "trailing"}
+        assert worst_error(name, options, 61, dtype=torch.float64) <= TOLERANCE  # where diffusers has one step too many
 
 
 def two_arrays():
