@@ -8,15 +8,16 @@ sealed examples hold; its float32 results say what rounding alone costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
+from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
 from ..runner.errors import UserError
+from .layers import operator_of
 
 DTYPES = {TensorProto.FLOAT: "<f4", TensorProto.INT32: "<i4", TensorProto.INT64: "<i8", TensorProto.BOOL: "?"}
 
@@ -32,17 +33,18 @@ def evaluate(
     """
     graph = model.graph
     operators = {f"REF::{primitive.name}": primitive for primitive in model.primitives}
-    last_use = {name: index for index, node in enumerate(graph.node) for name in node.input}
+    nodes = _needed(graph)
+    last_use = {name: index for index, node in enumerate(nodes) for name in _operands(node)}
     values = {value.name: inputs[value.name.partition(":")[2]] for value in graph.input}
     values |= {parameter.name: _weight(parameter, folder) for parameter in graph.parameter}
-    for index, node in enumerate(graph.node):
+    for index, node in enumerate(nodes):
         if node.op_type == "Constant":
             value = _constant(node.attribute[0])
         else:
-            value = _apply(node, operators[node.op_type], [values[name] for name in node.input], dtype)
+            value = _apply(node, operators[node.op_type], [values[name] for name in _operands(node)], dtype)
         values[node.output[0]] = value
         yield node, value
-        for name in {*node.input, *node.output}:
+        for name in {*_operands(node), *node.output}:
             if last_use.get(name, index) <= index:
                 del values[name]
 
@@ -56,6 +58,21 @@ def outputs(
     return list(result) if isinstance(result, tuple) else [result]
 
 
+def _operands(node: NodeProto) -> Sequence[str]:
+    """The inputs that make the node's value. A Depend has another: the state after every Load, which would keep all
+    weights in memory."""
+    return node.input[:1] if operator_of(node) == "Depend" else node.input
+
+
+def _needed(graph: GraphProto) -> list[NodeProto]:
+    """The nodes that the outputs are made of, in the graph's order."""
+    needed = {output.name for output in graph.output}
+    for node in reversed(graph.node):
+        if node.name in needed:
+            needed.update(_operands(node))
+    return [node for node in graph.node if node.name in needed]
+
+
 def _apply(node: NodeProto, primitive: PrimitiveProto, operands: list, dtype: type):
     where = f"{node.doc_string or node.domain}: operator {primitive.op_type}"
     if primitive.op_type not in OPERATORS:
@@ -63,6 +80,8 @@ def _apply(node: NodeProto, primitive: PrimitiveProto, operands: list, dtype: ty
     attributes = {}
     if primitive.prim_type != PrimitiveProto.PRIMITIVE_FUNCTION:  # a function has them among its operands
         attributes = {attribute.name: _constant(attribute) for attribute in primitive.attribute}
+    if primitive.op_type == "Load":  # a weight takes the other type where it is used: it may be used much later
+        return operands[0]
     try:
         with np.errstate(over="ignore"):  # a sigmoid's exp of a large number is infinite, and the sigmoid then 0
             return OPERATORS[primitive.op_type](*(_cast(operand, dtype) for operand in operands), **attributes)
@@ -125,8 +144,17 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 def softmax(x: np.ndarray, axis) -> np.ndarray:
-    weights = np.exp(x - x.max(axis, keepdims=True))
-    return weights / weights.sum(axis, keepdims=True)
+    weights = x - x.max(axis, keepdims=True)
+    np.exp(weights, out=weights)  # in place: the scores of a large picture's attention take gigabytes
+    weights /= weights.sum(axis, keepdims=True)
+    return weights
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    result = np.negative(x)
+    np.exp(result, out=result)
+    result += 1
+    return np.divide(1, result, out=result)
 
 
 def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> np.ndarray:
@@ -166,7 +194,7 @@ def conv2d(
     result = np.zeros((batch, filters, height * width), x.dtype)
     for row, column in np.ndindex(kernel_height, kernel_width):
         seen = x[:, :, row : row + height * down : down, column : column + width * across : across]
-        result += weight[:, :, row, column] @ seen.reshape(batch, channels, height * width)
+        result += np.ascontiguousarray(weight[:, :, row, column]) @ seen.reshape(batch, channels, height * width)
     return result.reshape(batch, filters, height, width)
 
 
@@ -182,10 +210,9 @@ def _require(condition: bool, name: str, value) -> None:
 
 
 OPERATORS = {
-    "Depend": lambda value, *_, **__: value,
+    "Depend": lambda value, **_: value,
     "Load": lambda value, *_: value,
     "MakeTuple": lambda *values, **_: values,
-    "UpdateState": lambda *_: None,
     "Abs": np.abs,
     "Add": np.add,
     "AvgPool": avg_pool,
@@ -210,7 +237,7 @@ OPERATORS = {
     "ReduceSum": lambda x, axis, keep_dims, skip_mode: x.sum(axis, keepdims=bool(keep_dims)),
     "ReLU": lambda x: np.maximum(x, 0),
     "Reshape": np.reshape,
-    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "Sigmoid": sigmoid,
     "Slice": slice_,
     "Softmax": softmax,
     "Sqrt": np.sqrt,
