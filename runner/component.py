@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .errors import UserError
 from .manifest import GraphInfo, TensorInfo
 from .ms_file import Recipe
 
+AT_A_TIME = 2  # pieces of a graph that load at once: each is in memory twice meanwhile
 Runner = Callable[..., tuple[np.ndarray, ...]]
 
 
@@ -82,10 +84,12 @@ class Component:
         return model
 
     def _load_ms(self, graph: GraphInfo) -> LiteModel:
-        models: list[LiteModel] = []
+        with ThreadPoolExecutor(AT_A_TIME) as pool:  # Lite packs weights on one thread
+            loading = [pool.submit(self._load_recipe, graph.part, path) for path in graph.ms]
+        models = [future.result() for future in loading if not future.exception()]
         try:
-            for path in graph.ms:
-                models.append(self._load_recipe(graph.part, path))
+            for future in loading:
+                future.result()  # raises what went wrong first
             if len(models) == 1:
                 return models[0]
             return Chain(models, *([TensorSpec(*dataclasses.astuple(tensor)) for tensor in side]
@@ -110,7 +114,7 @@ class Components:
     """All components of a bundle, by name, on one engine."""
 
     def __init__(self, bundle: Bundle, engine: Engine, *, device: str = "cpu", threads: int | None = None, keep_loaded: bool):
-        self.bundle, self.engine, self.keep_loaded = bundle, engine, keep_loaded
+        self.bundle, self.engine, self.device, self.keep_loaded = bundle, engine, device, keep_loaded
         names = dict.fromkeys(graph.name for graph in bundle.manifest.graphs)
         options = {"device": device, "threads": threads, "keep_loaded": keep_loaded}
         self._components = {name: Component(bundle, name, engine, **options) for name in names}

@@ -1,32 +1,95 @@
-"""How much memory this process and the processes that run its models have used."""
+"""Memory: how much this process and those that run its models use, how much the machine has left, and budgets."""
 
 from __future__ import annotations
 
 import os
-import resource
+import re
+import threading
 from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+INTERVAL = 0.05  # seconds between two looks
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+CGROUP = Path("/sys/fs/cgroup")
 
 
-def peak_memory() -> int:
-    """The largest resident size of this process so far plus those of its children, in bytes.
+def as_bytes(value: Any, name: str = "memory") -> int:
+    """A budget in bytes: a number, or a text such as "12GB", "11.5 GiB", "800M". UserError for anything else."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return int(value)
+    text = value.upper() if isinstance(value, str) else ""
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([KMGT]?I?)B?\s*", text)
+    if not match or match[2] not in UNITS or float(match[1]) == 0:
+        raise UserError(f"{name} is {value!r}: it must be an amount of memory, for example 12GB")
+    return int(float(match[1]) * UNITS[match[2]])
 
-    A sum of peaks, which may lie apart in time: never less than what was used at any moment. Of children that have
-    ended only the largest is counted, since models that are freed make room for the next.
+
+def as_text(size: float) -> str:
+    """Bytes for people: "7.75 GB"."""
+    return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+
+
+def available() -> int:
+    """Bytes that can be had without swapping: of the machine, and of the control group that this process is in."""
+    text = Path("/proc/meminfo").read_text()
+    found = int(re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)[1]) * 1024
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        statistics = (CGROUP / "memory.stat").read_text()
+        used = int((CGROUP / "memory.current").read_text()) - int(re.search(r"^file (\d+)", statistics, re.MULTILINE)[1])
+        return found if limit == "max" else min(found, int(limit) - used)
+    except (OSError, TypeError, ValueError):  # no such control group
+        return found
+
+
+def in_use() -> int:
+    """Bytes of this process and its children that are theirs alone: private memory, and files in memory, each once.
+
+    Pages of files on disk do not count: the system takes them back when it needs them.
     """
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    running = [_peak(pid) for pid in _children()]
-    return _peak(os.getpid()) + max(ended, sum(running))
+    private, files = 0, {}
+    for pid in (os.getpid(), *_children()):
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            private += int(re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                if os.readlink(entry.path).startswith("/memfd:"):
+                    found = entry.stat()
+                    files[found.st_ino] = found.st_blocks * 512
+        except (OSError, TypeError):  # it has ended, or is about to
+            continue
+    return private + sum(files.values())
+
+
+class PeakMemory:
+    """Watches `in_use` from a thread of its own; a context manager. `peak`: the most so far, in bytes."""
+
+    def __init__(self):
+        self.peak = in_use()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._done.wait(INTERVAL):
+            self.peak = max(self.peak, in_use())
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._done.set()
+        self._thread.join()
+        self.peak = max(self.peak, in_use())
 
 
 def _children() -> list[int]:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return [int(pid) for task in tasks for pid in task.read_text().split()]
-
-
-def _peak(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:  # it has ended meanwhile
-        return 0
-    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-    return int(line.split()[1]) * 1024
+    pids = []
+    for task in Path("/proc/self/task").glob("*/children"):
+        try:
+            pids += map(int, task.read_text().split())
+        except OSError:  # the thread has ended
+            continue
+    return pids

@@ -6,6 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
+from ..errors import UserError
+from ..memory import as_bytes
 from ..noise import GENERATORS
 
 
@@ -15,6 +17,14 @@ def size(text: str) -> tuple[int, int]:
     if not match or 0 in (int(match[1]), int(match[2])):
         raise argparse.ArgumentTypeError(f"size {text!r} is not HEIGHTxWIDTH, for example 512x768")
     return int(match[1]), int(match[2])
+
+
+def memory(text: str) -> int:
+    """An amount of memory in bytes."""
+    try:
+        return as_bytes(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class Like(argparse.Action):
@@ -75,4 +85,8 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
     group.add_argument("--threads", type=int, metavar="N", help="threads of the engine")
     group.add_argument("--keep-loaded", action="store_true", default=None, help="keep all models in memory between stages")
+    group.add_argument("--memory", type=memory, metavar="SIZE",
+                       help="stay below SIZE, for example 12GB: models stay loaded between stages if that fits, else one "
+                       "is in memory at a time, and what cannot fit is refused (default: what the machine has left)")
+    group.add_argument("--plan", action="store_true", help="only say what memory each stage would need")
     group.add_argument("--verify", action="store_true", help="first check that the bundle computes what it should here")

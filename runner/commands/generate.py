@@ -2,6 +2,7 @@
 
   kandinsky-mindir generate BUNDLE "a red cat, 4k photo" --seed 7 --output cat.png
   kandinsky-mindir generate BUNDLE "a cat" "a dog" --images 4 --grid --output pets.png
+  kandinsky-mindir generate BUNDLE "a red cat" --size 768x768 --memory 12GB --plan        what memory it would need
   kandinsky-mindir generate --like cat.png --output again.png              the same picture, from its own recipe
   kandinsky-mindir generate --like cat.png --scheduler dpmpp-2m --steps 20 --output faster.png
 """
@@ -28,17 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..memory import PeakMemory
     from . import making
 
     started = time.monotonic()
-    pipeline = making.open_pipeline(args)
-    pictures = pipeline(
-        args.prompt,
-        negative_prompt=None if args.negative_prompt is None else [args.negative_prompt] * len(args.prompt),
-        num_images_per_prompt=args.images,
-        prior_num_inference_steps=args.prior_steps,
-        prior_guidance_scale=args.prior_guidance_scale,
-        generator=making.noise_source(args),
-        **making.decoder_options(args),
-    ).images
-    making.write_pictures(pictures, args, pipeline, started)
+    with PeakMemory() as memory:
+        pipeline = making.open_pipeline(args)
+        if args.plan:
+            return making.print_plan(args, pipeline)
+        pictures = pipeline(
+            args.prompt,
+            negative_prompt=None if args.negative_prompt is None else [args.negative_prompt] * len(args.prompt),
+            num_images_per_prompt=args.images,
+            prior_num_inference_steps=args.prior_steps,
+            prior_guidance_scale=args.prior_guidance_scale,
+            generator=making.noise_source(args),
+            **making.decoder_options(args),
+        ).images
+    making.write_pictures(pictures, args, pipeline, started, memory.peak)

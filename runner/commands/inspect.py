@@ -11,6 +11,8 @@ import argparse
 from pathlib import Path
 
 from ..bundle import Bundle
+from ..memory import as_text, available
+from ..plan import plan, text_to_picture
 
 HELP = "say what a bundle holds"
 
@@ -48,6 +50,9 @@ def run(args: argparse.Namespace) -> None:
     for name, info in manifest.files.items():
         if name.endswith("weights.bin"):
             print(f"  {name:28} {_megabytes(info.size)}")
+    for size in manifest.sizes:
+        print(f"memory at {size[0]}x{size[1]}, estimated (this machine has {as_text(available())} left)")
+        print(plan(bundle, text_to_picture(manifest, size)))
     if args.files:
         print(f"all {len(manifest.files)} files match the manifest")
 

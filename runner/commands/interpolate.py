@@ -50,27 +50,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..memory import PeakMemory
     from . import making
 
     started = time.monotonic()
     if not args.items and not args.like:
         raise UserError("nothing to mix: give at least one --text TEXT WEIGHT or --image FILE WEIGHT")
-    pipeline = making.open_pipeline(args)
-    mix = [load_item(item) for item in args.items]
-    pipeline.decoder_pipe.check(**making.decoder_options(args))  # before the prior's work, not after it
-    source = making.noise_source(args)
-    embeds = pipeline.prior_pipe.interpolate(
-        mix,
-        [item["weight"] for item in args.items],
-        num_images_per_prompt=args.images,
-        num_inference_steps=args.prior_steps,
-        guidance_scale=args.prior_guidance_scale,
-        negative_prompt=args.negative_prompt or "",
-        negative_prior_prompt=args.negative_prior_prompt,
-        generator=source,
-    )
-    pictures = pipeline.decoder_pipe(*embeds, generator=source, **making.decoder_options(args)).images
-    making.write_pictures(pictures, args, pipeline, started)
+    with PeakMemory() as memory:
+        pipeline = making.open_pipeline(args)
+        if args.plan:
+            return making.print_plan(args, pipeline, any("image" in item for item in args.items))
+        mix = [load_item(item) for item in args.items]
+        pipeline.decoder_pipe.check(**making.decoder_options(args))  # before the prior's work, not after it
+        source = making.noise_source(args)
+        embeds = pipeline.prior_pipe.interpolate(
+            mix,
+            [item["weight"] for item in args.items],
+            num_images_per_prompt=args.images,
+            num_inference_steps=args.prior_steps,
+            guidance_scale=args.prior_guidance_scale,
+            negative_prompt=args.negative_prompt or "",
+            negative_prior_prompt=args.negative_prior_prompt,
+            generator=source,
+        )
+        pictures = pipeline.decoder_pipe(*embeds, generator=source, **making.decoder_options(args)).images
+    making.write_pictures(pictures, args, pipeline, started, memory.peak)
 
 
 def load_item(item: dict[str, Any]) -> Any:

@@ -18,8 +18,10 @@ from ..bundle import sha256_of
 from ..errors import UserError
 from ..images import WRITE_FORMATS, make_image_grid, save_image
 from ..manifest import FILE_NAME
-from ..memory import peak_memory
+from ..memory import as_text, available
+from ..options import as_size
 from ..pipelines import KandinskyV22CombinedPipeline
+from ..plan import plan, text_to_picture
 from ..recipe import OPTIONS, Recipe
 from ..verify import require_right, verify
 
@@ -36,8 +38,9 @@ def open_pipeline(args: argparse.Namespace) -> KandinskyV22CombinedPipeline:
     if recipe:
         _follow(recipe, args)
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(
-        args.bundle, engine=args.engine, device=args.device, threads=args.threads, keep_loaded=args.keep_loaded
-    )
+        args.bundle, engine=args.engine, device=args.device, threads=args.threads, keep_loaded=args.keep_loaded,
+        memory=args.memory,
+    )  # fmt: skip
     if recipe and recipe.bundle_sha256 != _sha256(pipeline):
         warnings.warn(f"{args.bundle} is not the bundle that {args.like} was made with: the picture may differ")
     if args.verify:
@@ -64,6 +67,17 @@ def open_pipeline(args: argparse.Namespace) -> KandinskyV22CombinedPipeline:
     return pipeline
 
 
+def print_plan(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline, pictures: bool = False) -> None:
+    """Say what memory each stage would need; UserError if the request would be refused. pictures: some are mixed."""
+    manifest = pipeline.bundle.manifest
+    size = as_size(*args.size, manifest.settings["movq_scale_factor"])
+    batch, prior_batch = (2 if scale > 1 else 1 for scale in (args.guidance_scale, args.prior_guidance_scale))
+    graphs = [manifest.find("image_encoder")] * pictures + text_to_picture(manifest, size, batch, prior_batch)
+    print(plan(pipeline.bundle, graphs, pipeline.components.keep_loaded))
+    print(f"{'this machine has':34} {as_text(available()):>10} left")
+    pipeline.require_memory(graphs)
+
+
 def noise_source(args: argparse.Namespace) -> noise.NoiseSource:
     source = noise.from_seed(args.seed, args.rng)
     return source if args.row is None else noise.OneOfBatch(source, args.row, args.rows)
@@ -82,9 +96,10 @@ def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_pictures(
-    pictures: list, args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline, started: float
+    pictures: list, args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline, started: float, peak: int
 ) -> None:
-    """Save `pictures` where ``--output`` and ``--grid`` say, print the paths, then time and peak memory."""
+    """Save `pictures` where ``--output`` and ``--grid`` say, print the paths, then the time since `started` and the
+    `peak` of memory, in bytes."""
     recipe = _recipe(args, pipeline)
     path = args.output
     if args.grid and len(pictures) > 1:
@@ -98,7 +113,7 @@ def write_pictures(
     for picture, recipe, name in zip(pictures, recipes, numbered):
         save_image(picture, name, text=recipe.text() if WRITE_FORMATS[path.suffix.lower()][0] == "PNG" else None)
         print(name)
-    print(f"{time.monotonic() - started:.1f} s, peak memory {peak_memory() / 2**30:.2f} GiB", file=sys.stderr)
+    print(f"{time.monotonic() - started:.1f} s, peak memory {as_text(peak)}", file=sys.stderr)
 
 
 def _follow(recipe: Recipe, args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from ..component import Components
 from ..diffusion import Step, as_latents
 from ..engine.interface import parse_device
 from ..errors import UserError
+from ..manifest import GraphInfo
+from ..memory import as_bytes, available, in_use
 from ..options import as_count
+from ..plan import plan, text_to_picture
 from ..progress import ProgressBar
 from ..schedulers import Scheduler
 
@@ -26,8 +29,8 @@ KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded b
 class Pipeline:
     """A bundle opened on an engine; the base of the pipelines."""
 
-    def __init__(self, components: Components):
-        self.components = components
+    def __init__(self, components: Components, memory: int | None = None):
+        self.components, self.memory = components, memory
         self.bundle = components.bundle
         self.progress = ProgressBar()
 
@@ -40,26 +43,39 @@ class Pipeline:
         device: str = "cpu",
         threads: int | None = None,
         keep_loaded: bool | None = None,
+        memory: int | str | None = None,
     ):
         """Open an exported bundle.
 
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
         mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU. keep_loaded:
-        keep models in memory between calls; None keeps them when the bundle's weights are small. UserError if the
-        bundle is damaged or the engine cannot be had.
+        keep models in memory between stages and calls; None keeps them if that fits into `memory`, or without it if
+        the bundle's weights are small. memory: bytes, or a text such as "12GB", to stay below; calls that cannot are
+        refused before a model is loaded (None: below what the machine has left). UserError if the bundle is damaged or
+        the engine cannot be had.
         """
         parse_device(device)
         if threads is not None:
             as_count(threads, "threads")
         bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
-        if keep_loaded is None:
+        memory = None if memory is None else as_bytes(memory)
+        if keep_loaded is None and memory is None:
             keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW
+        elif keep_loaded is None:
+            keep_loaded = all(plan(bundle, text_to_picture(bundle.manifest, size), True).peak <= memory
+                              for size in bundle.manifest.sizes)
         options = {"device": device, "threads": threads, "keep_loaded": keep_loaded}
-        return cls(Components(bundle, engines.create(engine, say=_say), **options))
+        return cls(Components(bundle, engines.create(engine, say=_say), **options), memory)
 
     def set_progress_bar_config(self, **options) -> None:
         """Options for tqdm; ``disable=True`` switches the bars off."""
         self.progress.options = options
+
+    def require_memory(self, graphs: Iterable[GraphInfo]) -> None:
+        """UserError, with the figures, if `graphs` cannot run in the memory that there is for them."""
+        if self.components.device == "cpu":
+            budget = available() + in_use() if self.memory is None else self.memory
+            plan(self.bundle, graphs, self.components.keep_loaded).require(budget)
 
     def unload(self) -> None:
         """Free the memory of all loaded models; the next call loads them again."""
@@ -72,8 +88,8 @@ class DiffusionPipeline(Pipeline):
     stage: str
     callback_tensor_inputs: tuple[str, ...]
 
-    def __init__(self, components: Components):
-        super().__init__(components)
+    def __init__(self, components: Components, memory: int | None = None):
+        super().__init__(components, memory)
         schedulers.create(self._own_scheduler)  # refuses what is no scheduler, whether it is used or not
         self.scheduler = self.bundle.manifest.defaults[self.stage].get("scheduler", schedulers.CHECKPOINT)
 

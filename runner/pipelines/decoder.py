@@ -130,9 +130,8 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         size = as_size(
             defaults["height"] if height is None else height, defaults["width"] if width is None else width, factor
         )
-        manifest.find("unet_context")
-        for batch in (1, 2) if sampling.guidance.on else (1,):
-            manifest.find("unet", batch, size)
-        if output_type != "latent":
-            manifest.find("movq_decoder", 1, size)
+        graphs = [manifest.find("unet_context")]
+        graphs += [manifest.find("unet", batch, size) for batch in ((1, 2) if sampling.guidance.on else (1,))]
+        graphs += [] if output_type == "latent" else [manifest.find("movq_decoder", 1, size)]
+        self.require_memory(graphs)
         return sampling, self.scheduler.schedule(sampling.num_inference_steps), size

@@ -27,8 +27,8 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
     stage = "prior"
     callback_tensor_inputs = ("latents", "prompt_embeds", "text_encoder_hidden_states", "text_mask")
 
-    def __init__(self, components: Components):
-        super().__init__(components)
+    def __init__(self, components: Components, memory: int | None = None):
+        super().__init__(components, memory)
         self.image_processor = ImageProcessor(self.bundle.manifest.image_processor or {})
 
     def __call__(
@@ -146,8 +146,9 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             num_images_per_prompt=num_images_per_prompt,
         )
-        self.bundle.manifest.find("prior_context")
-        self.bundle.manifest.find("prior", 2 if sampling.guidance.on else 1)
+        manifest = self.bundle.manifest
+        self.require_memory([manifest.find("text_encoder"), manifest.find("prior_context"),
+                             manifest.find("prior", 2 if sampling.guidance.on else 1)])
         return sampling, self.scheduler.schedule(sampling.num_inference_steps)
 
     def _pixel_values(self, item: Any) -> np.ndarray:

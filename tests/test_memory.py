@@ -1,0 +1,101 @@
+"""Memory: amounts as people write them, what is really used, and plans that say it before anything is loaded."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, UserError
+from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.cli import main
+from kandinsky_mindir.runner.memory import PeakMemory, as_bytes, in_use
+from kandinsky_mindir.runner.ms_file import MemoryFile
+from kandinsky_mindir.runner.plan import PROGRAM, Plan, Stage, plan, text_to_picture
+
+MEGABYTES_100 = 100_000_000
+
+
+@pytest.mark.parametrize("text, size", [("12GB", 12e9), ("12G", 12e9), ("1.5 GiB", 1.5 * 2**30), ("800mb", 8e8), (1000, 1e3)])
+def test_amounts(text, size):
+    assert as_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "12 pounds", "-1GB", "0GB", 0, -5, True, float("nan"), float("inf"), None, [1]])
+def test_what_is_no_amount(text):
+    with pytest.raises(UserError, match="must be an amount of memory, for example 12GB"):
+        as_bytes(text)
+
+
+def test_private_memory_and_files_in_memory_count_once():
+    before = in_use()
+    array = np.ones(MEGABYTES_100, np.uint8)
+    assert MEGABYTES_100 <= in_use() - before < 1.2 * MEGABYTES_100
+    del array
+    before, file = in_use(), MemoryFile()
+    os.truncate(file.path, MEGABYTES_100)
+    first, second = (np.memmap(file.path, np.uint8, "r+") for _ in range(2))  # as the model's file is mapped twice
+    first[:] = 1
+    assert second.all()
+    assert MEGABYTES_100 <= in_use() - before < 1.2 * MEGABYTES_100
+    file.close()
+
+
+def test_the_peak_holds_what_a_child_used_meanwhile():
+    with PeakMemory() as memory:
+        before = memory.peak
+        subprocess.run([sys.executable, "-c", f"import time; x = b'1' * {MEGABYTES_100}; time.sleep(1)"], check=True)
+    assert memory.peak - before >= MEGABYTES_100
+    assert in_use() - before < MEGABYTES_100
+
+
+STAGES = [Stage(None, 30, 20), Stage(None, 50, 40), Stage(None, 45, 10)]
+
+
+def test_a_plan_adds_what_is_kept_and_takes_the_largest_of_what_is_not():
+    assert Plan(STAGES, keep_loaded=False).peak == PROGRAM + 50
+    assert Plan(STAGES, keep_loaded=True).peak == PROGRAM + 20 + 40 + 45
+
+
+@pytest.fixture
+def bundle(bundles):
+    return bundles("narrow")
+
+
+def test_a_request_that_cannot_fit_is_refused_before_anything_is_loaded(bundle):
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, memory="100MB", keep_loaded=False)
+    with pytest.raises(UserError, match=r"^\w+ batch \d.* needs about [\d.]+ [MG]B of memory and 0.10 GB is there: choose"):
+        pipeline("a cat", generator=0)
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, memory="100MB", keep_loaded=True)
+    with pytest.raises(UserError, match="^keeping all models loaded needs about"):
+        pipeline("a cat", generator=0)
+
+
+def test_memory_chooses_whether_models_stay_loaded(bundle):
+    opened = Bundle(bundle)
+    graphs = text_to_picture(opened.manifest, opened.manifest.sizes[-1])
+    all_of_them, largest = (plan(opened, graphs, keep_loaded).peak for keep_loaded in (True, False))
+    for memory, expected in ((2 * all_of_them, True), (largest + 1, False)):
+        pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, memory=memory)
+        assert pipeline.components.keep_loaded is expected
+
+
+def test_plans_on_the_command_line(bundle, capsys):
+    assert main(["inspect", str(bundle)]) == 0
+    assert "peak, one at a time" in capsys.readouterr().out
+    assert main(["generate", str(bundle), "a cat", "--plan", "--memory", "64GB"]) == 0
+    assert "peak, all kept loaded" in capsys.readouterr().out
+    assert main(["generate", str(bundle), "a cat", "--plan", "--memory", "1MB"]) == 2
+    said = capsys.readouterr()
+    assert "peak, one at a time" in said.out and "0.0" not in said.err and "1.0 MB is there" in said.err
+
+
+def test_estimates_bound_what_is_used(bundle):
+    """Small models are mostly the runtime: its share, and that of the program, must not be estimated too low."""
+    graphs = text_to_picture(Bundle(bundle).manifest, (16, 16))
+    with PeakMemory() as memory:
+        before = memory.peak
+        pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, keep_loaded=False)
+        pipeline("a cat", generator=0, height=16, width=16)
+    assert memory.peak - before <= plan(pipeline.bundle, graphs).peak
