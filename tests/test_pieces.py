@@ -8,6 +8,7 @@ import pytest
 import references
 from kandinsky_mindir.export import parts
 from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
+from kandinsky_mindir.export.checkpoint import Checkpoint
 from kandinsky_mindir.export.cutting import _bounds, cut
 from kandinsky_mindir.export.draft import Draft
 from kandinsky_mindir.export.graphs import PARTS
@@ -71,13 +72,12 @@ def test_a_chain_of_pieces(part, name, parts, engine, tmp_path):
 def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
     """As a bundle has it: recipes of pieces over one weight file, which a component runs as one graph."""
     whole = Bundle(bundles("narrow"))
-    from kandinsky_mindir.export.checkpoint import Checkpoint
-    from kandinsky_mindir.export.graphs import text_encoder
-
     checkpoint = Checkpoint(whole.path.parent / "prior", "prior")
-    monkeypatch.setattr(parts, "LARGEST_WEIGHTS", 400_000)
     monkeypatch.setattr(parts, "PARTS", {"text_encoder": "prior"})
-    matched = parts.match_parts(list(text_encoder(checkpoint.config("text_encoder"), {})), {"prior": checkpoint})
+    matched = parts.match_parts(list(PARTS["text_encoder"](checkpoint.config("text_encoder"), {})), {"prior": checkpoint})
+    ((_, cell),) = matched["text_encoder"].cells
+    largest = max(4 * parameter.size for parameter in cell.get_parameters())
+    monkeypatch.setattr(parts, "LARGEST_WEIGHTS", largest)
     (tmp_path / NOTES).mkdir()
     (graph,) = parts.write_parts(tmp_path, matched, engine, False)
     assert len(graph.ms) > 1
