@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..models import winograd
 from ..runner.errors import UserError
 
 
@@ -18,18 +19,41 @@ def identity(array):
 
 
 class Source(NamedTuple):
-    """How a parameter is made: `combine` of the checkpoint tensors `names`."""
+    """How a parameter is made: `combine` of the checkpoint tensors `names`.
+
+    combined_shape: the shape of what comes of their shapes, where `combine` itself is work.
+    """
 
     names: tuple
     combine: Callable = identity
+    combined_shape: Callable | None = None
 
     def shape(self, shapes):
         """Shape of the parameter, given those of the checkpoint's tensors."""
+        if self.combined_shape:
+            return self.combined_shape(*(shapes[name] for name in self.names))
         return self.combine(*(np.broadcast_to(np.float32(0), shapes[name]) for name in self.names)).shape
 
 
 def same_names(names) -> dict:
     return {name: Source((name,)) for name in names}
+
+
+def with_products(sources: dict) -> dict:
+    """`sources`, and what cells of models/winograd.py make of each convolution's weight."""
+    sources = dict(sources)
+    for name, source in list(sources.items()):
+        if re.search(r"\.conv\d?\.weight$", name):
+            for kind, combinations in (("plain", winograd.PLAIN), ("doubled", winograd.DOUBLED)):
+                for column in range(len(combinations)):
+                    product = name.removesuffix("weight") + f"{kind}_{column}"
+                    sources[product] = Source(source.names, winograd.filters(combinations, column),
+                                              winograd.shape_of_filters(combinations))
+    return sources
+
+
+def unet(names) -> dict:
+    return with_products(same_names(names))
 
 
 # diffusers before 0.15 (AttentionBlock); ModelMixin._fix_state_dict_keys_on_load makes the same replacements
@@ -41,14 +65,14 @@ def movq(names) -> dict:
         return re.sub(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_attn)(?=\.)",
                       lambda match: f"{match[1]}.{OLD_ATTENTION[match[2]]}", name)
 
-    return {current(name): Source((name,)) for name in names}
+    return with_products({current(name): Source((name,)) for name in names})
 
 
 SOURCES = {
     "text_encoder": same_names,
     "image_encoder": same_names,
     "prior": same_names,
-    "unet": same_names,
+    "unet": unet,
     "movq": movq,
 }
 

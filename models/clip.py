@@ -8,7 +8,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .config import ImageEncoderConfig, TextEncoderConfig
-from .layers import ACTIVATIONS, Attention, Conv2d, LayerNorm, Linear, merge_heads, parameter, split_heads
+from .layers import (ACTIVATIONS, Attention, Conv2d, LayerNorm, Linear, merge_heads, parameter, split_heads,
+                     to_channels_last, to_tokens)
 
 # Added to a score that must not count: its softmax is an exact zero in float32, and float16 can still hold it.
 MASKED = -10000.0
@@ -139,7 +140,7 @@ class PatchEmbeddings(nn.Cell):
 
     def __init__(self, config):
         super().__init__()
-        self.width, self.patches = config.hidden_size, config.num_patches
+        self.width = config.hidden_size
         self.class_embedding = parameter(config.hidden_size)
         self.patch_embedding = Conv2d(
             config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size, bias=False
@@ -148,9 +149,9 @@ class PatchEmbeddings(nn.Cell):
 
     def construct(self, pixel_values):
         batch = pixel_values.shape[0]
-        patches = ops.reshape(self.patch_embedding(pixel_values), (batch, self.width, self.patches))
+        patches = to_tokens(self.patch_embedding(to_channels_last(pixel_values)))
         first = ops.broadcast_to(ops.reshape(self.class_embedding, (1, 1, -1)), (batch, 1, self.width))
-        return ops.concat((first, ops.transpose(patches, (0, 2, 1))), 1) + self.position_embedding.weight
+        return ops.concat((first, patches), 1) + self.position_embedding.weight
 
 
 class VisionTransformer(nn.Cell):

@@ -14,6 +14,9 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import Zero
 
 
+FEW = 16  # channels
+
+
 def parameter(*shape):
     """A float32 weight of `shape`. Graphs are compiled without weights: values come from the bundle's weight file."""
     return Parameter(Tensor(shape=shape, dtype=mstype.float32, init=Zero()))
@@ -44,19 +47,21 @@ class Linear(nn.Cell):
 
 
 class Conv2d(nn.Cell):
-    """2-D convolution, NCHW; weight is (out_channels, in_channels, kernel, kernel).
+    """2-D convolution of a picture (batch, height, width, channels); weight is (out_channels, in_channels, kernel, kernel).
 
     `padding` is one number, or (top, bottom, left, right).
 
-    Where pixels are fewer than channels, a 3x3 convolution is one matrix product over shifted copies of the picture. Lite
-    keeps one copy of a product's matrix, and 1.8 (at 8x8) to 4.1 (at 16x16) of a convolution's filters for Winograd's
-    algorithm, which gains nothing there: 1536 channels at 8x8 take 0.6 of the time as a product, 1152 at 16x16 the same,
-    768 at 32x32 1.2 times as much. Lite's converter folds the reordering of the weight.
+    A 1x1 convolution is a matrix product. So is a 3x3 one where pixels are fewer than channels, or channels are few, over
+    shifted copies of the picture: Lite keeps one copy of a product's matrix, and 1.8 (at 8x8) to 4.1 (at 16x16) of a
+    convolution's filters for Winograd's algorithm, which gains nothing there: 1536 channels at 8x8 take 0.6 of the time
+    as a product. Where the result has few channels, it is what is shifted. Lite's converter folds the reordering of the
+    weight.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=True):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
+        self.pointwise = (kernel_size, stride, padding) == (1, 1, 0)
         self.same = (kernel_size, stride, padding) == (3, 1, 1)
         self.weight = parameter(out_channels, in_channels, kernel_size, kernel_size)
         self.bias = parameter(out_channels) if bias else None
@@ -65,35 +70,54 @@ class Conv2d(nn.Cell):
         self.bias_add = ops.BiasAdd()
         self.zero = constant(0.0)
 
-    def product(self, x):
-        """The 3x3 convolution as a matrix product, without bias: (batch * height * width, out_channels)."""
-        batch, channels, height, width = x.shape
-        x = bordered(ops.transpose(x, (0, 2, 3, 1)), self.zero)
-        shifted = ()
+    def shifted(self, x):
+        """The pixels that each pixel's 3x3 kernel sees, a row a pixel."""
+        batch, height, width, channels = x.shape
+        x = bordered(x, self.zero)
+        seen = ()
         for row in range(3):
             for column in range(3):
-                shifted += (ops.slice(x, (0, row, column, 0), (batch, height, width, channels)),)
-        patches = ops.reshape(ops.concat(shifted, 3), (batch * height * width, 9 * channels))
-        weight = ops.reshape(ops.transpose(self.weight, (0, 2, 3, 1)), (self.out_channels, 9 * channels))
-        return self.matmul(patches, weight)
+                seen += (ops.slice(x, (0, row, column, 0), (batch, height, width, channels)),)
+        return ops.reshape(ops.concat(seen, 3), (batch * height * width, 9 * channels))
+
+    def summed(self, x):
+        """A 3x3 convolution to few channels, without bias: all products of each pixel, then the sum of shifted copies."""
+        batch, height, width, channels = x.shape
+        weight = ops.reshape(ops.transpose(self.weight, (2, 3, 0, 1)), (9 * self.out_channels, channels))
+        products = self.matmul(ops.reshape(x, (-1, channels)), weight)
+        products = bordered(ops.reshape(products, (batch, height, width, 9 * self.out_channels)), self.zero)
+        size, total = (batch, height, width, self.out_channels), None
+        for place in range(9):
+            shifted = ops.slice(products, (0, place // 3, place % 3, place * self.out_channels), size)
+            total = shifted if total is None else total + shifted
+        return ops.reshape(total, (-1, self.out_channels))
 
     def construct(self, x):
-        batch, _, height, width = x.shape
-        if self.same and height * width < self.in_channels:
-            y = self.product(x)
+        batch, height, width, channels = x.shape
+        if self.same and 9 * self.out_channels < channels:
+            y = self.summed(x)
             y = y if self.bias is None else self.bias_add(y, self.bias)
-            return ops.transpose(ops.reshape(y, (batch, height, width, self.out_channels)), (0, 3, 1, 2))
-        y = self.conv(x, self.weight)
-        return y if self.bias is None else self.bias_add(y, self.bias)
+            return ops.reshape(y, (batch, height, width, self.out_channels))
+        if self.pointwise or self.same and (height * width < channels or channels < FEW):
+            rows = ops.reshape(x, (-1, channels)) if self.pointwise else self.shifted(x)
+            weight = ops.reshape(ops.transpose(self.weight, (0, 2, 3, 1)), (self.out_channels, -1))
+            y = self.matmul(rows, weight)
+            y = y if self.bias is None else self.bias_add(y, self.bias)
+            return ops.reshape(y, (batch, height, width, self.out_channels))
+        y = self.conv(to_channels_first(x), self.weight)
+        return to_channels_last(y if self.bias is None else self.bias_add(y, self.bias))
 
 
-def bordered(x, zero):
-    """An NHWC picture with a border of one pixel of `zero`, a constant; finite pixels make it, to store no border."""
+def bordered(x, zero, bottom=1, right=1):
+    """A picture with a border of `zero`, a constant: one pixel wide, or more at the bottom and the right.
+
+    Finite pixels make it, to store no border.
+    """
     batch, height, width, channels = x.shape
     column = ops.slice(x, (0, 0, 0, 0), (batch, height, 1, channels)) * zero
-    x = ops.concat((column, x, column), 2)
-    row = ops.slice(x, (0, 0, 0, 0), (batch, 1, width + 2, channels)) * zero
-    return ops.concat((row, x, row), 1)
+    x = ops.concat((column, x) + (column,) * right, 2)
+    row = ops.slice(x, (0, 0, 0, 0), (batch, 1, 1 + width + right, channels)) * zero
+    return ops.concat((row, x) + (row,) * bottom, 1)
 
 
 class LayerNorm(nn.Cell):
@@ -112,7 +136,7 @@ class LayerNorm(nn.Cell):
 
 
 class GroupNorm(nn.Cell):
-    """Group norm over (batch, channels, height, width), composed (no GroupNorm kernel on Lite 2.0).
+    """Group norm over (batch, height, width, channels), composed (no GroupNorm kernel on Lite 2.0).
 
     Moments are taken per channel and joined per group on tiny tensors (Chan, Golub and LeVeque 1983, equation 2.1), so
     that the picture itself sees one multiply-add. The variance is the mean of squared deviations: E[x^2] - E[x]^2
@@ -127,11 +151,11 @@ class GroupNorm(nn.Cell):
         self.mean = ops.ReduceMean(keep_dims=True)
 
     def affine(self, x):
-        """(scale, shift), each (batch, channels, 1, 1), so that the norm of x is ``x * scale + shift``."""
-        batch, channels = x.shape[:2]
-        mean = self.mean(x, (2, 3))
+        """(scale, shift), each (batch, 1, 1, channels), so that the norm of x is ``x * scale + shift``."""
+        batch, _, _, channels = x.shape
+        mean = self.mean(self.mean(x, 2), 1)
         deviation = x - mean
-        variance = self.mean(deviation * deviation, (2, 3))
+        variance = self.mean(self.mean(deviation * deviation, 2), 1)
         grouped = (batch,) + self.shape[1:]
         mean, variance = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
         group_mean = self.mean(mean, -1)
@@ -139,7 +163,7 @@ class GroupNorm(nn.Cell):
         group_variance = self.mean(variance + offset * offset, -1)
         scale = ops.reshape(self.weight, self.shape) / ops.sqrt(group_variance + self.eps)
         shift = ops.reshape(self.bias, self.shape) - group_mean * scale
-        return ops.reshape(scale, (batch, channels, 1, 1)), ops.reshape(shift, (batch, channels, 1, 1))
+        return ops.reshape(scale, (batch, 1, 1, channels)), ops.reshape(shift, (batch, 1, 1, channels))
 
     def construct(self, x):
         scale, shift = self.affine(x)
@@ -209,29 +233,31 @@ class Attention(nn.Cell):
         return self.mix(self.softmax(scores), v)
 
 
-def to_tokens(x):
-    """(batch, channels, height, width) -> (batch, height * width, channels).
+def to_channels_last(x):
+    """(batch, channels, height, width) -> (batch, height, width, channels), as pictures are inside the cells.
 
-    The transpose is the one that Lite puts between its NHWC convolutions and an NCHW graph, so the two cancel.
+    Beside a convolution, Lite's own transpose (it convolves with channels last) and this one cancel.
     """
-    batch, channels, height, width = x.shape
-    return ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (batch, height * width, channels))
+    return ops.transpose(x, (0, 2, 3, 1))
 
 
-def to_image(tokens, shape):
-    """(batch, height * width, channels) -> (batch, channels, height, width); `shape` gives height and width."""
-    batch, _, channels = tokens.shape
-    return ops.transpose(ops.reshape(tokens, (batch, shape[2], shape[3], channels)), (0, 3, 1, 2))
+def to_channels_first(x):
+    """(batch, height, width, channels) -> (batch, channels, height, width), as graphs take and give pictures."""
+    return ops.transpose(x, (0, 3, 1, 2))
+
+
+def to_tokens(x):
+    """(batch, height, width, channels) -> (batch, height * width, channels)."""
+    batch, height, width, channels = x.shape
+    return ops.reshape(x, (batch, height * width, channels))
 
 
 def upsample_nearest(x, factor):
-    """Repeat every pixel `factor` times along height and width; exact.
+    """Repeat every pixel of (batch, height, width, channels) `factor` times along height and width; exact.
 
-    Concatenates whole pixels, then whole rows, of an NHWC picture (see `to_tokens`): a quarter of what broadcasting an
-    NCHW one costs on Lite.
+    Concatenates whole pixels, then whole rows: a quarter of what broadcasting costs on Lite.
     """
-    batch, channels, height, width = x.shape
-    pixels = ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (batch * height * width, channels))
+    batch, height, width, channels = x.shape
+    pixels = ops.reshape(x, (batch * height * width, channels))
     rows = ops.reshape(ops.concat((pixels,) * factor, 1), (batch * height, width * factor * channels))
-    x = ops.reshape(ops.concat((rows,) * factor, 1), (batch, height * factor, width * factor, channels))
-    return ops.transpose(x, (0, 3, 1, 2))
+    return ops.reshape(ops.concat((rows,) * factor, 1), (batch, height * factor, width * factor, channels))

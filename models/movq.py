@@ -5,7 +5,7 @@ Kandinsky decodes without quantizing and encodes to unquantized latents, so the 
 
 from mindspore import nn
 
-from .layers import ACTIVATIONS, Conv2d
+from .layers import ACTIVATIONS, Conv2d, to_channels_first, to_channels_last
 from .movq_blocks import DownBlock, MidBlock, PlainNorm, SpatialNorm, UpBlock
 
 
@@ -68,7 +68,8 @@ class MoVQDecoder(nn.Cell):
         self.decoder = Decoder(config)
 
     def construct(self, latents):
-        return self.decoder(self.post_quant_conv(latents), latents)
+        latents = to_channels_last(latents)
+        return to_channels_first(self.decoder(self.post_quant_conv(latents), latents))
 
 
 class MoVQEncoder(nn.Cell):
@@ -83,4 +84,4 @@ class MoVQEncoder(nn.Cell):
         self.quant_conv = Conv2d(config.latent_channels, config.latent_channels, 1)
 
     def construct(self, image):
-        return self.quant_conv(self.encoder(image))
+        return to_channels_first(self.quant_conv(self.encoder(to_channels_last(image))))

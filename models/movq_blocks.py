@@ -2,12 +2,14 @@
 models/resnet.py (ResnetBlockCondNorm2D, ResnetBlock2D) and models/unets/unet_2d_blocks.py (UNetMidBlock2D,
 ...EncoderBlock2D, ...DecoderBlock2D).
 
-The encoder normalizes plainly, the decoder by the latents `zq`; `norm` is the class to use. The encoder's `zq` is None.
+Pictures are (batch, height, width, channels) inside. The encoder normalizes plainly, the decoder by the latents `zq`;
+`norm` is the class to use. The encoder's `zq` is None.
 """
 
 from mindspore import nn, ops
 
-from .layers import ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, to_image, to_tokens, upsample_nearest
+from .layers import ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, to_tokens
+from .winograd import conv3x3, doubled_conv3x3
 
 EPS = 1e-6  # of every norm in the MoVQ
 
@@ -29,18 +31,18 @@ def blockwise_affine(x, scale, shift):
     The same as upsampling both to the nearest, but only widths are repeated: heights are an axis that broadcasts, so
     that no map as large as x is made.
     """
-    batch, channels, height, width = scale.shape
-    factor = x.shape[2] // height
+    batch, height, width, channels = scale.shape
+    factor = x.shape[1] // height
     if factor == 1:
         return x * scale + shift
 
     def widened(low):
-        pixels = ops.reshape(ops.transpose(low, (0, 2, 3, 1)), (batch * height * width, channels))
+        pixels = ops.reshape(low, (batch * height * width, channels))
         return ops.reshape(ops.concat((pixels,) * factor, 1), (batch * height, 1, width * factor * channels))
 
-    rows = ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (batch * height, factor, width * factor * channels))
+    rows = ops.reshape(x, (batch * height, factor, width * factor * channels))
     rows = rows * widened(scale) + widened(shift)
-    return ops.transpose(ops.reshape(rows, (batch, height * factor, width * factor, channels)), (0, 3, 1, 2))
+    return ops.reshape(rows, (batch, height * factor, width * factor, channels))
 
 
 class SpatialNorm(nn.Cell):
@@ -68,8 +70,8 @@ class ResnetBlock(nn.Cell):
     def __init__(self, in_channels, out_channels, config, norm):
         super().__init__()
         self.norm1, self.norm2 = norm(in_channels, config), norm(out_channels, config)
-        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
-        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv1 = conv3x3(in_channels, out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
         self.conv_shortcut = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1)
         self.act = ACTIVATIONS[config.act_fn]()
 
@@ -96,7 +98,7 @@ class AttentionBlock(nn.Cell):
         normed = self.spatial_norm(x, zq) if self.spatial_norm is not None else self.group_norm(x, zq)
         tokens = to_tokens(normed)
         mixed = self.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
-        return x + to_image(self.to_out[0](mixed), x.shape)
+        return x + ops.reshape(self.to_out[0](mixed), x.shape)
 
 
 class MidBlock(nn.Cell):
@@ -131,10 +133,10 @@ class Upsample(nn.Cell):
 
     def __init__(self, channels):
         super().__init__()
-        self.conv = Conv2d(channels, channels, 3, padding=1)
+        self.conv = doubled_conv3x3(channels, channels)
 
     def construct(self, x):
-        return self.conv(upsample_nearest(x, 2))
+        return self.conv(x)
 
 
 class Block(nn.Cell):

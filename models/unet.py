@@ -7,7 +7,8 @@ checkpoint's.
 
 from mindspore import nn, ops
 
-from .layers import ACTIVATIONS, Conv2d, GroupNorm, LayerNorm, Linear, split_heads
+from .layers import (ACTIVATIONS, Conv2d, GroupNorm, LayerNorm, Linear, split_heads, to_channels_first,
+                     to_channels_last)
 from .unet_blocks import (IMAGE_TOKENS, AddedKVAttention, DownBlock, MidBlock, ResnetBlock, TimestepEmbedding,
                           UpBlock)
 
@@ -131,11 +132,11 @@ class UNet(nn.Cell):
                 offset += 2 * IMAGE_TOKENS * width
             return cells
 
-        def resnets(*widths):
-            return [ResnetBlock(width_in, width_out, config) for width_in, width_out in widths]
+        def resnets(lowest, *widths):
+            return [ResnetBlock(width_in, width_out, config, lowest=lowest) for width_in, width_out in widths]
 
-        def resampler(width, direction, wanted):
-            return [ResnetBlock(width, width, config, resample=direction)] if wanted else []
+        def resampler(width, direction, wanted, lowest=False):
+            return [ResnetBlock(width, width, config, resample=direction, lowest=lowest)] if wanted else []
 
         layers, last = config.layers_per_block, len(channels) - 1
         down, mid, up = attention_channels(config)
@@ -146,11 +147,12 @@ class UNet(nn.Cell):
         skips = [width]  # channels of what the up blocks will take, latest last
         for i, out in enumerate(channels):
             pairs = [(width, out)] + [(out, out)] * (layers - 1)
-            blocks.append(DownBlock(resnets(*pairs), attentions(down[i]), resampler(out, "down", i < last)))
+            blocks.append(DownBlock(resnets(i == last, *pairs), attentions(down[i]),
+                                    resampler(out, "down", i < last, i == last - 1)))
             skips += [out] * (layers + (i < last))
             width = out
         self.down_blocks = nn.CellList(blocks)
-        self.mid_block = MidBlock(resnets((width, width), (width, width)), attentions(mid))
+        self.mid_block = MidBlock(resnets(True, (width, width), (width, width)), attentions(mid))
 
         blocks = []
         for i, out in enumerate(reversed(channels)):
@@ -158,7 +160,7 @@ class UNet(nn.Cell):
             for _ in range(layers + 1):
                 pairs.append((width + skips.pop(), out))
                 width = out
-            blocks.append(UpBlock(resnets(*pairs), attentions(up[i]), resampler(out, "up", i < last)))
+            blocks.append(UpBlock(resnets(i == 0, *pairs), attentions(up[i]), resampler(out, "up", i < last)))
         self.up_blocks = nn.CellList(blocks)
 
         self.conv_norm_out = GroupNorm(groups, channels[0], config.norm_eps)
@@ -168,7 +170,7 @@ class UNet(nn.Cell):
     def construct(self, sample, time_proj, time_addition, added_kv):
         # Every resnet starts by activating the time embedding: done once here.
         time = self.act(self.time_embedding(time_proj) + time_addition)
-        x = self.conv_in(sample)
+        x = self.conv_in(to_channels_last(sample))
         skips = (x,)
         for block in self.down_blocks:
             x, outputs = block(x, time, added_kv)
@@ -177,4 +179,4 @@ class UNet(nn.Cell):
         for block in self.up_blocks:
             x = block(x, skips, time, added_kv)
             skips = skips[:-len(block.resnets)]
-        return self.conv_out(self.act(self.conv_norm_out(x)))
+        return to_channels_first(self.conv_out(self.act(self.conv_norm_out(x))))

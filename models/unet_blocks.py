@@ -2,13 +2,15 @@
 models/attention_processor.py (AttnAddedKVProcessor2_0) and models/unets/unet_2d_blocks.py (Simple...Block2D,
 Resnet...Block2D).
 
-`time` is the activated time embedding, (batch, time_embed_dim); `added_kv` is UNetContext's output for the batch.
+Pictures are (batch, height, width, channels) inside. `time` is the activated time embedding, (batch, time_embed_dim);
+`added_kv` is UNetContext's output for the batch.
 """
 
 from mindspore import nn, ops
 
-from .layers import (ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads, to_image,
-                     to_tokens, upsample_nearest)
+from .layers import (ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads, to_tokens,
+                     upsample_nearest)
+from .winograd import conv3x3, doubled_conv3x3
 
 IMAGE_TOKENS = 32  # context tokens made of one image embedding: diffusers' ImageProjection has it as a default
 
@@ -27,42 +29,54 @@ class TimestepEmbedding(nn.Cell):
 
 
 class ResnetBlock(nn.Cell):
-    """Two convolutions around the time embedding; `resample` ("up", "down" or None) changes the size by two."""
+    """Two convolutions around the time embedding; `resample` ("up", "down" or None) changes the size by two.
 
-    def __init__(self, in_channels, out_channels, config, resample=None):
+    lowest: the result is at the UNet's lowest level, where pixels are few.
+    """
+
+    def __init__(self, in_channels, out_channels, config, resample=None, lowest=False):
         super().__init__()
         self.resample, self.scale_shift = resample, config.resnet_time_scale_shift == "scale_shift"
         self.channels = out_channels
         self.norm1 = GroupNorm(config.norm_num_groups, in_channels, config.norm_eps)
-        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = doubled_conv3x3(in_channels, out_channels) if resample == "up" \
+            else conv3x3(in_channels, out_channels, lowest)
         self.time_emb_proj = Linear(config.time_embed_dim, out_channels * (2 if self.scale_shift else 1))
         self.norm2 = GroupNorm(config.norm_num_groups, out_channels, config.norm_eps)
-        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = conv3x3(out_channels, out_channels, lowest)
         self.conv_shortcut = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1)
         self.act = ACTIVATIONS[config.act_fn]()
         self.one = constant(1.0)
-        self.halve = ops.AvgPool(2, 2, "valid")
+        self.quarter = constant(0.25)
 
-    def resized(self, x):
-        if self.resample == "up":
-            return upsample_nearest(x, 2)
-        return self.halve(x) if self.resample == "down" else x
+    def halved(self, x):
+        """Means of 2x2 pixels."""
+        batch, height, width, channels = x.shape
+        x = ops.reshape(x, (batch * height // 2, 2, width * channels))
+        size = (batch * height // 2, 1, width * channels)
+        x = ops.slice(x, (0, 0, 0), size) + ops.slice(x, (0, 1, 0), size)
+        x = ops.reshape(x, (batch * height * width // 4, 2, channels))
+        size = (batch * height * width // 4, 1, channels)
+        x = (ops.slice(x, (0, 0, 0), size) + ops.slice(x, (0, 1, 0), size)) * self.quarter
+        return ops.reshape(x, (batch, height // 2, width // 2, channels))
 
     def construct(self, x, time):
-        h = self.conv1(self.resized(self.act(self.norm1(x))))
+        h = self.act(self.norm1(x))
+        h = self.conv1(self.halved(h) if self.resample == "down" else h)
         time = self.time_emb_proj(time)
         batch = time.shape[0]
         if self.scale_shift:  # folded into the norm's own multiply-add
-            time = ops.reshape(time, (batch, 2 * self.channels, 1, 1))
-            time_scale = ops.slice(time, (0, 0, 0, 0), (batch, self.channels, 1, 1)) + self.one
-            time_shift = ops.slice(time, (0, self.channels, 0, 0), (batch, self.channels, 1, 1))
+            time = ops.reshape(time, (batch, 1, 1, 2 * self.channels))
+            time_scale = ops.slice(time, (0, 0, 0, 0), (batch, 1, 1, self.channels)) + self.one
+            time_shift = ops.slice(time, (0, 0, 0, self.channels), (batch, 1, 1, self.channels))
             scale, shift = self.norm2.affine(h)
             h = h * (scale * time_scale) + (shift * time_scale + time_shift)
         else:
-            h = self.norm2(h + ops.reshape(time, (batch, self.channels, 1, 1)))
+            h = self.norm2(h + ops.reshape(time, (batch, 1, 1, self.channels)))
         h = self.conv2(self.act(h))
-        x = self.resized(x)
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        x = self.halved(x) if self.resample == "down" else x
+        x = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        return h + (upsample_nearest(x, 2) if self.resample == "up" else x)
 
 
 class AddedKVAttention(nn.Cell):
@@ -89,7 +103,7 @@ class AddedKVAttention(nn.Cell):
         k = ops.concat((self.added(added_kv, 0), split_heads(self.to_k(tokens), self.heads)), 1)
         v = ops.concat((self.added(added_kv, 1), split_heads(self.to_v(tokens), self.heads)), 1)
         mixed = self.attention(split_heads(self.to_q(tokens), self.heads), k, v)
-        return x + to_image(self.to_out[0](merge_heads(mixed, self.heads)), x.shape)
+        return x + ops.reshape(self.to_out[0](merge_heads(mixed, self.heads)), x.shape)
 
 
 class DownBlock(nn.Cell):
@@ -135,7 +149,7 @@ class UpBlock(nn.Cell):
 
     def construct(self, x, skips, time, added_kv):
         for i in range(len(self.resnets)):
-            x = self.resnets[i](ops.concat((x, skips[-1 - i]), 1), time)
+            x = self.resnets[i](ops.concat((x, skips[-1 - i]), 3), time)
             if len(self.attentions) > 0:
                 x = self.attentions[i](x, added_kv)
         for upsampler in self.upsamplers:
