@@ -1,0 +1,167 @@
+"""The systems that peers.py compares, each as a function from a case to something that runs it again and again.
+
+What a case is, its reference module and its inputs stand in cases.py. Nothing of a system is imported before it is used.
+"""
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+
+import cases
+import numpy as np
+
+SETUP = {
+    "ours": "this project: the bundle on MindSpore Lite 2.0.0, default settings",
+    "eager": "torch {torch} and diffusers {diffusers}: eager, float32, inference mode, channels last for UNet and MoVQ",
+    "compiled": "the same under torch.compile (inductor, freezing); its load holds the compilation",
+    "openvino": "OpenVINO {openvino}: converted from the same modules, static shapes, saved as float32 and read from disk; "
+    "INFERENCE_PRECISION_HINT f32, PERFORMANCE_HINT LATENCY, NUM_STREAMS 1, SNIPPETS_MODE DISABLE (with snippets its "
+    "compiler ends in a segmentation fault on this UNet); its load compiles",
+}
+
+
+def ours(case, options):
+    """A function that runs the case on a bundle's graph, or makes a picture."""
+    from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
+    from kandinsky_mindir.runner.bundle import Bundle
+    from kandinsky_mindir.runner.component import Components
+
+    if case.part == "picture":
+        pipeline = KandinskyV22CombinedPipeline.from_pretrained(options.bundle, threads=options.threads)
+        pipeline.scheduler = "checkpoint"
+        pipeline.set_progress_bar_config(disable=True)
+        height, width = case.size
+        return lambda: pipeline(
+            cases.PROMPT, prior_num_inference_steps=options.prior_steps, num_inference_steps=options.steps, generator=0,
+            height=height, width=width, output_type="np",
+        ).images  # fmt: skip
+    components = Components(Bundle(options.bundle), engine.create(), threads=options.threads, keep_loaded=True)
+    graph = components.bundle.manifest.find(case.graph, case.batch, case.size if case.part in ("unet", "movq") else None)
+    run = ExitStack().enter_context(components[case.graph].loaded(graph.batch, graph.size))
+    random = np.random.default_rng(0)
+    inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) if tensor.dtype == "float32"
+              else np.ones(tensor.shape, np.int32) for tensor in graph.inputs}
+    return lambda: run(**inputs)
+
+
+def eager(case, options, compiled=False):
+    """A function that runs the case in torch."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    if compiled:
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True
+    prepare = torch.compile if compiled else lambda module: module
+    if case.part == "picture":
+        return _pictures(case, options, lambda part, module: prepare(module))
+    module, inputs = prepare(cases.module(case.part, options.checkpoint)), cases.inputs(case, options.checkpoint)
+
+    def run():
+        with torch.inference_mode() if not compiled else torch.no_grad():
+            return module(*inputs)
+
+    return run
+
+
+def compiled(case, options):
+    return eager(case, options, compiled=True)
+
+
+def openvino(case, options):
+    """A function that runs the case in OpenVINO; `convert` has saved the models."""
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
+                "SNIPPETS_MODE": "DISABLE", "INFERENCE_NUM_THREADS": options.threads}
+
+    def load(case):
+        return core.compile_model(openvino_file(case, options), "CPU", settings).create_infer_request()
+
+    if case.part == "picture":
+        import torch
+
+        torch.set_num_threads(options.threads)
+
+        def replaced(part, module):
+            request = load(cases.Case(part, case.size))
+
+            def call(*tensors):
+                found = request.infer([tensor.numpy() for tensor in tensors])
+                return tuple(torch.from_numpy(found[i].copy()) for i in range(len(found)))
+
+            return call
+
+        return _pictures(case, options, replaced, weightless=True)
+    request, inputs = load(case), [tensor.numpy() for tensor in cases.inputs(case, options.checkpoint)]
+    return lambda: request.infer(inputs)
+
+
+def convert(case, options):
+    """Save the case's module for OpenVINO; a process of its own, since torch's copy of the weights lies in it."""
+    import openvino
+    import torch
+
+    path = openvino_file(case, options)
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    inputs = cases.inputs(case, options.checkpoint)
+    with torch.no_grad():
+        model = openvino.convert_model(cases.module(case.part, options.checkpoint), example_input=inputs,
+                                       input=[tuple(tensor.shape) for tensor in inputs])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def openvino_file(case, options):
+    return options.cache / "openvino" / f"{case.title.replace(' ', '_')}.xml"
+
+
+def _pictures(case, options, prepare, weightless=False):
+    """diffusers' two pipelines, one after the other in memory as people without 40 GB run them, on `prepare`d modules."""
+    import torch
+
+    def make():
+        generator = torch.Generator().manual_seed(0)
+        with torch.inference_mode():
+            prior = cases.pipeline("prior", options.checkpoint, prepare, weightless)
+            embeds = prior(cases.PROMPT, num_inference_steps=options.prior_steps, generator=generator)
+            del prior
+            decoder = cases.pipeline("decoder", options.checkpoint, prepare, weightless)
+            height, width = case.size
+            return decoder(**embeds, height=height, width=width, num_inference_steps=options.steps,
+                           generator=generator, output_type="np").images
+
+    return make
+
+
+def disk(system, case, options):
+    """Bytes of what the system reads for the case."""
+    parts = cases.PARTS if case.part == "picture" else [case.part]
+    if system == "ours":
+        folders = [options.bundle] if case.part == "picture" else [options.bundle / case.part]
+    elif system == "openvino":
+        files = [openvino_file(cases.Case(part, case.size), options) for part in parts]
+        return sum(file.stat().st_size + file.with_suffix(".bin").stat().st_size for file in files)
+    else:
+        folders = [options.checkpoint / cases.FOLDERS[part] / part for part in parts]
+    return sum(path.stat().st_size for folder in folders for path in Path(folder).rglob("*") if path.is_file())
+
+
+def matrix_rate(threads):
+    """Operations a second of the machine's best matrix product, float32: the better of NumPy and torch."""
+    import time
+
+    import torch
+
+    torch.set_num_threads(threads)
+    side, best = 3072, math.inf
+    a, b = (np.random.default_rng(i).standard_normal((side, side)).astype(np.float32) for i in range(2))
+    for product in (lambda: a @ b, lambda: torch.from_numpy(a) @ torch.from_numpy(b)):
+        for _ in range(5):
+            started = time.perf_counter()
+            product()
+            best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
