@@ -50,10 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 2 after bad input, or 130 after Ctrl-C."""
-    args = build_parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
         try:
+            args = build_parser().parse_args(arguments)  # imports the commands: Ctrl-C may come here, too
             args.run(args)
         except KeyboardInterrupt as stop:
             return _complain(": ".join(["stopped", *map(str, stop.args)]), 130)

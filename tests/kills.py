@@ -2,7 +2,7 @@
 
   python tests/kills.py BUNDLE PRIOR DECODER [--install 120] [--generate 60] [--export 20] [--seed 0]
 
-A small bundle and its checkpoint serve best (`python tests/checkpoints.py narrow FOLDER` writes a checkpoint). The moments
+A small bundle and its checkpoint serve best (`save("narrow", FOLDER)` of checkpoints.py writes a checkpoint). The moments
 are spread evenly over the whole of each operation, whose length is taken from an undisturbed run. After every kill:
 
 - the processes that it had started end by themselves, and nothing new lies in /dev/shm;
