@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock

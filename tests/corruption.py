@@ -26,7 +26,6 @@ from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.component import Components
 from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.manifest import FILE_NAME
 from kandinsky_mindir.runner.verify import read_golden
 
 OPENED, FIRST_USE, MISSED = "when opened", "at first use", "missed"

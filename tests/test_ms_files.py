@@ -12,7 +12,7 @@ from damage import assert_one_line, cut, edit_json
 
 from kandinsky_mindir.export.ms_files import SMALLEST_PIECE, MsWriter, WeightStore, write_recipe
 from kandinsky_mindir.export.weights import Location
-from kandinsky_mindir.runner.bundle import Bundle, sha256_of
+from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.component import Component
 from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, WEIGHTS, ModelFile, Piece, Recipe
 

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kandinsky_mindir.runner import schedulers
 from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.schedulers import formulas
 from scheduler_reference import SHAPE, rounded_correctly, worst_error
 
 TOLERANCE = 1e-6

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import BETA_OPTIONS, CLIP_OPTIONS, Schedule, Scheduler, split_variance
+from .base import CLIP_OPTIONS, Schedule, Scheduler, split_variance
 from .ddpm import learned_range_deviation
 from .formulas import ONE, exp, log
 
