@@ -14,7 +14,8 @@ from .memory import as_text
 from .ms_file import Recipe
 from .verify import title
 
-# Measured with Lite 2.0.0 on the full-size parts, x86-64.
+# Estimates. PACKED is from the full-size UNet with Lite 2.0.0 on x86-64 (8.0 GB resident, 6.2 GB of them weights and five
+# processes), MINDIR_* from dense layers of 0.8 GB and more; the others are counted, not measured.
 RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
 PACKED = 1.03  # of a `.ms` model's weights: kernels keep one packed copy, the file's own pages are given back
 MINDIR_LOADING, MINDIR_KEPT = 5.5, 3.4  # of a MindIR's weights
