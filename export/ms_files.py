@@ -161,9 +161,10 @@ def _forms(place: Location) -> Iterator[Piece]:
 
 def _tensors(data: np.ndarray, path: Path) -> Iterator[tuple[int, int]]:
     """(position, length) of the data of each tensor in a `.ms` file, a flatbuffer."""
-    if data[4:8].tobytes() != IDENTIFIER:
+    field = _field(data, _follow(data, 0), META_GRAPH_ALL_TENSORS) if data[4:8].tobytes() == IDENTIFIER else 0
+    if not field:
         raise UserError(f"{path.name} is not a .ms file of MindSpore Lite 2: please report this")
-    tensors = _follow(data, _field(data, _follow(data, 0), META_GRAPH_ALL_TENSORS))
+    tensors = _follow(data, field)
     for entry in range(tensors + 4, tensors + 4 + 4 * _uint32(data, tensors), 4):
         if field := _field(data, _follow(data, entry), TENSOR_DATA):
             vector = _follow(data, field)

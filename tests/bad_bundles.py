@@ -70,7 +70,7 @@ MANIFEST = [
     (put("graphs", 0, "size", [0, 0]), "graphs[0].size is [0, 0]"),
     (put("graphs", 0, "mindir", "/etc/passwd"), "graphs[0].mindir: the path '/etc/passwd' leaves the bundle"),
     (put("graphs", 0, "lite", "../x"), "graphs[0].lite: the path '../x' leaves the bundle"),
-    (put("graphs", 0, "lite", "other"), "uses other, which files does not list"),
+    (put("graphs", 0, "lite", "other"), "uses mindir.zip, which files does not list"),
     (put("graphs", 0, "lite", 7), "'lite' is 7"),
     (put("graphs", 0, "inputs", {}), "'inputs' is {}"),
     (put("graphs", 0, "inputs", [7]), "graphs[0].inputs[0]"),

@@ -1,8 +1,11 @@
 """Fixtures that several test files share. Bundles are exported once a session."""
 
 import os
+import signal
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings, before it is imported
+# A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts and stops.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import checkpoints
 import numpy as np

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.export.mindir import compile_graph, output_tensors
 from kandinsky_mindir.export.weights import ALIGNMENT, Location, WeightsWriter
-from kandinsky_mindir.models.layers import Conv2d, Linear
+from kandinsky_mindir.models.layers import Conv2d, Linear, to_channels_first, to_channels_last
 from kandinsky_mindir.runner.errors import UserError
 
 # Small whole numbers: every product and sum is exact in float32, so results must be equal, not close.
@@ -167,7 +167,8 @@ class Image(nn.Cell):
         self.conv = Conv2d(2, 3, 3, padding=1)
 
     def construct(self, x):
-        return ops.ResizeNearestNeighbor((8, 8))(self.conv(x))
+        image = to_channels_first(self.conv(to_channels_last(x)))
+        return ops.ResizeNearestNeighbor((8, 8))(image)
 
 
 def test_an_image_keeps_its_layout(tmp_path, engine):
