@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto
 
 from ..runner.bundle import Bundle
-from ..runner.engine import Engine, EngineError
+from ..runner.engine import Engine, EngineError, LiteModel
 from ..runner.golden import Golden
 from ..runner.manifest import GraphInfo
 from ..runner.verify import read_golden
@@ -68,13 +69,23 @@ def cut(model: ModelProto, names: Sequence[str]) -> ModelProto:
     return result
 
 
+def _taken(inputs: dict[str, np.ndarray], lite: LiteModel) -> list[np.ndarray]:
+    """The inputs as Lite takes them. Of a picture that a cut graph transposes first, Lite makes the transposed one its
+    input, under that node's name."""
+    names = {tensor.name for tensor in lite.inputs}
+    rest = [array for name, array in inputs.items() if name not in names]
+    arrays = [inputs[tensor.name] if tensor.name in inputs else rest.pop() for tensor in lite.inputs]
+    return [array if array.shape == tensor.shape else np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+            for array, tensor in zip(arrays, lite.inputs)]
+
+
 def _errors(model: ModelProto, golden: Golden, names: Sequence[str], path: Path, engine: Engine) -> dict[str, float]:
     """The relative error of each node of `names`, infinite where Lite refuses; none for those behind a refused one."""
     path.write_bytes(cut(model, names).SerializeToString())
     try:
         lite = engine.load(path)
         try:
-            outputs = lite.run([golden.inputs[tensor.name] for tensor in lite.inputs])
+            outputs = lite.run(_taken(golden.inputs, lite))
         finally:
             lite.close()
     except EngineError:

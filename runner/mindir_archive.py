@@ -22,7 +22,7 @@ def archive_of(name: str) -> str:
 def pack(folder: Path) -> None:
     """Move the MindIR files in `folder` into its archive. Equal files give an equal archive."""
     paths = sorted(folder.glob("*.mindir"))
-    with zipfile.ZipFile(folder / NAME, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(folder / NAME, "w", zipfile.ZIP_BZIP2, compresslevel=9) as archive:
         for path in paths:
             archive.writestr(_member(path.name), path.read_bytes())
     for path in paths:
@@ -43,5 +43,5 @@ def read(archive: Path, name: str) -> bytes:
 def _member(name: str) -> zipfile.ZipInfo:
     """The entry of a file, without the time of day."""
     info = zipfile.ZipInfo(name)
-    info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+    info.compress_type, info.external_attr = zipfile.ZIP_BZIP2, 0o644 << 16
     return info
