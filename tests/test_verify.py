@@ -190,6 +190,7 @@ PLANTS = [
     (TEXT, wrong_permutation, f"{LAYER}.self_attn.attention"),
     (TEXT, other_activation, f"{LAYER}.mlp.fc1"),
     (MOVQ, shifted_padding, CONV),
+    (IMAGE, channels_last, "vision_model.embeddings.patch_embedding"),
 ]
 
 
