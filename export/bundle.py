@@ -112,7 +112,9 @@ def _source(checkpoints: dict[str, Checkpoint], specs: list[GraphSpec], lite: en
     """What the parts of a bundle are made of: where this is the same, parts made before are the same."""
     files = [path for kind, checkpoint in checkpoints.items() for part in KINDS[kind].parts
              for path in (checkpoint.folder(part) / "config.json", *checkpoint.tensors(part).files)]
-    program = [path for folder in ("export", "models") for path in (Path(__file__).parents[1] / folder).glob("*.py")]
+    home = Path(__file__).parents[1]
+    program = [path for folder in ("export", "models", "runner") for path in (home / folder).rglob("*.*")
+               if path.suffix in (".py", ".cc", ".h")]
     return json.dumps([
         [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)],
         [sha256_of(path) for path in sorted(program)],

@@ -14,7 +14,7 @@ from mindspore import dtype as mstype
 from mindspore.common.initializer import Zero
 
 
-FEW = 16  # channels
+FEW = 16  # channels: a product over the shifted copies of so narrow a picture costs less than Lite's convolution
 
 
 def parameter(*shape):
@@ -81,7 +81,7 @@ class Conv2d(nn.Cell):
         return ops.reshape(ops.concat(seen, 3), (batch * height * width, 9 * channels))
 
     def summed(self, x):
-        """A 3x3 convolution to few channels, without bias: all products of each pixel, then the sum of shifted copies."""
+        """A 3x3 convolution to few channels, a row a pixel: all products of each pixel, then the sum of shifted copies."""
         batch, height, width, channels = x.shape
         weight = ops.reshape(ops.transpose(self.weight, (2, 3, 0, 1)), (9 * self.out_channels, channels))
         products = self.matmul(ops.reshape(x, (-1, channels)), weight)
@@ -94,18 +94,17 @@ class Conv2d(nn.Cell):
 
     def construct(self, x):
         batch, height, width, channels = x.shape
-        if self.same and 9 * self.out_channels < channels:
+        narrows = self.same and 9 * self.out_channels < channels
+        if not (narrows or self.pointwise or self.same and (height * width < channels or channels < FEW)):
+            y = self.conv(to_channels_first(x), self.weight)
+            return to_channels_last(y if self.bias is None else self.bias_add(y, self.bias))
+        if narrows:
             y = self.summed(x)
-            y = y if self.bias is None else self.bias_add(y, self.bias)
-            return ops.reshape(y, (batch, height, width, self.out_channels))
-        if self.pointwise or self.same and (height * width < channels or channels < FEW):
+        else:
             rows = ops.reshape(x, (-1, channels)) if self.pointwise else self.shifted(x)
-            weight = ops.reshape(ops.transpose(self.weight, (0, 2, 3, 1)), (self.out_channels, -1))
-            y = self.matmul(rows, weight)
-            y = y if self.bias is None else self.bias_add(y, self.bias)
-            return ops.reshape(y, (batch, height, width, self.out_channels))
-        y = self.conv(to_channels_first(x), self.weight)
-        return to_channels_last(y if self.bias is None else self.bias_add(y, self.bias))
+            y = self.matmul(rows, ops.reshape(ops.transpose(self.weight, (0, 2, 3, 1)), (self.out_channels, -1)))
+        y = y if self.bias is None else self.bias_add(y, self.bias)
+        return ops.reshape(y, (batch, height, width, self.out_channels))
 
 
 def bordered(x, zero, bottom=1, right=1):

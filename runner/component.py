@@ -46,23 +46,28 @@ class Component:
             self._users[graph] = self._users.get(graph, 0) + 1
 
         def run(**inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-            outputs = model.run([np.ascontiguousarray(inputs.pop(tensor.name)) for tensor in model.inputs])
+            arrays = [np.ascontiguousarray(inputs.pop(tensor.name)) for tensor in model.inputs]
             if inputs:
                 raise TypeError(f"{self.name} has no input {', '.join(inputs)}")
-            return tuple(outputs)
+            try:
+                return tuple(model.run(arrays))
+            except EngineError:  # its process may have died: the next user gets another
+                self._give_up(graph, model)
+                raise
 
         try:
             yield run
-        except EngineError:  # its process may have died: the next user gets another
-            with self._lock:
-                if self._models.get(graph) is model:
-                    del self._models[graph]
-            raise
         finally:
             with self._lock:
                 self._users[graph] -= 1
                 if not self.keep_loaded:
                     self._free_unused()
+
+    def _give_up(self, graph: GraphInfo, model: LiteModel) -> None:
+        with self._lock:
+            if self._models.get(graph) is model:
+                del self._models[graph]
+        model.close()
 
     def unload(self) -> None:
         """Free every model that nobody is using."""

@@ -19,7 +19,7 @@ from .errors import UserError
 from .mindir_archive import archive_of
 
 FILE_NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 DTYPES = ("float32", "int32")
 LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
 MOST_ELEMENTS = 2**36  # nor any tensor to this
@@ -51,8 +51,8 @@ class GraphInfo:
     """One compiled graph: `part` owns its weights, `size` is (height, width) in pixels where it has one.
 
     mindir: as MindSpore wrote it. lite: lowered to what Lite 2.0 reads. Both lie in their part's archive
-    (mindir_archive.py). ms: recipes (ms_file.py) of the same in Lite's own format, which loads faster: one, or those of the pieces (engine/chain.py) that a large graph is cut into, in order of
-    execution; none where there are none.
+    (mindir_archive.py). ms: recipes (ms_file.py) of the same in Lite's own format, which loads faster: one, or those of
+    the pieces (engine/chain.py) that a large graph is cut into, in order of execution; none where there are none.
     """
 
     name: str
@@ -116,7 +116,7 @@ class Manifest:
     """A whole bundle.
 
     settings: what the runner needs of the checkpoint's configuration: ``movq_scale_factor``, ``prior_time_proj`` and
-    ``unet_time_proj`` (``flip_sin_to_cos``, ``freq_shift``), ``latent_channels``.
+    ``unet_time_proj`` (``flip_sin_to_cos``, ``freq_shift``).
     schedulers: ``prior`` and ``decoder``, each a diffusers ``scheduler_config.json``.
     defaults: ``prior`` and ``decoder``: default ``num_inference_steps``, ``guidance_scale``; the decoder's
     ``height``, ``width`` and ``scheduler``, a short name ("checkpoint" for the one in `schedulers`).

@@ -11,7 +11,7 @@ def disk(bundle):
 
 
 def test_two_sizes_cost_little_more_than_one(bundles, tmp_path):
-    """The trained checkpoint is as small as one gets: 37 MB of weights, where the graphs of a size are 0.8 MB."""
+    """The trained checkpoint is as small as one gets: its graphs are not lost beside 37 MB of weights."""
     one = bundles("micro")
     two = export_bundle(*checkpoints.save("micro", tmp_path), tmp_path / "bundle", [*checkpoints.SIZES["micro"], ANOTHER],
                         progress=False)

@@ -48,11 +48,11 @@ class Pipeline:
         """Open an exported bundle.
 
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
-        mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU. keep_loaded:
-        keep models in memory between stages and calls; None keeps them if that fits into `memory`, or without it if
-        the bundle's weights are small. memory: bytes, or a text such as "12GB", to stay below; calls that cannot are
-        refused before a model is loaded (None: below what the machine has left). UserError if the bundle is damaged or
-        the engine cannot be had.
+        mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU.
+        keep_loaded: keep models in memory between stages and calls; None keeps them if that fits into `memory`, or
+        without it if the bundle's weights are small. memory: bytes, or a text such as "12GB", to stay below; calls that
+        cannot are refused before a model is loaded (None: below what the machine has left). UserError if the bundle is
+        damaged or the engine cannot be had.
         """
         parse_device(device)
         if threads is not None:
