@@ -11,10 +11,12 @@ from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, P
 
 from ..runner.bundle import Bundle
 from ..runner.engine import Engine, EngineError, LiteModel
+from ..runner.errors import UserError
 from ..runner.golden import Golden
 from ..runner.manifest import GraphInfo
 from ..runner.verify import read_golden
 from .layers import REFERENCE, layers_of, operator_of
+from .reader import read_model
 
 WIDTH = 32  # layers that are looked at in one run; each run loads the graph once
 
@@ -25,7 +27,7 @@ def bisect(bundle: Bundle, graph: GraphInfo, engine: Engine) -> str:
     A layer is wrong if what leaves it is off by more than rounding explains; it is the first one if all that it was
     made from is right. UserError if the bundle has no sealed example.
     """
-    model = ModelProto.FromString(bundle.mindir(graph.lite))
+    model = read_model(bundle.mindir(graph.lite), graph.lite)
     nodes = {node.name: node for node in model.graph.node}
     golden = read_golden(bundle, graph)
     unknown = [name for name in golden.layers if name in nodes]  # in the graph's order
@@ -44,7 +46,8 @@ def bisect(bundle: Bundle, graph: GraphInfo, engine: Engine) -> str:
     if first is None:
         return f"every layer of {graph.lite} is right by itself: what is wrong is how Lite puts them together"
     what = f"relative error {error:.1e}" if math.isfinite(error) else "it does not run or is not finite"
-    layer = layers_of(ModelProto.FromString(bundle.mindir(graph.mindir))).get(first.name) or "the graph's outermost layer"
+    original = read_model(bundle.mindir(graph.mindir), graph.mindir)
+    layer = layers_of(original).get(first.name) or "the graph's outermost layer"
     return f"first wrong in {layer} (up to its {operator_of(first)}): {what}; all that it is made from is right"
 
 
@@ -59,8 +62,10 @@ def cut(model: ModelProto, names: Sequence[str]) -> ModelProto:
     output.Clear()
     output.name, output.denotation, output.attr_info.type = name, "Tuple", AttributeProto.TUPLE
     for source in names:
-        (shape,) = [attribute for attribute in nodes[source].attribute if attribute.name == "shape"]
-        output.attr_info.values.add(type=AttributeProto.TENSORS).tensors.append(shape.tensors[0])
+        shapes = [tensor for attribute in nodes[source].attribute if attribute.name == "shape" for tensor in attribute.tensors]
+        if len(shapes) != 1:
+            raise UserError(f"{source}, {nodes[source].domain}, has no shape: it is damaged; export the bundle again")
+        output.attr_info.values.add(type=AttributeProto.TENSORS).tensors.append(shapes[0])
     node = result.graph.node.add(
         name=name, op_type=f"{REFERENCE}MakeTuple:cut", domain="Default/MakeTuple-cut", input=names, output=[name]
     )

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     problems = []
     for graph in bundle.manifest.graphs:
         file = file_for(graph, args.lite)
-        found = evidence(operators_in(bundle.mindir(file)), args.lite, args.device)
+        found = evidence(operators_in(bundle.mindir(file), file), args.lite, args.device)
         print(f"{title(graph):28}{len(found['run']):5}{len(found['listed']):8}{len(found['unknown']):9}  {file}")
         if found["unknown"]:
             problems.append(f"{title(graph)}: nothing speaks for {', '.join(found['unknown'])} on Lite {args.lite}, "
@@ -79,11 +79,10 @@ def evidence(operators: list[str], version: str, device: str) -> dict[str, list[
     return found
 
 
-def operators_in(mindir: bytes) -> list[str]:
-    """Names of the operators of a MindIR file's content that compute something."""
-    from mindspore.train.mind_ir_pb2 import ModelProto
-
+def operators_in(mindir: bytes, where: str) -> list[str]:
+    """Names of the operators of a MindIR file's content that compute something. where: its name, for errors."""
     from .layers import STRUCTURE
+    from .reader import read_model
 
-    model = ModelProto.FromString(mindir)
+    model = read_model(mindir, where)
     return sorted({primitive.op_type for primitive in model.primitives} - {*STRUCTURE, "TupleGetItem"})

@@ -16,6 +16,7 @@ from ..runner.manifest import GraphInfo
 from ..runner.sinusoid import timestep_embedding
 from .interpreter import evaluate, outputs
 from .layers import seams
+from .reader import read_model
 
 PROMPT = "a portrait of a young woman with a red cat, oil on canvas"
 TIMESTEP = 500  # noise and picture are about as strong
@@ -120,7 +121,7 @@ class _ForwardPass:
         return outputs(self._model(graph), self.bundle.path / graph.part, inputs)
 
     def _model(self, graph: GraphInfo) -> ModelProto:
-        return ModelProto.FromString(self.bundle.mindir(graph.mindir))
+        return read_model(self.bundle.mindir(graph.mindir), graph.mindir)
 
 
 def short(array: np.ndarray) -> np.ndarray:

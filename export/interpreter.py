@@ -19,6 +19,8 @@ from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, 
 from ..runner.errors import UserError
 from .layers import operator_of
 
+# What NumPy and Python raise where an operator does not fit what it is given
+UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
 DTYPES = {TensorProto.FLOAT: "<f4", TensorProto.INT32: "<i4", TensorProto.INT64: "<i8", TensorProto.BOOL: "?"}
 
 
@@ -35,13 +37,20 @@ def evaluate(
     operators = {f"REF::{primitive.name}": primitive for primitive in model.primitives}
     nodes = _needed(graph)
     last_use = {name: index for index, node in enumerate(nodes) for name in _operands(node)}
-    values = {value.name: inputs[value.name.partition(":")[2]] for value in graph.input}
+    values = {}
+    for value in graph.input:
+        if (name := value.name.partition(":")[2]) not in inputs:
+            raise UserError(f"the graph takes {name!r}, which nobody gives: export the bundle again")
+        values[value.name] = inputs[name]
     values |= {parameter.name: _weight(parameter, folder) for parameter in graph.parameter}
     for index, node in enumerate(nodes):
-        if node.op_type == "Constant":
-            value = _constant(node.attribute[0])
-        else:
-            value = _apply(node, operators[node.op_type], [values[name] for name in _operands(node)], dtype)
+        try:
+            if node.op_type == "Constant":
+                value = _constant(node.attribute[0])
+            else:
+                value = _apply(node, operators[node.op_type], [values[name] for name in _operands(node)], dtype)
+        except UNFIT as error:
+            raise UserError(f"{node.doc_string or node.domain}: operator {operator_of(node)} cannot be evaluated: {error}") from error
         values[node.output[0]] = value
         yield node, value
         for name in {*_operands(node), *node.output}:
@@ -74,19 +83,16 @@ def _needed(graph: GraphProto) -> list[NodeProto]:
 
 
 def _apply(node: NodeProto, primitive: PrimitiveProto, operands: list, dtype: type):
-    where = f"{node.doc_string or node.domain}: operator {primitive.op_type}"
     if primitive.op_type not in OPERATORS:
-        raise UserError(f"{where} is not known to the interpreter that computes the sealed examples")
+        raise UserError(f"{node.doc_string or node.domain}: operator {primitive.op_type} is not known to the interpreter "
+                        "that computes the sealed examples")
     attributes = {}
     if primitive.prim_type != PrimitiveProto.PRIMITIVE_FUNCTION:  # a function has them among its operands
         attributes = {attribute.name: _constant(attribute) for attribute in primitive.attribute}
     if primitive.op_type == "Load":  # a weight takes the other type where it is used: it may be used much later
         return operands[0]
-    try:
-        with np.errstate(over="ignore"):  # a sigmoid's exp of a large number is infinite, and the sigmoid then 0
-            return OPERATORS[primitive.op_type](*(_cast(operand, dtype) for operand in operands), **attributes)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where} cannot be evaluated: {error}") from error
+    with np.errstate(over="ignore"):  # a sigmoid's exp of a large number is infinite, and the sigmoid then 0
+        return OPERATORS[primitive.op_type](*(_cast(operand, dtype) for operand in operands), **attributes)
 
 
 def _cast(operand, dtype):
@@ -98,7 +104,10 @@ def _cast(operand, dtype):
 
 def _weight(parameter: TensorProto, folder: Path) -> np.ndarray:
     place, shape = parameter.external_data, tuple(parameter.dims)
-    return np.memmap(folder / place.location, "<f4", "r", place.offset, shape)
+    try:
+        return np.memmap(folder / place.location, "<f4", "r", place.offset, shape)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / place.location} does not hold {parameter.name}: {error}") from error
 
 
 def _constant(attribute: AttributeProto) -> Any:

@@ -22,12 +22,12 @@ def layers_of(model: ModelProto) -> dict[str, str]:
     place = {}
     for index, node in enumerate(model.graph.node):
         if operator_of(node) == "Load":
-            layers[node.name] = layers[node.input[0]]
+            layers[node.name] = layers.get(node.input[0], "")
         elif operator_of(node) in HELD:
             layers[node.name] = _cell(node)
         else:
             known = [name for name in node.input if layers.get(name)]
-            layers[node.name] = layers[max(known, key=place.get)] if known else ""
+            layers[node.name] = layers[max(known, key=lambda name: place.get(name, -1))] if known else ""
         place[node.name] = index
     return layers
 

@@ -99,7 +99,8 @@ def _spell(attribute, names, where):
 
 def _data_type(node, position, constants, where):
     """A constant of the node's own that states a data type as MindIR 1 does, in place of the type id."""
-    number = constants[node.input[position]].i if node.input[position] in constants else None
+    source = node.input[position] if position < len(node.input) else None
+    number = constants[source].i if source in constants else None
     if number not in DATA_TYPES:
         raise LoweringError(f"{where}: data type {number} has no known form for Lite 2.0")
     constant = NodeProto(name=f"{node.name}:dtype", output=[f"{node.name}:dtype"], op_type=CONSTANT)

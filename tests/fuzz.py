@@ -1,6 +1,6 @@
 """Fuzz what comes from outside: every input is taken or refused by a UserError (a command line: in one line, with status 2).
 
-  python tests/fuzz.py TARGET BUNDLE [--seconds 60] [--seed 0]      TARGET: manifest safetensors ms recipe command
+  python tests/fuzz.py TARGET BUNDLE [--seconds 60] [--seed 0]      TARGET: manifest safetensors mindir ms recipe command
 
 Inputs are mutations of right ones, taken from BUNDLE; a mutation that reaches lines of this package that none before it
 reached is kept and mutated further. Any other exception is a finding: it is printed once for each place that raises it, with
@@ -31,6 +31,7 @@ from kandinsky_mindir.runner import cli
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.errors import UserError
 from kandinsky_mindir.runner.manifest import FILE_NAME, Manifest, sealed
+from kandinsky_mindir.runner.verify import read_golden
 from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, WEIGHTS, Piece, Recipe
 
 HOME = str(Path(kandinsky_mindir.runner.__file__).parents[1])
@@ -113,6 +114,38 @@ def safetensors(_: Path, folder: Path) -> Target:
     return Target([header, struct.pack("<Q", len(text)) + text + bytes(28)], run, mutate)
 
 
+def mindir(bundle: Path, _: Path) -> Target:
+    """Mutated as bytes, and as the fields of the message."""
+    from google.protobuf import json_format
+    from mindspore.train.mind_ir_pb2 import ModelProto
+
+    from kandinsky_mindir.export import bisect
+    from kandinsky_mindir.export.golden import example
+    from kandinsky_mindir.export.layers import seams
+    from kandinsky_mindir.export.lowering import lower
+    from kandinsky_mindir.export.reader import read_model
+
+    opened = Bundle(bundle)
+    graph = opened.manifest.find("prior_context")
+    sample = read_golden(opened, graph).inputs
+
+    def run(given):
+        if isinstance(given, dict):
+            try:
+                given = json_format.ParseDict(given, ModelProto()).SerializeToString()
+            except Exception:  # no message has such fields
+                return
+        model = read_model(given, graph.mindir)
+        example(model, bundle / graph.part, sample)
+        bisect.cut(lower(model), seams(model))
+
+    def mutate(rng, given):
+        return mutate_bytes(rng, given) if isinstance(given, bytes) else mutate_json(rng, given)
+
+    data = opened.mindir(graph.mindir)
+    return Target([json_format.MessageToDict(ModelProto.FromString(data)), data], run, mutate)
+
+
 def ms(bundle: Path, folder: Path) -> Target:
     from kandinsky_mindir.export.ms_files import WeightStore
 
@@ -189,7 +222,7 @@ def command(bundle: Path, folder: Path) -> Target:
     return Target(seeds, run, mutate)
 
 
-TARGETS = {make.__name__: make for make in (manifest, safetensors, ms, recipe, command)}
+TARGETS = {make.__name__: make for make in (manifest, safetensors, mindir, ms, recipe, command)}
 
 
 def fuzz(target: Target, seconds: float, seed: int = 0) -> tuple[int, int, dict[str, tuple[Any, str]]]:
