@@ -68,8 +68,8 @@ PARTS = {
 class Checkpoint:
     """One of the two folders of Kandinsky 2.2; `kind` is "prior" or "decoder".
 
-    Making one checks that everything is there and whole, by the files' headers; it reads no weights. Every method raises UserError, naming the file,
-    for what it cannot use.
+    Making one checks that everything is there and whole, by the files' headers; it reads no weights. Every method
+    raises UserError, naming the file, for what it cannot use.
     """
 
     def __init__(self, path, kind):

@@ -50,7 +50,8 @@ def evaluate(
             else:
                 value = _apply(node, operators[node.op_type], [values[name] for name in _operands(node)], dtype)
         except UNFIT as error:
-            raise UserError(f"{node.doc_string or node.domain}: operator {operator_of(node)} cannot be evaluated: {error}") from error
+            where = f"{node.doc_string or node.domain}: operator {operator_of(node)}"
+            raise UserError(f"{where} cannot be evaluated: {error}") from error
         values[node.output[0]] = value
         yield node, value
         for name in {*_operands(node), *node.output}:

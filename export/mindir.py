@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import mindspore
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
 
 from ..runner.errors import UserError
+from ..runner.scratch import scratch_folder
 from .weights import Location
 
 DTYPES = {"float32": mindspore.float32, "int32": mindspore.int32}
@@ -42,8 +41,8 @@ def compile_graph(
         del model.graph.parameter[:]
 
     tensors = [mindspore.Tensor(shape=shape, dtype=DTYPES[dtype]) for _, shape, dtype in inputs]
-    with tempfile.TemporaryDirectory() as folder, _interrupt_after():
-        name = str(Path(folder, GRAPH))
+    with scratch_folder() as folder, _interrupt_after():
+        name = str(folder / GRAPH)
         mindspore.export(cell.set_train(False), *tensors, file_name=name, file_format="MINDIR", custom_func=capture)
     _rename(captured, [name for name, *_ in inputs], outputs)
     for parameter in captured.graph.parameter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 from . import mindir_archive
 from .errors import UserError
 from .manifest import FILE_NAME, GraphInfo, Manifest
+from .scratch import scratch_folder
 
 if TYPE_CHECKING:
     from .tokens import Tokenizer
@@ -80,9 +80,9 @@ class Bundle:
     def unpacked(self, graph: GraphInfo, name: str) -> Iterator[Path]:
         """A MindIR file of `graph` as a file beside its weights, in a folder that is gone after the block."""
         weights = self.file(self.weights_of(graph.part)).absolute()
-        with tempfile.TemporaryDirectory(prefix="kandinsky-mindir-") as folder:
-            Path(folder, weights.name).symlink_to(weights)
-            path = Path(folder, Path(name).name)
+        with scratch_folder() as folder:
+            (folder / weights.name).symlink_to(weights)
+            path = folder / Path(name).name
             path.write_bytes(self.mindir(name))
             yield path
 

@@ -74,8 +74,9 @@ class GraphInfo:
         if not _positive(batch):
             raise UserError(f"{where}.batch is {batch}: it must be positive; export the bundle again")
         tensors = {
-            kind: tuple(TensorInfo.from_json(item, f"{where}.{kind}[{i}]") for i, item in enumerate(_take(data, kind, list, where)))
-            for kind in ("inputs", "outputs")
+            side: tuple(TensorInfo.from_json(item, f"{where}.{side}[{i}]")
+                        for i, item in enumerate(_take(data, side, list, where)))
+            for side in ("inputs", "outputs")
         }
         recipes = _take(data, "ms", list, where)
         for path in recipes:

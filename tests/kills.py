@@ -175,8 +175,9 @@ class Generate(Operation):
 
 class Export(Operation):
     def __init__(self, folder: Path, bundle: Path, prior: Path, decoder: Path):
+        sizes = [argument for height, width in Bundle(bundle).manifest.sizes for argument in ("--size", f"{height}x{width}")]
         super().__init__(folder, [*PROGRAM, "export", "--prior", prior.absolute(), "--decoder", decoder.absolute(),
-                                  "--output", "bundle", "--overwrite"])
+                                  *sizes, "--output", "bundle", "--overwrite"])
         self.output = self.work / "bundle"
         shutil.copytree(bundle, self.output)
 

@@ -1,20 +1,23 @@
 """What integrity costs: the time that hashing adds to a picture, and the time to verify a whole bundle.
 
-  python tests/benchmarks/verification.py BUNDLE [--runs 5] [--threads N]
+  python tests/benchmarks/verification.py BUNDLE [--runs 5] [--threads N] [--loads]
 
-Prints, best of the runs: the seconds and seconds a GB of hashing all files (they are in the page cache then); the seconds of
-the default picture in a new pipeline, with loading; how much hashing that took, which is done beside the loading, so its share
-is the most that it can add; the seconds of the same without hashing; the seconds of `verify`.
+Prints, best of the runs: the seconds and seconds a GB of hashing all files (they are in the page cache then); the
+seconds to load what a picture needs, part after part, with hashing beside it and without; the seconds of the default
+picture in a new pipeline, with loading, the same without hashing, and what hashing took meanwhile, the most that it can
+add; the seconds of `verify`. With and without take turns. --loads: no picture and no verify.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
 from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.component import Components
 from kandinsky_mindir.runner.verify import require_right, verify
 
 PROMPT = "a red circle"
@@ -58,14 +61,41 @@ def make_picture(bundle: Bundle, threads: int | None, started: float) -> float:
     return seconds
 
 
-def pictures(kind: type, path: Path, threads: int | None, runs: int) -> tuple[float, float]:
-    """(seconds of a picture, seconds of them that were spent on checking), of the best run."""
-    found = []
+def load_all(bundle: Bundle, threads: int | None, started: float) -> float:
+    """Seconds from `started` to load and free each graph of a guided picture of the bundle's first size."""
+    components = Components(bundle, engine.create(), threads=threads, keep_loaded=False)
+    for name, batch, size in stages(bundle.manifest.sizes[0]):
+        with components[name].loaded(batch, size):
+            pass
+    return time.monotonic() - started
+
+
+def stages(size: tuple[int, int]) -> list[tuple]:
+    """Name, batch and size of the graphs that a guided picture runs."""
+    return [("text_encoder", 1, None), ("prior_context", 1, None), ("prior", 2, None), ("unet_context", 1, None),
+            ("unet", 2, size), ("movq_decoder", 1, size)]
+
+
+def compare(what: Callable, path: Path, threads: int | None, runs: int) -> tuple[float, float, float]:
+    """Seconds of `what` with checking, without, and those spent on checking; the best of runs that take turns."""
+    found = {TimedBundle: [], UncheckedBundle: []}
     for _ in range(runs):
-        started = time.monotonic()
-        bundle = kind(path)
-        found.append((make_picture(bundle, threads, started), bundle.seconds))
-    return min(found)
+        for kind, times in found.items():
+            started = time.monotonic()
+            bundle = kind(path)
+            times.append((what(bundle, threads, started), bundle.seconds))
+    (checked, checking), (unchecked, _) = map(min, found.values())
+    return checked, unchecked, checking
+
+
+def report(title: str, seconds: float, remark: str = "") -> None:
+    print(f"{title:45} {seconds:9.3f} s  {remark}".rstrip(), flush=True)
+
+
+def report_pair(title: str, checked: float, unchecked: float, checking: float) -> None:
+    report(f"{title}, hashing beside it", checked, f"{100 * (checked / unchecked - 1):+.1f} %")
+    report("  without hashing", unchecked)
+    report("  hashing took meanwhile", checking)
 
 
 def verify_all(bundle: Path, threads: int | None) -> float:
@@ -80,16 +110,19 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--loads", action="store_true", help="no picture and no verify")
     args = parser.parse_args()
-    size = sum(info.size for info in Bundle(args.bundle).manifest.files.values())
+    files = Bundle(args.bundle).manifest.files
+    size = sum(info.size for info in files.values())
     hashing = min(hash_all(args.bundle) for _ in range(args.runs))
-    picture, checking = pictures(TimedBundle, args.bundle, args.threads, args.runs)
-    without, _ = pictures(UncheckedBundle, args.bundle, args.threads, args.runs)
-    print(f"{'hashing all ' + format(size / 1e6, '.0f') + ' MB':35} {hashing:8.3f} s  {hashing / size * 1e9:.2f} s/GB")
-    print(f"{'default picture, new pipeline':35} {picture:8.3f} s")
-    print(f"{'  hashing, beside the loading':35} {checking:8.3f} s  at most {100 * checking / picture:.1f} %")
-    print(f"{'  the same without hashing':35} {without:8.3f} s")
-    print(f"{'verify':35} {min(verify_all(args.bundle, args.threads) for _ in range(args.runs)):8.3f} s")
+    report(f"hashing all {size / 1e6:.0f} MB", hashing, f"{hashing / size * 1e9:.2f} s/GB")
+    used = sum(info.size for name, info in files.items() if name.endswith("weights.bin") and "image_encoder" not in name)
+    loads = compare(load_all, args.bundle, args.threads, args.runs)
+    report_pair("loading all stages", *loads)
+    report("  a GB of their weights", loads[0] / used * 1e9, f"hashing adds {(loads[0] - loads[1]) / used * 1e9:.2f} s")
+    if not args.loads:
+        report_pair("default picture, new pipeline", *compare(make_picture, args.bundle, args.threads, args.runs))
+        report("verify", min(verify_all(args.bundle, args.threads) for _ in range(args.runs)))
 
 
 if __name__ == "__main__":
