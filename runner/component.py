@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +17,27 @@ from .bundle import Bundle
 from .engine import Engine, EngineError, LiteModel, TensorSpec
 from .engine.chain import Chain
 from .errors import UserError
+from .footprint import PROGRAM, choose, ways
 from .manifest import GraphInfo, TensorInfo
+from .memory import available, in_use
 from .ms_file import Recipe
 
-AT_A_TIME = 2  # pieces of a graph that load at once: each is in memory twice meanwhile
 Runner = Callable[..., tuple[np.ndarray, ...]]
 
 
 class Component:
     """A named graph of a bundle (in all its batches and sizes) and the owner of its loaded models.
 
-    keep_loaded: whether a model stays in memory after its last user is done with it.
+    keep_loaded: whether a model stays in memory after its last user is done with it. budget: says how many bytes a
+    model may take when it is loaded.
     """
 
-    def __init__(self, bundle: Bundle, name: str, engine: Engine, *, device: str, threads: int | None, keep_loaded: bool):
+    def __init__(
+        self, bundle: Bundle, name: str, engine: Engine, *, device: str, threads: int | None, keep_loaded: bool,
+        budget: Callable[[], float] = lambda: math.inf,
+    ):  # fmt: skip
         self.bundle, self.name, self.engine = bundle, name, engine
-        self.device, self.threads, self.keep_loaded = device, threads, keep_loaded
+        self.device, self.threads, self.keep_loaded, self.budget = device, threads, keep_loaded, budget
         self._lock = threading.Lock()
         self._models: dict[GraphInfo, LiteModel] = {}
         self._users: dict[GraphInfo, int] = {}
@@ -89,16 +96,19 @@ class Component:
         return model
 
     def _load_ms(self, graph: GraphInfo) -> LiteModel:
-        with ThreadPoolExecutor(AT_A_TIME) as pool:  # Lite packs weights on one thread
-            loading = [pool.submit(self._load_recipe, graph.part, path) for path in graph.ms]
+        way = next(ways(graph)) if self.keep_loaded else choose(self.bundle, graph, self.budget())
+        loaders = [partial(self._load_recipe, graph.part, path) for path in graph.ms]
+        with ThreadPoolExecutor(way.at_a_time) as pool:  # Lite packs weights on one thread
+            loading = [pool.submit(load) for load in loaders[: way.resident]]
         models = [future.result() for future in loading if not future.exception()]
         try:
             for future in loading:
                 future.result()  # raises what went wrong first
-            if len(models) == 1:
+            if len(graph.ms) == 1:
                 return models[0]
-            return Chain(models, *([TensorSpec(*dataclasses.astuple(tensor)) for tensor in side]
-                                   for side in (graph.inputs, graph.outputs)))
+            return Chain([*models, *loaders[way.resident :]],
+                         *([TensorSpec(*dataclasses.astuple(tensor)) for tensor in side]
+                           for side in (graph.inputs, graph.outputs)))
         except BaseException:
             for model in models:
                 model.close()
@@ -116,18 +126,30 @@ class Component:
 
 
 class Components:
-    """All components of a bundle, by name, on one engine."""
+    """All components of a bundle, by name, on one engine.
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, device: str = "cpu", threads: int | None = None, keep_loaded: bool):
+    memory: bytes that this process and its models should stay below; None for what the machine has left.
+    """
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, device: str = "cpu", threads: int | None = None, keep_loaded: bool,
+        memory: int | None = None,
+    ):  # fmt: skip
         self.bundle, self.engine, self.device, self.keep_loaded = bundle, engine, device, keep_loaded
+        self.memory = memory
         names = dict.fromkeys(graph.name for graph in bundle.manifest.graphs)
-        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded}
+        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "budget": lambda: self.budget - PROGRAM}
         self._components = {name: Component(bundle, name, engine, **options) for name in names}
 
     def __getitem__(self, name: str) -> Component:
         if name not in self._components:
             self.bundle.manifest.find(name)  # raises the error that says what is missing
         return self._components[name]
+
+    @property
+    def budget(self) -> int:
+        """Bytes for all: this process, its models, and what can still be had."""
+        return available() + in_use() if self.memory is None else self.memory
 
     def unload(self) -> None:
         for component in self._components.values():

@@ -7,12 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, UserError
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, UserError, footprint
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.memory import PeakMemory, as_bytes, in_use
 from kandinsky_mindir.runner.ms_file import MemoryFile
-from kandinsky_mindir.runner.plan import PROGRAM, Plan, Stage, plan, text_to_picture
+from kandinsky_mindir.runner.footprint import PROGRAM
+from kandinsky_mindir.runner.manifest import GraphInfo
+from kandinsky_mindir.runner.plan import Plan, Stage, plan, text_to_picture
 
 MEGABYTES_100 = 100_000_000
 
@@ -99,3 +101,30 @@ def test_estimates_bound_what_is_used(bundle):
         pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, keep_loaded=False)
         pipeline("a cat", generator=0, height=16, width=16)
     assert memory.peak - before <= plan(pipeline.bundle, graphs).peak
+
+
+GB = 10**9
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """A graph in five pieces of 1 GB that take nothing else."""
+    monkeypatch.setattr(footprint, "_sizes", lambda bundle, graph: [GB] * len(graph.ms))
+    monkeypatch.setattr(footprint, "activations", lambda graph: 0)
+    for name, value in (("PACKED", 1.0), ("RUNTIME", 0)):
+        monkeypatch.setattr(footprint, name, value)
+    footprint.footprint.cache_clear()
+    yield GraphInfo("unet", "unet", 2, (8, 8), "unet/a.mindir", "unet/a.lite.mindir", tuple("abcde"), (), ())
+    footprint.footprint.cache_clear()
+
+
+@pytest.mark.parametrize("budget, way, peak", [
+    (7, (5, 2), 7), (6.9, (5, 1), 6), (5.9, (3, 1), 5), (4, (2, 1), 4), (3, (1, 1), 3), (2.9, (0, 1), 2), (1, (0, 1), 2),
+])  # fmt: skip
+def test_pieces_that_do_not_fit_are_loaded_when_their_turn_comes(in_pieces, budget, way, peak):
+    """Four that stay and one that is loaded take as much as five: what loads is in memory twice."""
+    found = footprint.choose(None, in_pieces, budget * GB)
+    assert found == way
+    assert footprint.footprint(None, in_pieces, found).loading == peak * GB
+    (stage,) = plan(None, [in_pieces], budget=budget * GB + PROGRAM).stages
+    assert stage.reloaded == 5 - way[0] and (f"{stage.reloaded} of its 5 pieces" in stage.remark) == (way[0] < 5)

@@ -1,6 +1,7 @@
 """Graphs in pieces: the chain of them computes on MindSpore Lite what the whole does."""
 
 import itertools
+import math
 from dataclasses import astuple, replace
 
 import numpy as np
@@ -83,12 +84,14 @@ def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
     assert len(graph.ms) > 1
     tokens = whole.tokenizer.encode("a cat")
     inputs = {"input_ids": tokens.input_ids[None], "end_position": np.array([tokens.end_position], np.int32)}
-    results = []
-    for bundle in (whole, Draft(tmp_path, replace(whole.manifest, graphs=(graph,)))):
-        with Component(bundle, "text_encoder", engine, device="cpu", threads=1, keep_loaded=False).loaded() as run:
-            results.append(run(**inputs))
-    for right, output in zip(*results, strict=True):
-        np.testing.assert_array_equal(output, right)
+    cut, results = Draft(tmp_path, replace(whole.manifest, graphs=(graph,))), []
+    for bundle, budget in ((whole, math.inf), (cut, math.inf), (cut, 0)):  # with 0, no piece stays in memory
+        options = {"device": "cpu", "threads": 1, "keep_loaded": False, "budget": lambda: budget}
+        with Component(bundle, "text_encoder", engine, **options).loaded() as run:
+            results += [run(**inputs), run(**inputs)]  # the second run frees what it has learned that nobody takes
+    for output in results[1:]:
+        for right, found in zip(results[0], output, strict=True):
+            np.testing.assert_array_equal(found, right)
 
 
 def test_where_to_cut():
@@ -130,4 +133,4 @@ def test_pieces_that_do_not_fit_together():
     assert [float(output[0]) for output in chain.run([np.zeros(1, np.float32)])] == [2, 1]
     for models, outputs in (([Echo("a", "b"), Echo("x", "c")], [c]), ([Echo("a", "x")], [TensorSpec("x", (2,), "float32")])):
         with pytest.raises(EngineError, match="takes .*'x'.* which no piece before it gives"):
-            Chain(models, [a], outputs)
+            Chain(models, [a], outputs).run([np.zeros(1, np.float32)])

@@ -21,7 +21,7 @@ from ..manifest import FILE_NAME
 from ..memory import as_text, available
 from ..options import as_size
 from ..pipelines import KandinskyV22CombinedPipeline
-from ..plan import plan, text_to_picture
+from ..plan import text_to_picture
 from ..recipe import OPTIONS, Recipe
 from ..verify import require_right, verify
 
@@ -73,7 +73,7 @@ def print_plan(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline,
     size = as_size(*args.size, manifest.settings["movq_scale_factor"])
     batch, prior_batch = (2 if scale > 1 else 1 for scale in (args.guidance_scale, args.prior_guidance_scale))
     graphs = [manifest.find("image_encoder")] * pictures + text_to_picture(manifest, size, batch, prior_batch)
-    print(plan(pipeline.bundle, graphs, pipeline.components.keep_loaded))
+    print(pipeline.plan(graphs))
     print(f"{'this machine has':34} {as_text(available()):>10} left")
     pipeline.require_memory(graphs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from ..diffusion import Step, as_latents
 from ..engine.interface import parse_device
 from ..errors import UserError
 from ..manifest import GraphInfo
-from ..memory import as_bytes, available, in_use
+from ..memory import as_bytes
 from ..options import as_count
-from ..plan import plan, text_to_picture
+from ..plan import Plan, plan, text_to_picture
 from ..progress import ProgressBar
 from ..schedulers import Scheduler
+from ..verify import title
 
 KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded between calls unless told otherwise
 
@@ -29,9 +31,8 @@ KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded b
 class Pipeline:
     """A bundle opened on an engine; the base of the pipelines."""
 
-    def __init__(self, components: Components, memory: int | None = None):
-        self.components, self.memory = components, memory
-        self.bundle = components.bundle
+    def __init__(self, components: Components):
+        self.components, self.bundle = components, components.bundle
         self.progress = ProgressBar()
 
     @classmethod
@@ -50,9 +51,10 @@ class Pipeline:
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
         mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU.
         keep_loaded: keep models in memory between stages and calls; None keeps them if that fits into `memory`, or
-        without it if the bundle's weights are small. memory: bytes, or a text such as "12GB", to stay below; calls that
-        cannot are refused before a model is loaded (None: below what the machine has left). UserError if the bundle is
-        damaged or the engine cannot be had.
+        without it if the bundle's weights are small. memory: bytes, or a text such as "12GB", to stay below (None: what
+        the machine has left): a model that does not fit is loaded a piece at a time in every step, which is slow; calls
+        that cannot be made to fit are refused before a model is loaded. UserError if the bundle is damaged or the
+        engine cannot be had.
         """
         parse_device(device)
         if threads is not None:
@@ -64,8 +66,8 @@ class Pipeline:
         elif keep_loaded is None:
             keep_loaded = all(plan(bundle, text_to_picture(bundle.manifest, size), True).peak <= memory
                               for size in bundle.manifest.sizes)
-        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded}
-        return cls(Components(bundle, engines.create(engine, say=_say), **options), memory)
+        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "memory": memory}
+        return cls(Components(bundle, engines.create(engine, say=_say), **options))
 
     def set_progress_bar_config(self, **options) -> None:
         """Options for tqdm; ``disable=True`` switches the bars off."""
@@ -73,9 +75,17 @@ class Pipeline:
 
     def require_memory(self, graphs: Iterable[GraphInfo]) -> None:
         """UserError, with the figures, if `graphs` cannot run in the memory that there is for them."""
-        if self.components.device == "cpu":
-            budget = available() + in_use() if self.memory is None else self.memory
-            plan(self.bundle, graphs, self.components.keep_loaded).require(budget)
+        if self.components.device != "cpu":
+            return
+        found = self.plan(graphs)
+        found.require(self.components.budget)
+        for stage in found.stages:
+            if stage.remark:
+                warnings.warn(f"memory is short for {title(stage.graph)}: {stage.remark}, which is slow", stacklevel=2)
+
+    def plan(self, graphs: Iterable[GraphInfo]) -> Plan:
+        """What memory running `graphs` will take."""
+        return plan(self.bundle, graphs, self.components.keep_loaded, self.components.budget)
 
     def unload(self) -> None:
         """Free the memory of all loaded models; the next call loads them again."""
@@ -88,8 +98,8 @@ class DiffusionPipeline(Pipeline):
     stage: str
     callback_tensor_inputs: tuple[str, ...]
 
-    def __init__(self, components: Components, memory: int | None = None):
-        super().__init__(components, memory)
+    def __init__(self, components: Components):
+        super().__init__(components)
         schedulers.create(self._own_scheduler)  # refuses what is no scheduler, whether it is used or not
         self.scheduler = self.bundle.manifest.defaults[self.stage].get("scheduler", schedulers.CHECKPOINT)
 

@@ -19,10 +19,10 @@ from .prior import KandinskyV22PriorPipeline
 class KandinskyV22CombinedPipeline(Pipeline):
     """Prompt straight to picture: the prior pipeline, then the decoder pipeline, on one generator."""
 
-    def __init__(self, components: Components, memory: int | None = None):
-        super().__init__(components, memory)
-        self.prior_pipe = KandinskyV22PriorPipeline(components, memory)
-        self.decoder_pipe = KandinskyV22Pipeline(components, memory)
+    def __init__(self, components: Components):
+        super().__init__(components)
+        self.prior_pipe = KandinskyV22PriorPipeline(components)
+        self.decoder_pipe = KandinskyV22Pipeline(components)
 
     @property
     def scheduler(self) -> Scheduler:

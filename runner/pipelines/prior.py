@@ -27,8 +27,8 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
     stage = "prior"
     callback_tensor_inputs = ("latents", "prompt_embeds", "text_encoder_hidden_states", "text_mask")
 
-    def __init__(self, components: Components, memory: int | None = None):
-        super().__init__(components, memory)
+    def __init__(self, components: Components):
+        super().__init__(components)
         self.image_processor = ImageProcessor(self.bundle.manifest.image_processor or {})
 
     def __call__(

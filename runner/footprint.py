@@ -1,0 +1,90 @@
+"""What memory a graph takes, by estimate, and how a graph in pieces is loaded where memory is short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from .bundle import Bundle
+from .manifest import GraphInfo, count
+from .ms_file import Recipe
+
+# Estimates. PACKED is from the full-size UNet with Lite 2.0.0 on x86-64 (8.0 GB resident, 6.2 GB of them weights and five
+# processes), MINDIR_* from dense layers of 0.8 GB and more; the others are counted, not measured.
+PROGRAM = 120_000_000  # this process
+RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
+PACKED = 1.03  # of a `.ms` model's weights: kernels keep one packed copy, the file's own pages are given back
+MINDIR_LOADING, MINDIR_KEPT = 5.5, 3.4  # of a MindIR's weights
+# Maps as large as the picture at the highest level that are alive at once: skips, what a convolution unrolls, sums.
+UNET_MAPS, MOVQ_MAPS = 24, 12
+MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
+CONTEXT_TOKENS = 32
+AT_A_TIME = 2  # pieces of a graph that load at once: each is in memory twice meanwhile
+
+
+class Way(NamedTuple):
+    """How a graph's pieces are loaded: the first `resident` of them to stay, `at_a_time` at once; every other one when
+    its turn comes in a run, each time."""
+
+    resident: int
+    at_a_time: int
+
+
+class Footprint(NamedTuple):
+    """Bytes. loading: the most while a graph is loaded and run; kept: once it only waits."""
+
+    loading: int
+    kept: int
+
+
+def ways(graph: GraphInfo) -> Iterator[Way]:
+    """All ways to load a graph, from the fastest to the one that takes the least memory."""
+    pieces = max(len(graph.ms), 1)
+    yield Way(pieces, AT_A_TIME)
+    if pieces > 1:
+        for resident in range(pieces, -1, -1):
+            yield Way(resident, 1)
+
+
+def choose(bundle: Bundle, graph: GraphInfo, budget: float) -> Way:
+    """The fastest way that takes at most `budget` bytes; the smallest where none does."""
+    found = list(ways(graph))
+    return next((way for way in found[:-1] if footprint(bundle, graph, way).loading <= budget), found[-1])
+
+
+@lru_cache(maxsize=256)
+def footprint(bundle: Bundle, graph: GraphInfo, way: Way) -> Footprint:
+    """What a graph takes, loaded in that way."""
+    running = activations(graph)
+    if not graph.ms:
+        weights = bundle.manifest.files[bundle.weights_of(graph.part)].size
+        kept = int(MINDIR_KEPT * weights) + RUNTIME + running
+        return Footprint(max(int(MINDIR_LOADING * weights) + RUNTIME, kept), kept)
+    sizes = _sizes(bundle, graph)
+    loaded = [int(PACKED * size) + RUNTIME for size in sizes]
+    resident, later = sizes[: way.resident], range(way.resident, len(sizes))
+    kept = sum(loaded[: way.resident])
+    most = kept + max(sum(sorted(resident)[-way.at_a_time :]), running)
+    for piece in later:
+        most = max(most, kept + loaded[piece] + max(sizes[piece], running))
+    return Footprint(most, kept + running)  # Lite keeps what a run took
+
+
+@lru_cache(maxsize=256)
+def _sizes(bundle: Bundle, graph: GraphInfo) -> list[int]:
+    return [Recipe.read(bundle.file(path)).size for path in graph.ms]
+
+
+def activations(graph: GraphInfo) -> int:
+    """An estimate of what a run takes beside the weights, in bytes."""
+    tensors = 4 * sum(count(tensor.shape) for tensor in (*graph.inputs, *graph.outputs))
+    if graph.name == "unet":
+        (batch, _, height, width), channels = graph.input("sample").shape, graph.input("time_proj").shape[-1]
+        pixels, heads = height * width, max(channels // 32, 1)  # the second level: twice the channels, heads of 64
+        scores = batch * heads * (pixels // 4) * (pixels // 4 + CONTEXT_TOKENS)
+        return tensors + 4 * (UNET_MAPS * batch * pixels * channels + 2 * scores)
+    if graph.name == "movq_decoder":
+        _, _, height, width = graph.outputs[0].shape
+        return tensors + 4 * MOVQ_MAPS * height * width * MOVQ_CHANNELS
+    return 2 * tensors
