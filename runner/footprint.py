@@ -10,14 +10,16 @@ from .bundle import Bundle
 from .manifest import GraphInfo, count
 from .ms_file import Recipe
 
-# Estimates. PACKED is from the full-size UNet with Lite 2.0.0 on x86-64 (8.0 GB resident, 6.2 GB of them weights and five
-# processes), MINDIR_* from dense layers of 0.8 GB and more; the others are counted, not measured.
+# Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
+# weights in five processes take 8.3 GB in all at 512x512 and 11.7 GB at 768x768, the MoVQ decoder 3.7 GB at 512x512.
+# MINDIR_* are from dense layers of 0.8 GB and more.
 PROGRAM = 120_000_000  # this process
 RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
 PACKED = 1.03  # of a `.ms` model's weights: kernels keep one packed copy, the file's own pages are given back
 MINDIR_LOADING, MINDIR_KEPT = 5.5, 3.4  # of a MindIR's weights
-# Maps as large as the picture at the highest level that are alive at once: skips, what a convolution unrolls, sums.
-UNET_MAPS, MOVQ_MAPS = 24, 12
+# Maps as large as the picture at the highest level, and scores of attention at the second, that are there at once:
+# each process keeps what its piece took.
+UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
 MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
 CONTEXT_TOKENS = 32
 AT_A_TIME = 2  # pieces of a graph that load at once: each is in memory twice meanwhile
@@ -83,7 +85,7 @@ def activations(graph: GraphInfo) -> int:
         (batch, _, height, width), channels = graph.input("sample").shape, graph.input("time_proj").shape[-1]
         pixels, heads = height * width, max(channels // 32, 1)  # the second level: twice the channels, heads of 64
         scores = batch * heads * (pixels // 4) * (pixels // 4 + CONTEXT_TOKENS)
-        return tensors + 4 * (UNET_MAPS * batch * pixels * channels + 2 * scores)
+        return tensors + 4 * (UNET_MAPS * batch * pixels * channels + UNET_SCORES * scores)
     if graph.name == "movq_decoder":
         _, _, height, width = graph.outputs[0].shape
         return tensors + 4 * MOVQ_MAPS * height * width * MOVQ_CHANNELS

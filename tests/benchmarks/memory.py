@@ -1,0 +1,59 @@
+"""What a gigabyte less costs: the UNet's step in every way to load it, ``memory.py BUNDLE [--size HxW] [--runs 2]``.
+
+A graph in pieces may keep some of them in memory and load the others again in every step (runner/footprint.py). For
+each such way the table gives what the plan estimates, the peak that was measured, and the seconds of loading before the
+first step and of a step, the best of the runs.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from kandinsky_mindir.runner import engine, footprint
+from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.commands.arguments import size
+from kandinsky_mindir.runner.component import Component
+from kandinsky_mindir.runner.memory import PeakMemory
+
+
+def measure(bundle, graph, budget, runs, threads):
+    """(peak bytes, seconds to load, seconds of a run) of a graph that may take `budget` bytes."""
+    random = np.random.default_rng(0)
+    inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) for tensor in graph.inputs}
+    component = Component(bundle, graph.name, engine.create(), device="cpu", threads=threads, keep_loaded=False,
+                          budget=lambda: budget)
+    seconds = []
+    with PeakMemory() as memory:
+        before, started = memory.peak, time.perf_counter()
+        with component.loaded(graph.batch, graph.size) as run:
+            load = time.perf_counter() - started
+            for _ in range(runs):
+                started = time.perf_counter()
+                run(**inputs)
+                seconds.append(time.perf_counter() - started)
+    return memory.peak - before, load, min(seconds)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--size", type=size, metavar="HxW", help="picture size (default: the bundle's first)")
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    bundle = Bundle(arguments.bundle)
+    bundle.verify_files()  # once, before anything is timed
+    graph = bundle.manifest.find("unet", 2, arguments.size or bundle.manifest.sizes[0])
+    print("| pieces that stay | loaded at once | estimate, GB | peak, GB | load, s | step, s |\n" + "| --- " * 6 + "|")
+    for way in footprint.ways(graph):
+        estimate = footprint.footprint(bundle, graph, way).loading
+        if footprint.choose(bundle, graph, estimate) != way:
+            continue  # another takes no more and is faster
+        peak, load, step = measure(bundle, graph, estimate, arguments.runs, arguments.threads)
+        print(f"| {way.resident} of {len(graph.ms)} | {way.at_a_time} | {estimate / 1e9:.2f} | {peak / 1e9:.2f} | {load:.1f} | "
+              f"{step:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
