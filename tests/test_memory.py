@@ -93,14 +93,26 @@ def test_plans_on_the_command_line(bundle, capsys):
     assert "peak, one at a time" in said.out and "0.0" not in said.err and "1.0 MB is there" in said.err
 
 
+MEASURE = """
+import sys
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline
+from kandinsky_mindir.runner.memory import PeakMemory
+with PeakMemory() as memory:
+    before = memory.peak
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(sys.argv[1], keep_loaded=False)
+    pipeline("a cat", generator=0, height=16, width=16)
+print(memory.peak - before)
+"""
+
+
 def test_estimates_bound_what_is_used(bundle):
-    """Small models are mostly the runtime: its share, and that of the program, must not be estimated too low."""
-    graphs = text_to_picture(Bundle(bundle).manifest, (16, 16))
-    with PeakMemory() as memory:
-        before = memory.peak
-        pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, keep_loaded=False)
-        pipeline("a cat", generator=0, height=16, width=16)
-    assert memory.peak - before <= plan(pipeline.bundle, graphs).peak
+    """Small models are mostly the runtime: its share, and that of the program, must not be estimated too low.
+
+    In a process of its own: this one's memory moves with what other tests have left.
+    """
+    opened = Bundle(bundle)
+    measured = subprocess.run([sys.executable, "-c", MEASURE, bundle], check=True, capture_output=True, text=True).stdout
+    assert 0 < int(measured) <= plan(opened, text_to_picture(opened.manifest, (16, 16))).peak
 
 
 GB = 10**9
