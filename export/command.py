@@ -35,18 +35,20 @@ def run(args: argparse.Namespace) -> None:
     from .requirements import require_exporter
 
     require_exporter()
+    from ..runner.memory import PeakMemory, as_text
     from .bundle import export_bundle
 
     started = time.monotonic()
-    bundle = export_bundle(
-        args.prior,
-        args.decoder,
-        args.output,
-        args.size,
-        image_encoder=not args.no_image_encoder,
-        overwrite=args.overwrite,
-        engine=args.engine,
-        progress=not args.quiet,
-    )
+    with PeakMemory() as memory:
+        bundle = export_bundle(
+            args.prior,
+            args.decoder,
+            args.output,
+            args.size,
+            image_encoder=not args.no_image_encoder,
+            overwrite=args.overwrite,
+            engine=args.engine,
+            progress=not args.quiet,
+        )
     size_on_disk = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
-    print(f"{bundle}: {size_on_disk / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")
+    print(f"{bundle}: {size_on_disk / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s, peak memory {as_text(memory.peak)}")

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
-from .layers import REFERENCE
+from .layers import CONSTANT, REFERENCE
 from .mindir import GRAPH, output_nodes
 
-CONSTANT, RESHAPE, TUPLE = "Constant", "Reshape", "MakeTuple"
+RESHAPE, TUPLE = "Reshape", "MakeTuple"
 PIECE = 2**50  # bytes: what a further piece may save of those handed over, that is, nothing
 UNCUT = PIECE // 2**10  # where no cut may be
 

@@ -17,7 +17,7 @@ import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
 from ..runner.errors import UserError
-from .layers import operator_of
+from .layers import CONSTANT, REFERENCE, operator_of
 
 # What NumPy and Python raise where an operator does not fit what it is given
 UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
@@ -34,7 +34,7 @@ def evaluate(
     known here.
     """
     graph = model.graph
-    operators = {f"REF::{primitive.name}": primitive for primitive in model.primitives}
+    operators = {REFERENCE + primitive.name: primitive for primitive in model.primitives}
     nodes = _needed(graph)
     last_use = {name: index for index, node in enumerate(nodes) for name in _operands(node)}
     values = {}
@@ -45,10 +45,12 @@ def evaluate(
     values |= {parameter.name: _weight(parameter, folder) for parameter in graph.parameter}
     for index, node in enumerate(nodes):
         try:
-            if node.op_type == "Constant":
+            if node.op_type == CONSTANT:
                 value = _constant(node.attribute[0])
             else:
                 value = _apply(node, operators[node.op_type], [values[name] for name in _operands(node)], dtype)
+        except UserError:
+            raise
         except UNFIT as error:
             where = f"{node.doc_string or node.domain}: operator {operator_of(node)}"
             raise UserError(f"{where} cannot be evaluated: {error}") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto
 
-REFERENCE = "REF::"
-STRUCTURE = ("Constant", "Depend", "Load", "MakeTuple", "UpdateState")  # computes nothing
+REFERENCE = "REF::"  # before the name of a node's operator among ModelProto.primitives
+CONSTANT = "Constant"  # a node without an operator
+STRUCTURE = (CONSTANT, "Depend", "Load", "MakeTuple", "UpdateState")  # computes nothing
 
 # MindSpore writes the path of a node's cell into `domain`, but only operators that a cell holds have one of their own:
 # functions (+, *, reshape, ...) are compiled once for each shape and keep the path of the first cell that used them.

@@ -3,10 +3,8 @@
 from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto
 
 from ..runner.errors import UserError
+from .layers import CONSTANT, REFERENCE
 from .operators import OPERATORS
-
-REFERENCE = "REF::"  # before the name of a node's operator among ModelProto.primitives
-CONSTANT = "Constant"
 
 # MindSpore's type ids (mindspore/core/include/mindapi/base/type_id.h), which MindIR 3 writes where MindIR 1 has an
 # empty tensor of TensorProto.DataType: bool, int8, int32, int64, uint8, float32.

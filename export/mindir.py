@@ -12,6 +12,7 @@ from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
 
 from ..runner.errors import UserError
 from ..runner.scratch import scratch_folder
+from .layers import REFERENCE
 from .weights import Location
 
 DTYPES = {"float32": mindspore.float32, "int32": mindspore.int32}
@@ -117,7 +118,7 @@ def _rename(model: ModelProto, inputs: Sequence[str], outputs: Sequence[str]) ->
 def output_nodes(model: ModelProto) -> list[NodeProto | None]:
     """The node that computes each output of the graph; None for an input or a weight that is handed through."""
     nodes = {node.name: node for node in model.graph.node}
-    operators = {f"REF::{primitive.name}": primitive.op_type for primitive in model.primitives}
+    operators = {REFERENCE + primitive.name: primitive.op_type for primitive in model.primitives}
     node = nodes.get(model.graph.output[0].name)
     while node and operators.get(node.op_type) == "Depend":  # the value, and what must have happened before
         node = nodes.get(node.input[0])

@@ -11,9 +11,8 @@ from google.protobuf.message import DecodeError, Message
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
 
 from ..runner.errors import UserError
-from .layers import REFERENCE, operator_of
+from .layers import CONSTANT, REFERENCE, operator_of
 
-CONSTANT = "Constant"
 FIRST = ("Depend", "Load")  # operators whose value is their first input
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class Component:
         self.device, self.threads, self.keep_loaded, self.budget = device, threads, keep_loaded, budget
         self._lock = threading.Lock()
         self._models: dict[GraphInfo, LiteModel] = {}
-        self._users: dict[GraphInfo, int] = {}
+        self._users: Counter[LiteModel] = Counter()
 
     @contextmanager
     def loaded(self, batch: int = 1, size: tuple[int, int] | None = None) -> Iterator[Runner]:
@@ -50,7 +51,7 @@ class Component:
             if graph not in self._models:
                 self._models[graph] = self._load(graph)
             model = self._models[graph]
-            self._users[graph] = self._users.get(graph, 0) + 1
+            self._users[model] += 1
 
         def run(**inputs: np.ndarray) -> tuple[np.ndarray, ...]:
             arrays = [np.ascontiguousarray(inputs.pop(tensor.name)) for tensor in model.inputs]
@@ -58,23 +59,21 @@ class Component:
                 raise TypeError(f"{self.name} has no input {', '.join(inputs)}")
             try:
                 return tuple(model.run(arrays))
-            except EngineError:  # its process may have died: the next user gets another
-                self._give_up(graph, model)
+            except (EngineError, KeyboardInterrupt):  # its process may have ended: whoever comes next gets another
+                with self._lock:
+                    if self._models.get(graph) is model:
+                        del self._models[graph]
                 raise
 
         try:
             yield run
         finally:
             with self._lock:
-                self._users[graph] -= 1
+                self._users[model] -= 1
+                if not self._users[model] and self._models.get(graph) is not model:  # given up, and nobody waits for it
+                    self._close(model)
                 if not self.keep_loaded:
                     self._free_unused()
-
-    def _give_up(self, graph: GraphInfo, model: LiteModel) -> None:
-        with self._lock:
-            if self._models.get(graph) is model:
-                del self._models[graph]
-        model.close()
 
     def unload(self) -> None:
         """Free every model that nobody is using."""
@@ -82,8 +81,12 @@ class Component:
             self._free_unused()
 
     def _free_unused(self) -> None:
-        for graph in [graph for graph in self._models if not self._users[graph]]:
-            self._models.pop(graph).close()
+        for graph in [graph for graph, model in self._models.items() if not self._users[model]]:
+            self._close(self._models.pop(graph))
+
+    def _close(self, model: LiteModel) -> None:
+        del self._users[model]
+        model.close()
 
     def _load(self, graph: GraphInfo) -> LiteModel:
         has_ms = bool(graph.ms) and self.device == "cpu" and self.engine.takes_model_files

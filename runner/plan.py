@@ -26,8 +26,10 @@ class Stage(NamedTuple):
 
     @property
     def remark(self) -> str:
-        count = len(self.graph.ms) if self.reloaded else 0
-        return f"{self.reloaded} of its {count} pieces are loaded again in every step" if count else ""
+        """What is slow about it; "" if nothing is."""
+        if not self.reloaded:
+            return ""
+        return f"{self.reloaded} of its {len(self.graph.ms)} pieces are loaded again in every step"
 
 
 class Plan(NamedTuple):

@@ -117,7 +117,7 @@ OPTIONS = {
                  ("picture", "ends in no known picture format"), ("", "ends in no known picture format"),
                  ("no/picture.png", "the folder no does not exist: make it"),
                  ("/dev/null/picture.png", "the folder /dev/null does not exist"),
-                 ("{folder}/work/../is.png", "is a folder")],
+                 ("{folder}/here/../is.png", "is a folder")],
 }
 
 

@@ -51,7 +51,7 @@ class Place:
         """`bundle` has its checkpoint beside it, as the folders prior and decoder."""
         self.bundle, self.prior, self.decoder = bundle, bundle.parent / "prior", bundle.parent / "decoder"
         self.folder = folder
-        self.work = folder / "work"
+        self.work = folder / "here"
         self.work.mkdir(parents=True)
 
     def command(self, *arguments) -> str:

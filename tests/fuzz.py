@@ -31,8 +31,8 @@ from kandinsky_mindir.runner import cli
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.errors import UserError
 from kandinsky_mindir.runner.manifest import FILE_NAME, Manifest, sealed
-from kandinsky_mindir.runner.verify import read_golden
 from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.verify import read_golden
 
 HOME = str(Path(kandinsky_mindir.runner.__file__).parents[1])
 VALUES = [None, True, 0, 1, -1, 2**31, 2**63, 2**64, 10**400, 0.5, float("nan"), float("inf"), "", "..", "/", "\0", "é", "\ud800",
@@ -40,11 +40,8 @@ VALUES = [None, True, 0, 1, -1, 2**31, 2**63, 2**64, 10**400, 0.5, float("nan"),
 BYTES = [b"", b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff", b"[" * 3000, b'"', b"1e999", b"\n"]
 
 
-class Target:
-    """seeds: right inputs. mutate(random, input) -> another. run(input): raises UserError, or what is a finding."""
-
-    def __init__(self, seeds: list, run: Callable[[Any], object], mutate: Callable[[random.Random, Any], Any]):
-        self.seeds, self.run, self.mutate = seeds, run, mutate
+def mutate(rng: random.Random, given: Any) -> Any:
+    return mutate_bytes(rng, given) if isinstance(given, bytes) else mutate_json(rng, given)
 
 
 def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
@@ -78,6 +75,13 @@ def mutate_json(rng: random.Random, value: Any) -> Any:
     return value
 
 
+class Target:
+    """seeds: right inputs. mutate(random, input) -> another. run(input): raises UserError, or what is a finding."""
+
+    def __init__(self, seeds: list, run: Callable[[Any], object], mutate: Callable[[random.Random, Any], Any] = mutate):
+        self.seeds, self.run, self.mutate = seeds, run, mutate
+
+
 def manifest(bundle: Path, _: Path) -> Target:
     text = (bundle / FILE_NAME).read_text()
 
@@ -85,10 +89,7 @@ def manifest(bundle: Path, _: Path) -> Target:
         Manifest.parse(given.decode(errors="replace") if isinstance(given, bytes) else
                        sealed(given) if isinstance(given, dict) else json.dumps(given))
 
-    def mutate(rng, given):
-        return mutate_bytes(rng, given) if isinstance(given, bytes) else mutate_json(rng, given)
-
-    return Target([json.loads(text), text.encode()], run, mutate)
+    return Target([json.loads(text), text.encode()], run)
 
 
 def safetensors(_: Path, folder: Path) -> Target:
@@ -107,11 +108,8 @@ def safetensors(_: Path, folder: Path) -> Target:
         for name in "abc":
             files.read(name)
 
-    def mutate(rng, given):
-        return mutate_bytes(rng, given) if isinstance(given, bytes) else mutate_json(rng, given)
-
     text = json.dumps(header).encode()
-    return Target([header, struct.pack("<Q", len(text)) + text + bytes(28)], run, mutate)
+    return Target([header, struct.pack("<Q", len(text)) + text + bytes(28)], run)
 
 
 def mindir(bundle: Path, _: Path) -> Target:
@@ -139,11 +137,8 @@ def mindir(bundle: Path, _: Path) -> Target:
         example(model, bundle / graph.part, sample)
         bisect.cut(lower(model), seams(model))
 
-    def mutate(rng, given):
-        return mutate_bytes(rng, given) if isinstance(given, bytes) else mutate_json(rng, given)
-
     data = opened.mindir(graph.mindir)
-    return Target([json_format.MessageToDict(ModelProto.FromString(data)), data], run, mutate)
+    return Target([json_format.MessageToDict(ModelProto.FromString(data)), data], run)
 
 
 def ms(bundle: Path, folder: Path) -> Target:
@@ -159,7 +154,7 @@ def ms(bundle: Path, folder: Path) -> Target:
         (folder / "graph.ms").write_bytes(given)
         WeightStore(folder, {}).split(folder / "graph.ms")
 
-    return Target([seed], run, mutate_bytes)
+    return Target([seed], run)
 
 
 def recipe(_: Path, folder: Path) -> Target:
@@ -178,11 +173,8 @@ def recipe(_: Path, folder: Path) -> Target:
         with Recipe.read(path).assemble(path):
             pass
 
-    def mutate(rng, given):
-        return mutate_bytes(rng, given) if isinstance(given, bytes) else mutate_json(rng, given)
-
     table = [list(piece) for piece in right.pieces]
-    return Target([[table, "head!"], right.dump(), lzma.decompress(right.dump())], run, mutate)
+    return Target([[table, "head!"], right.dump(), lzma.decompress(right.dump())], run)
 
 
 def command(bundle: Path, folder: Path) -> Target:
@@ -212,14 +204,14 @@ def command(bundle: Path, folder: Path) -> Target:
         said = [line for line in errors.getvalue().splitlines() if "warning: " not in line]
         assert (status, len(said)) in ((0, 0), (2, 1)), f"status {status}, {said}"
 
-    def mutate(rng, given):
+    def mutate_words(rng, given):
         given = list(given)
         for _ in range(rng.choice((1, 1, 2, 4))):
             at = rng.randrange(len(given) + 1)
             given[at : at + rng.randrange(2)] = rng.choices(words, k=rng.randrange(3))
         return given
 
-    return Target(seeds, run, mutate)
+    return Target(seeds, run, mutate_words)
 
 
 TARGETS = {make.__name__: make for make in (manifest, safetensors, mindir, ms, recipe, command)}

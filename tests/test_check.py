@@ -36,7 +36,8 @@ def test_a_later_version_is_known_from_its_documentation(bundles, capsys):
 def test_what_a_device_lacks_is_named_with_the_graph(bundles, capsys):
     bundle = Bundle(bundles("narrow"))
     assert main(["check", str(bundle.path), "--lite", "2.10", "--device", "ascend"]) == 2
-    lacking = [graph for graph in bundle.manifest.graphs if "BroadcastTo" in operators_in(bundle.mindir(graph.mindir), graph.mindir)]
+    lacking = [graph for graph in bundle.manifest.graphs
+               if "BroadcastTo" in operators_in(bundle.mindir(graph.mindir), graph.mindir)]
     output = capsys.readouterr()
     assert sum(unknown == 1 for *_, unknown in rows(output.out)) == len(lacking) > 0
     assert f"{lacking[0].name} batch 1" in output.err

@@ -6,57 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-
+import small_graph
 from kandinsky_mindir.runner import engine
-from kandinsky_mindir.runner.engine import EngineError, runtime
-
-ROWS, COLUMNS = 3, 4
-# Small whole numbers: every product and sum below is exact in float32, so results must be equal, not close.
-TABLE = np.arange(5 * COLUMNS, dtype=np.float32).reshape(5, COLUMNS)
-VENDOR_SOURCE = Path(engine.__file__).with_name("vendor.py")
-
-
-def expected(x, ids):
-    return [x * 2 + TABLE[ids], x.T.copy()]
-
-
-def make_inputs(seed=0):
-    rng = np.random.default_rng(seed)
-    return [
-        rng.integers(-50, 50, (ROWS, COLUMNS)).astype(np.float32),
-        rng.integers(0, len(TABLE), ROWS).astype(np.int32),
-    ]
+from kandinsky_mindir.runner.engine import EngineError
+from small_graph import COLUMNS, ROWS, expected, make_inputs
 
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
-    """The folder of graph.mindir, as MindSpore wrote it, and lowered.mindir."""
-    import mindspore
-    from mindspore import Parameter, Tensor, nn, ops
-    from mindspore.train.mind_ir_pb2 import ModelProto
-
-    from kandinsky_mindir.export.lowering import lower
-
-    class Graph(nn.Cell):
-        def __init__(self):
-            super().__init__()
-            self.table = Parameter(Tensor(TABLE))
-            self.two = Tensor(np.array([2], np.float32))
-
-        def construct(self, x, ids):
-            return x * self.two + ops.Gather()(self.table, ids, 0), ops.transpose(x, (1, 0))
-
-    folder = tmp_path_factory.mktemp("graphs")
-    mindspore.export(Graph(), *map(Tensor, make_inputs()), file_name=str(folder / "graph"), file_format="MINDIR")
-    model = ModelProto.FromString((folder / "graph.mindir").read_bytes())
-    (folder / "lowered.mindir").write_bytes(lower(model).SerializeToString())
-    return folder
+    return small_graph.write(tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="module")
@@ -254,11 +217,6 @@ def test_engine_names():
         engine.create("onnx")
 
 
-def test_vendor_package_missing():
-    with pytest.raises(EngineError, match="'vendor' needs the mindspore_lite package"):
-        engine.create("vendor")
-
-
 def test_damaged_runtime_names_the_library(bridge, graphs, tmp_path):
     lame = tmp_path / "bridge"  # away from its libraries
     shutil.copy(bridge.runtime.bridge, lame)
@@ -266,71 +224,3 @@ def test_damaged_runtime_names_the_library(bridge, graphs, tmp_path):
     engine_without_libraries.runtime = bridge.runtime._replace(bridge=lame)
     with pytest.raises(EngineError, match="ended with status 127: .*libmindspore-extendrt_python.so"):
         engine_without_libraries.load(graphs / "lowered.mindir")
-
-
-PYTHON37_SCRIPT = """
-import importlib.util, sys
-import numpy as np
-source, graph, folder = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("vendor", source)
-vendor = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(vendor)
-engine = vendor.VendorEngine()
-with engine.load(graph, threads=1) as model:
-    inputs = [np.load(folder + "/input{}.npy".format(i)) for i in range(2)]
-    for i, array in enumerate(model.run([np.asfortranarray(inputs[0]), inputs[1]])):
-        np.save(folder + "/output{}.npy".format(i), array)
-    for bad in (inputs[:1], inputs[::-1]):
-        try:
-            model.run(bad)
-        except ValueError:
-            pass
-        else:
-            sys.exit("took arrays that do not fit")
-bad = [(graph + "x", {}), (graph, {"device": "ascend"}), (graph, {"device": "gpu"}), (graph, {"threads": 0})]
-for path, options in bad:
-    try:
-        engine.load(path, **options)
-    except RuntimeError as error:
-        assert "\\n" not in str(error)
-    else:
-        sys.exit("loaded {} with {}".format(path, options))
-print(engine.version)
-"""
-
-
-def find_python37():
-    candidates = [shutil.which("python3.7"), *sorted(Path.home().glob(".pyenv/versions/3.7.*/bin/python3.7"))]
-    for candidate in filter(None, candidates):
-        if subprocess.run([candidate, "-m", "pip", "--version"], capture_output=True).returncode == 0:
-            return str(candidate)
-    return None
-
-
-@pytest.fixture
-def python37_with_lite():
-    """A function that runs a script, with arguments, under a Python 3.7 that has NumPy and the vendor's package."""
-    python = find_python37()
-    if python is None or os.uname().machine != "x86_64":
-        pytest.skip("no Python 3.7 on x86-64 here, for which the vendor's wheel is made")
-    lite = os.environ.get(runtime.WHEEL_VARIABLE, f"mindspore-lite=={runtime.VERSION}")
-    with tempfile.TemporaryDirectory() as packages:  # half a gigabyte: pytest would keep it in its own folders
-        install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--target", packages, "numpy", lite]
-        result = subprocess.run(install, capture_output=True, text=True)
-        if result.returncode:
-            pytest.skip(f"pip could not install NumPy and {lite}: {result.stderr.splitlines()[-1]}")
-        quiet = {name: value for name, value in os.environ.items() if name != "GLOG_v"}
-        yield lambda *words: subprocess.run(
-            [python, "-c", *map(str, words)], capture_output=True, text=True, env={**quiet, "PYTHONPATH": packages}
-        )
-
-
-def test_vendor_engine_under_python37(python37_with_lite, model, graphs, tmp_path):
-    """The same file gives the same bits through the vendor's package, in the only Python that it installs into."""
-    arrays = make_inputs()
-    for i, array in enumerate(arrays):
-        np.save(tmp_path / f"input{i}.npy", array)
-    result = python37_with_lite(PYTHON37_SCRIPT, VENDOR_SOURCE, graphs / "lowered.mindir", tmp_path)
-    assert (result.returncode, result.stdout, result.stderr) == (0, f"{runtime.VERSION}\n", "")
-    for i, output in enumerate(model.run(arrays)):
-        np.testing.assert_array_equal(np.load(tmp_path / f"output{i}.npy"), output)

@@ -1,185 +1,19 @@
 """Every operator of the table: compiled by MindSpore, lowered, run on Lite 2.0, compared with NumPy in float64."""
 
 import inspect
-import math
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor, nn, ops
-from mindspore import dtype as mstype
-
 from kandinsky_mindir.export.lowering import LoweringError, lower
-from kandinsky_mindir.export.mindir import compile_graph
 from kandinsky_mindir.export.operators import OPERATORS
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner.errors import UserError
+from mindspore import dtype as mstype
+from mindspore import ops
+from operator_cases import CASES, IMAGE, Call, Halves, Layer, Stateful, X, compiled, random
 
-EXACT = 0.0
-# One operation rounds once, by half a unit in the last place at most; a sum of n terms, n times.
-ROUNDED = 2.0**-24
-# Lite's own polynomials for exp and its relatives: held to what a whole graph must keep.
-GRAPH = 1e-5
-
-
-class Call(nn.Cell):
-    """operator(*inputs, *arguments), or operator(inputs as one tuple)."""
-
-    def __init__(self, operator, *arguments, packed=False):
-        super().__init__()
-        self.operator, self.arguments, self.packed = operator, arguments, packed
-
-    def construct(self, *inputs):
-        return self.operator(inputs) if self.packed else self.operator(*inputs, *self.arguments)
-
-
-class Layer(nn.Cell):
-    """One operator in a layer that has a name, and another operator behind it."""
-
-    class Inner(nn.Cell):
-        def __init__(self, operator):
-            super().__init__()
-            self.operator = operator
-
-        def construct(self, *inputs):
-            return self.operator(*inputs)
-
-    def __init__(self, operator):
-        super().__init__()
-        self.inner = self.Inner(operator)
-
-    def construct(self, *inputs):
-        return ops.reshape(self.inner(*inputs), (-1,))
-
-
-class Halves(nn.Cell):
-    def __init__(self):
-        super().__init__()
-        self.split = ops.Split(axis=2, output_num=2)
-
-    def construct(self, x):
-        first, second = self.split(x)
-        return second, first
-
-
-class Stateful(nn.Cell):
-    """Parameters are loaded, and two outputs depend on that."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = Parameter(Tensor(shape=(4,), dtype=mstype.float32))
-
-    def construct(self, x):
-        return x + self.weight, x
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def positive(*shape):
-    return np.abs(random(*shape)) + np.float32(0.1)
-
-
-def softmax(x):
-    weights = np.exp(x - x.max(1, keepdims=True))
-    return weights / weights.sum(1, keepdims=True)
-
-
-def windows(x, height, width, stride):
-    """(batch, channels, rows, columns, height, width): what a sliding window sees."""
-    return np.lib.stride_tricks.sliding_window_view(x, (height, width), (2, 3))[:, :, ::stride, ::stride]
-
-
-def padded_mean(x):
-    """Means over 2x2 windows of an image whose sides are odd: the last windows hold what there is."""
-    return np.nanmean(windows(np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan), 2, 2, 2), (4, 5))
-
-
-def convolution(x, weight):
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    return np.einsum("bihwyx,oiyx->bohw", windows(padded, 3, 3, 2), weight)
-
-
-class Case(NamedTuple):
-    operator: str
-    cell: nn.Cell
-    inputs: list
-    expected: object       # of the inputs in float64
-    tolerance: float       # relative L2 error
-
-
-X, IMAGE, IDS = random(2, 3, 4), random(2, 3, 6, 6), np.array([[2, 0]], np.int32)
-ERF = np.vectorize(math.erf)
-CASES = [
-    Case("Abs", Call(ops.Abs()), [X], np.abs, EXACT),
-    Case("Add", Call(ops.Add()), [random(2, 1, 4, 1, 3), random(1, 3, 4, 5, 1)], np.add, ROUNDED),
-    Case("AvgPool", Call(ops.AvgPool(2, 2)), [IMAGE], lambda x: windows(x, 2, 2, 2).mean((4, 5)), 4 * ROUNDED),
-    Case("AvgPool", Call(ops.AvgPool((2, 3), 1)), [IMAGE], lambda x: windows(x, 2, 3, 1).mean((4, 5)), 6 * ROUNDED),
-    Case("AvgPool", Call(ops.AvgPool(2, 2, "same")), [IMAGE[:, :, 1:, 1:]], padded_mean, 4 * ROUNDED),
-    Case("BatchMatMul", Call(ops.BatchMatMul()), [X, random(2, 4, 5)], np.matmul, 4 * ROUNDED),
-    Case("BatchMatMul", Call(ops.BatchMatMul(transpose_b=True)), [random(2, 3, 4, 5), random(2, 3, 6, 5)],
-         lambda a, b: a @ b.swapaxes(2, 3), 5 * ROUNDED),
-    Case("BatchMatMul", Call(ops.BatchMatMul(transpose_a=True)), [X, random(2, 3, 5)],
-         lambda a, b: a.swapaxes(1, 2) @ b, 3 * ROUNDED),
-    Case("BiasAdd", Call(ops.BiasAdd()), [IMAGE, random(3)], lambda x, b: x + b[:, None, None], ROUNDED),
-    Case("BroadcastTo", Call(ops.BroadcastTo((2, 3, 4, 5, 6))), [random(2, 3, 1, 5, 1)],
-         lambda x: np.broadcast_to(x, (2, 3, 4, 5, 6)), EXACT),
-    Case("Cast", Call(ops.Cast(), mstype.int32), [X * 9], np.trunc, EXACT),
-    Case("Cast", Call(ops.Cast(), mstype.float32), [IDS], np.float64, EXACT),
-    Case("Concat", Call(ops.Concat(-2), packed=True), [random(2, 3, 4), random(2, 5, 4)],
-         lambda *x: np.concatenate(x, -2), EXACT),
-    # A convolution may be computed by way of Winograd's transform, whose rounding grows: the graph's limit.
-    Case("Conv2D", Call(ops.Conv2D(5, 3, pad_mode="pad", pad=1, stride=2)), [IMAGE, random(5, 3, 3, 3)], convolution,
-         GRAPH),
-    Case("Div", Call(ops.Div()), [X, positive(2, 3, 1)], np.divide, ROUNDED),
-    Case("Erf", Call(ops.Erf()), [X], ERF, GRAPH),
-    Case("Exp", Call(ops.Exp()), [X], np.exp, GRAPH),
-    Case("ExpandDims", Call(ops.ExpandDims(), 1), [X], lambda x: x[:, None], EXACT),
-    Case("Gather", Call(ops.Gather(), 0), [random(9, 4), IDS], lambda x, ids: x[ids.astype(int)], EXACT),
-    Case("Gather", Call(ops.Gather(), 1), [X, IDS], lambda x, ids: x[:, ids.astype(int)], EXACT),
-    Case("Log", Call(ops.Log()), [positive(2, 3)], np.log, GRAPH),
-    Case("MatMul", Call(ops.MatMul()), [random(2, 7), random(7, 3)], np.matmul, 7 * ROUNDED),
-    Case("MatMul", Call(ops.MatMul(transpose_b=True)), [random(2, 7), random(3, 7)], lambda a, b: a @ b.T, 7 * ROUNDED),
-    Case("MatMul", Call(ops.MatMul(transpose_a=True)), [random(7, 2), random(7, 3)], lambda a, b: a.T @ b, 7 * ROUNDED),
-    Case("MaxPool", Call(ops.MaxPool(2, 2)), [IMAGE], lambda x: windows(x, 2, 2, 2).max((4, 5)), EXACT),
-    Case("Maximum", Call(ops.Maximum(), 0.0), [X], lambda x: np.maximum(x, 0), EXACT),
-    Case("Minimum", Call(ops.Minimum()), [X, random(3, 4, seed=1)], np.minimum, EXACT),
-    Case("Mul", Call(ops.Mul()), [random(2, 1, 4, 1), random(1, 3, 4, 5)], np.multiply, ROUNDED),
-    Case("Neg", Call(ops.Neg()), [X], np.negative, EXACT),
-    Case("RealDiv", Call(ops.RealDiv()), [X, positive(2, 3, 4)], np.divide, ROUNDED),
-    Case("ReLU", Call(ops.ReLU()), [X], lambda x: np.maximum(x, 0), EXACT),
-    Case("ReduceMean", Call(ops.ReduceMean(keep_dims=True), (1, 3)), [positive(2, 3, 4, 5)],
-         lambda x: x.mean((1, 3), keepdims=True), 15 * ROUNDED),
-    Case("ReduceMean", Call(ops.ReduceMean(), -2), [positive(2, 3, 4, 5)], lambda x: x.mean(-2), 4 * ROUNDED),
-    Case("ReduceSum", Call(ops.ReduceSum(keep_dims=True), 1), [positive(2, 3, 4)], lambda x: x.sum(1, keepdims=True),
-         3 * ROUNDED),
-    Case("Reshape", Call(ops.Reshape(), (3, -1)), [X], lambda x: x.reshape(3, -1), EXACT),
-    Case("ResizeNearestNeighbor", Call(ops.ResizeNearestNeighbor((12, 18))), [IMAGE],
-         lambda x: x.repeat(2, 2).repeat(3, 3), EXACT),
-    Case("Sigmoid", Call(ops.Sigmoid()), [X], lambda x: 1 / (1 + np.exp(-x)), GRAPH),
-    Case("Slice", Call(ops.Slice(), (0, 1, 2), (2, 2, 1)), [X], lambda x: x[:, 1:3, 2:3], EXACT),
-    Case("Softmax", Call(ops.Softmax(1)), [X], softmax, GRAPH),
-    Case("Split", Halves(), [X], lambda x: [x[:, :, 2:], x[:, :, :2]], EXACT),
-    Case("Sqrt", Call(ops.Sqrt()), [positive(2, 3)], np.sqrt, ROUNDED),
-    Case("Square", Call(ops.Square()), [X], np.square, ROUNDED),
-    Case("Squeeze", Call(ops.Squeeze(1)), [random(2, 1, 4)], lambda x: x[:, 0], EXACT),
-    Case("Stack", Call(ops.Stack(1), packed=True), [X, random(2, 3, 4, seed=1)], lambda *x: np.stack(x, 1), EXACT),
-    Case("StridedSlice", Call(ops.StridedSlice(end_mask=4, shrink_axis_mask=2), (0, 1, 1), (2, 2, 0), (1, 1, 2)), [X],
-         lambda x: x[:, 1, 1::2], EXACT),
-    Case("Sub", Call(ops.Sub()), [X, random(4)], np.subtract, ROUNDED),
-    Case("Tile", Call(ops.Tile(), (1, 2, 3)), [X], lambda x: np.tile(x, (1, 2, 3)), EXACT),
-    Case("Transpose", Call(ops.Transpose(), (0, 3, 1, 4, 2)), [random(2, 3, 4, 5, 2)],
-         lambda x: x.transpose(0, 3, 1, 4, 2), EXACT),
-]
 STRUCTURE = {"Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState"}  # in the graphs of Halves and Stateful
 REFUSED = {name for name, row in OPERATORS.items() if row.refused}
-
-
-def compiled(cell, inputs, index={}, outputs=("output",)):
-    names = [f"input_{position}" for position in range(len(inputs))]
-    specs = [(name, array.shape, array.dtype.name) for name, array in zip(names, inputs)]
-    return compile_graph(cell, specs, outputs, index, "weights.bin")
 
 
 def on_lite(engine, model, folder, inputs):

@@ -3,6 +3,7 @@
 import pytest
 from damage import assert_one_line
 from kandinsky_mindir.export.reader import read_model
+from kandinsky_mindir.runner.bundle import Bundle
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 GRAPH = "unet_context"
@@ -10,8 +11,6 @@ GRAPH = "unet_context"
 
 @pytest.fixture(scope="module")
 def data(bundles):
-    from kandinsky_mindir.runner.bundle import Bundle
-
     bundle = Bundle(bundles("narrow"))
     return bundle.mindir(bundle.manifest.find(GRAPH).mindir)
 

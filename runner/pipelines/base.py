@@ -77,8 +77,9 @@ class Pipeline:
         """UserError, with the figures, if `graphs` cannot run in the memory that there is for them."""
         if self.components.device != "cpu":
             return
-        found = self.plan(graphs)
-        found.require(self.components.budget)
+        budget = self.components.budget  # once: what the machine has left changes all the time
+        found = plan(self.bundle, graphs, self.components.keep_loaded, budget)
+        found.require(budget)
         for stage in found.stages:
             if stage.remark:
                 warnings.warn(f"memory is short for {title(stage.graph)}: {stage.remark}, which is slow", stacklevel=2)

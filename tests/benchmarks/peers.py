@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 MICRO = HERE.parents[1] / "artifacts" / "micro"
 SIZES = {"micro": ((64, 64), (64, 128)), "full": ((512, 512), (768, 768))}
 STEPS = {"micro": (25, 50), "full": (5, 4)}  # of the prior and the decoder in a whole picture
+WIDTH = 120  # of the text under the table
 COLUMNS = ("case", "system", "seconds", "to the best peer", "of the matrix product", "load s", "peak GB", "disk GB")
 
 
@@ -38,7 +40,8 @@ def main():
         chosen = [Case(part, size) for part in options.parts for size in options.sizes[: 2 if part == "unet" else 1]]
         rows = measure(chosen, options)
         rate = task("rate", options)
-        table = "\n".join([*render(chosen, rows, rate, options), "", *notes(rate, options)])
+        lines = [textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes(rate, options)]
+        table = "\n".join([*render(chosen, rows, rate, options), "", *lines])
     print(table)
     if options.output:
         options.output.write_text(table + "\n")
@@ -173,7 +176,7 @@ def notes(rate, options):
     versions = {name: version(name) for name in ("torch", "diffusers")}
     if "openvino" in options.systems:
         versions["openvino"] = version("openvino")
-    yield (f"{options.threads} threads, best of {options.rounds} rounds of {options.runs} runs. The machine's matrix "
+    yield (f"- {options.threads} threads, best of {options.rounds} rounds of {options.runs} runs. The machine's matrix "
            f"product: {rate / 1e9:.0f} GFLOP/s (3072 x 3072, float32, the better of NumPy and torch).")
     for system in options.systems:
         yield f"- {system}: {systems.SETUP[system].format(**versions)}."

@@ -19,6 +19,7 @@ from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.component import Components
 from kandinsky_mindir.runner.ms_file import Recipe
+from kandinsky_mindir.runner.plan import text_to_picture
 from kandinsky_mindir.runner.verify import require_right, verify
 
 PROMPT = "a red circle"
@@ -65,22 +66,16 @@ def make_picture(bundle: Bundle, threads: int | None, started: float) -> float:
 def load_all(bundle: Bundle, threads: int | None, started: float) -> float:
     """Seconds from `started` to load and free each graph of a guided picture of the bundle's first size."""
     components = Components(bundle, engine.create(), threads=threads, keep_loaded=False)
-    for name, batch, size in stages(bundle.manifest.sizes[0]):
-        with components[name].loaded(batch, size):
+    for graph in text_to_picture(bundle.manifest, bundle.manifest.sizes[0]):
+        with components[graph.name].loaded(graph.batch, graph.size):
             pass
     return time.monotonic() - started
 
 
 def loaded_bytes(bundle: Bundle) -> int:
     """Bytes of the models that `load_all` loads."""
-    graphs = [bundle.manifest.find(*stage) for stage in stages(bundle.manifest.sizes[0])]
+    graphs = text_to_picture(bundle.manifest, bundle.manifest.sizes[0])
     return sum(Recipe.read(bundle.file(path)).size for graph in graphs for path in graph.ms)
-
-
-def stages(size: tuple[int, int]) -> list[tuple]:
-    """Name, batch and size of the graphs that a guided picture runs."""
-    return [("text_encoder", 1, None), ("prior_context", 1, None), ("prior", 2, None), ("unet_context", 1, None),
-            ("unet", 2, size), ("movq_decoder", 1, size)]
 
 
 def compare(what: Callable, path: Path, threads: int | None, runs: int) -> tuple[float, float, float]:
