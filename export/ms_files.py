@@ -137,9 +137,7 @@ class WeightStore:
         for place in self._unread.pop(length, ()):
             weights = np.memmap(self.folder / WEIGHTS, np.uint8, "r")
             for piece in _forms(place):
-                content = np.empty(length, np.uint8)
-                piece.copy(weights, content)
-                self._pieces.setdefault(_digest(content), piece)
+                self._pieces.setdefault(_digest(piece.content(weights)), piece)
 
 
 def write_recipe(ms: Path, store: WeightStore, path: Path) -> None:

@@ -43,7 +43,7 @@ def decoder_steps(
 
         def predict(latents: np.ndarray, index: int) -> np.ndarray:
             time_proj = timestep_embedding(schedule.timesteps[index], width, **options)
-            batch = 2 if guidance.is_on(index, len(schedule.timesteps)) else 1
+            batch = guidance.batch(index, len(schedule.timesteps))
             run = unet(batch)
             rows = []
             for row, context in zip(latents, contexts):

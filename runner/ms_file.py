@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import lzma
-import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -37,15 +36,13 @@ class Piece(NamedTuple):
     channels: int = 1
     pixels: int = 1
 
-    def copy(self, source: np.ndarray, target: np.ndarray) -> None:
-        """From the bytes of the source to the bytes of the `.ms` file."""
+    def content(self, source: np.ndarray) -> np.ndarray:
+        """Its bytes in the `.ms` file, from the bytes of the source."""
         data = source[self.offset : self.offset + self.length]
-        place = target[self.position : self.position + self.length]
         if self.pixels == 1:
-            place[...] = data
-        else:
-            filters = data.view("<f4").reshape(-1, self.channels, self.pixels)
-            place.view("<f4").reshape(-1, self.pixels, self.channels)[...] = filters.transpose(0, 2, 1)
+            return data
+        filters = data.view("<f4").reshape(-1, self.channels, self.pixels)
+        return np.ascontiguousarray(filters.transpose(0, 2, 1)).view(np.uint8).reshape(-1)
 
 
 class Recipe(NamedTuple):
@@ -93,21 +90,22 @@ class Recipe(NamedTuple):
         )
         model = ModelFile(self.size, path, table)
         try:
-            self._fill(np.frombuffer(mmap.mmap(model.fileno(), self.size), np.uint8), sources)
+            self._fill(model.fileno(), sources)
         except BaseException:
             model.close()
             raise
         return model
 
-    def _fill(self, target: np.ndarray, sources: dict[str, np.ndarray]) -> None:
-        skeleton = np.frombuffer(self.skeleton, np.uint8)
-        used = end = 0  # of the skeleton, of the target
-        for piece in self.pieces:
-            gap = piece.position - end
-            target[end : piece.position] = skeleton[used : used + gap]
-            piece.copy(sources[piece.source], target)
-            used, end = used + gap, piece.position + piece.length
-        target[end:] = skeleton[used:]
+    def _fill(self, target: int, sources: dict[str, np.ndarray]) -> None:
+        """Write the file from its beginning to its end, which costs less than to map it and fill it."""
+        skeleton, used, end = memoryview(self.skeleton), 0, 0
+        with open(target, "wb", buffering=0, closefd=False) as file:
+            for piece in self.pieces:
+                gap = piece.position - end
+                _write(file, skeleton[used : used + gap])
+                _write(file, piece.content(sources[piece.source]))
+                used, end = used + gap, piece.position + piece.length
+            _write(file, skeleton[used:])
 
     def _plausible(self) -> bool:
         end = 0
@@ -175,6 +173,12 @@ class ModelFile:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _write(file: BinaryIO, data) -> None:
+    data = memoryview(data)
+    while data:  # the system takes at most 2 GB at once
+        data = data[file.write(data) :]
 
 
 def _bytes_of(path: Path) -> np.ndarray:

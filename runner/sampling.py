@@ -51,6 +51,10 @@ class Guidance:
         start, stop = self.interval
         return self.on and start <= index / count < stop
 
+    def batch(self, index: int, count: int) -> int:
+        """How many rows step `index` of `count` runs for a picture: the unconditional and the conditional, or that alone."""
+        return 2 if self.is_on(index, count) else 1
+
     def combine(self, unconditional: np.ndarray, conditional: np.ndarray) -> np.ndarray:
         """The guided prediction, from two of shape (N, ...).
 

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, UserError, footprint
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, UserError, footprint
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.cli import main
-from kandinsky_mindir.runner.memory import PeakMemory, as_bytes, in_use
-from kandinsky_mindir.runner.ms_file import MemoryFile
 from kandinsky_mindir.runner.footprint import PROGRAM
 from kandinsky_mindir.runner.manifest import GraphInfo
+from kandinsky_mindir.runner.memory import PeakMemory, as_bytes, in_use
+from kandinsky_mindir.runner.ms_file import MemoryFile
 from kandinsky_mindir.runner.plan import Plan, Stage, plan, text_to_picture
 
 MEGABYTES_100 = 100_000_000
@@ -81,6 +81,18 @@ def test_memory_chooses_whether_models_stay_loaded(bundle):
     for memory, expected in ((2 * all_of_them, True), (largest + 1, False)):
         pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, memory=memory)
         assert pipeline.components.keep_loaded is expected
+
+
+@pytest.mark.parametrize("options, batches", [
+    ({}, [2]), ({"guidance_scale": 1.0}, [1]), ({"guidance_interval": (0.2, 0.8)}, [1, 2]),
+    ({"guidance_interval": (0.0, 0.99)}, [2]),  # of four steps
+])  # fmt: skip
+def test_only_what_will_run_is_planned(bundle, monkeypatch, options, batches):
+    pipeline = KandinskyV22Pipeline.from_pretrained(bundle)
+    planned = []
+    monkeypatch.setattr(pipeline, "require_memory", planned.extend)
+    pipeline.check(num_inference_steps=4, **options)
+    assert [graph.batch for graph in planned if graph.name == "unet"] == batches
 
 
 def test_plans_on_the_command_line(bundle, capsys):

@@ -130,8 +130,10 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         size = as_size(
             defaults["height"] if height is None else height, defaults["width"] if width is None else width, factor
         )
-        graphs = [manifest.find("unet_context")]
-        graphs += [manifest.find("unet", batch, size) for batch in ((1, 2) if sampling.guidance.on else (1,))]
+        schedule = self.scheduler.schedule(sampling.num_inference_steps)
+        count = len(schedule.timesteps)
+        batches = sorted({sampling.guidance.batch(index, count) for index in range(count)})
+        graphs = [manifest.find("unet_context")] + [manifest.find("unet", batch, size) for batch in batches]
         graphs += [] if output_type == "latent" else [manifest.find("movq_decoder", 1, size)]
         self.require_memory(graphs)
-        return sampling, self.scheduler.schedule(sampling.num_inference_steps), size
+        return sampling, schedule, size
