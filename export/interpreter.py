@@ -8,6 +8,7 @@ sealed examples hold; its float32 results say what rounding alone costs.
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,9 @@ from .layers import CONSTANT, REFERENCE, operator_of
 
 # What NumPy and Python raise where an operator does not fit what it is given
 UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+# A large picture's maps would fill the memory twice, in both types. Those that wait for a later layer lie on disk.
+LARGE = 2**24  # bytes
+SOON = 32  # nodes: what is used within so many stays in memory
 DTYPES = {TensorProto.FLOAT: "<f4", TensorProto.INT32: "<i4", TensorProto.INT64: "<i8", TensorProto.BOOL: "?"}
 
 
@@ -54,7 +58,8 @@ def evaluate(
         except UNFIT as error:
             where = f"{node.doc_string or node.domain}: operator {operator_of(node)}"
             raise UserError(f"{where} cannot be evaluated: {error}") from error
-        values[node.output[0]] = value
+        waits = last_use.get(node.output[0], index) - index > SOON
+        values[node.output[0]] = value = _in_a_file(value) if waits else value
         yield node, value
         for name in {*_operands(node), *node.output}:
             if last_use.get(name, index) <= index:
@@ -68,6 +73,15 @@ def outputs(
     last = model.graph.output[0].name
     result = next(value for node, value in evaluate(model, folder, inputs, dtype) if node.name == last)
     return list(result) if isinstance(result, tuple) else [result]
+
+
+def _in_a_file(value: Any) -> Any:
+    """A large array, read from a temporary file that goes away with it; anything else as it is."""
+    if not isinstance(value, np.ndarray) or value.nbytes < LARGE:
+        return value
+    with tempfile.TemporaryFile() as file:
+        value.tofile(file)
+        return np.memmap(file, value.dtype, "r", shape=value.shape)
 
 
 def _operands(node: NodeProto) -> Sequence[str]:

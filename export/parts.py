@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint
 from .cutting import cut
 from .graphs import GraphSpec
 from .lowering import lower
-from .mindir import compile_graph, output_tensors, weight_bytes
+from .mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
 from .ms_files import LARGEST_WEIGHTS, MsWriter, WeightStore
 from .staging import NOTES, write_whole
 from .tensor_names import resolve
@@ -83,9 +83,12 @@ def _write_part(folder: Path, name: str, part: Part, engine: Engine, bar: tqdm) 
     bar.update()
     graphs = []
     with MsWriter(engine, WeightStore(folder / name, writer.index)) as ms_writer:
-        for spec, cell in part.cells:
+        while part.cells:  # a cell holds what it was compiled to
+            spec, cell = part.cells.pop(0)
             bar.set_postfix_str(f"{spec.name} batch {spec.batch}")
             graphs.append(_write_graph(folder, spec, cell, writer.index, ms_writer))
+            del cell
+            give_back_memory()
             bar.update()
         bar.set_postfix_str(f"{name} for Lite")
         ms_writer.finish()

@@ -8,8 +8,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .config import ImageEncoderConfig, TextEncoderConfig
-from .layers import (ACTIVATIONS, Attention, Conv2d, LayerNorm, Linear, merge_heads, parameter, split_heads,
-                     to_channels_last, to_tokens)
+from .layers import ACTIVATIONS, Attention, Conv2d, LayerNorm, Linear, merge_heads, parameter, split_heads
+from .pictures import to_channels_last, to_tokens
 
 # Added to a score that must not count: its softmax is an exact zero in float32, and float16 can still hold it.
 MASKED = -10000.0

@@ -13,8 +13,10 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import Zero
 
+from .pictures import Conv3x3, at_once, between_zeros, joined, part, to_channels_first, to_channels_last, with_columns
 
 FEW = 16  # channels: a product over the shifted copies of so narrow a picture costs less than Lite's convolution
+SCORES = 2**27  # bytes of an attention's scores at once; two such maps exist at a time
 
 
 def parameter(*shape):
@@ -46,7 +48,7 @@ class Linear(nn.Cell):
         return y if x.ndim == 2 else ops.reshape(y, x.shape[:-1] + (self.out_features,))
 
 
-class Conv2d(nn.Cell):
+class Conv2d(Conv3x3):
     """2-D convolution of a picture (batch, height, width, channels); weight is (out_channels, in_channels, kernel, kernel).
 
     `padding` is one number, or (top, bottom, left, right).
@@ -63,60 +65,65 @@ class Conv2d(nn.Cell):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.pointwise = (kernel_size, stride, padding) == (1, 1, 0)
         self.same = (kernel_size, stride, padding) == (3, 1, 1)
+        self.narrows = self.same and 9 * out_channels < in_channels
         self.weight = parameter(out_channels, in_channels, kernel_size, kernel_size)
         self.bias = parameter(out_channels) if bias else None
         self.conv = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride)
+        self.conv_between = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=(0, 0, 1, 1), stride=stride)
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = ops.BiasAdd()
         self.zero = constant(0.0)
 
+    def construct(self, x):
+        batch, height, width, channels = x.shape
+        if self.pointwise:
+            y = self.product(ops.reshape(x, (-1, channels)))
+        elif self.narrows or self.same and (height * width < channels or channels < FEW):
+            return self.between(between_zeros(x, self.zero))
+        else:
+            return self.convolved(x, self.conv)
+        return ops.reshape(y, (batch, height, width, self.out_channels))
+
+    def between(self, x):
+        batch, height, width, channels = x.shape
+        if self.narrows:
+            y = self.summed(x)
+        elif (height - 2) * width < channels or channels < FEW:
+            y = self.product(self.shifted(x))
+        else:
+            return self.convolved(x, self.conv_between)
+        return ops.reshape(y, (batch, height - 2, width, self.out_channels))
+
+    def convolved(self, x, conv):
+        y = conv(to_channels_first(x), self.weight)
+        return to_channels_last(y if self.bias is None else self.bias_add(y, self.bias))
+
+    def product(self, rows):
+        """Of all that each pixel sees, a row a pixel, with the kernel."""
+        y = self.matmul(rows, ops.reshape(ops.transpose(self.weight, (0, 2, 3, 1)), (self.out_channels, -1)))
+        return y if self.bias is None else self.bias_add(y, self.bias)
+
     def shifted(self, x):
         """The pixels that each pixel's 3x3 kernel sees, a row a pixel."""
         batch, height, width, channels = x.shape
-        x = bordered(x, self.zero)
-        seen = ()
+        x, seen = with_columns(x, self.zero), ()
         for row in range(3):
             for column in range(3):
-                seen += (ops.slice(x, (0, row, column, 0), (batch, height, width, channels)),)
-        return ops.reshape(ops.concat(seen, 3), (batch * height * width, 9 * channels))
+                seen += (ops.slice(x, (0, row, column, 0), (batch, height - 2, width, channels)),)
+        return ops.reshape(ops.concat(seen, 3), (batch * (height - 2) * width, 9 * channels))
 
     def summed(self, x):
         """A 3x3 convolution to few channels, a row a pixel: all products of each pixel, then the sum of shifted copies."""
         batch, height, width, channels = x.shape
         weight = ops.reshape(ops.transpose(self.weight, (2, 3, 0, 1)), (9 * self.out_channels, channels))
         products = self.matmul(ops.reshape(x, (-1, channels)), weight)
-        products = bordered(ops.reshape(products, (batch, height, width, 9 * self.out_channels)), self.zero)
-        size, total = (batch, height, width, self.out_channels), None
+        products = with_columns(ops.reshape(products, (batch, height, width, 9 * self.out_channels)), self.zero)
+        size, total = (batch, height - 2, width, self.out_channels), None
         for place in range(9):
             shifted = ops.slice(products, (0, place // 3, place % 3, place * self.out_channels), size)
             total = shifted if total is None else total + shifted
-        return ops.reshape(total, (-1, self.out_channels))
-
-    def construct(self, x):
-        batch, height, width, channels = x.shape
-        narrows = self.same and 9 * self.out_channels < channels
-        if not (narrows or self.pointwise or self.same and (height * width < channels or channels < FEW)):
-            y = self.conv(to_channels_first(x), self.weight)
-            return to_channels_last(y if self.bias is None else self.bias_add(y, self.bias))
-        if narrows:
-            y = self.summed(x)
-        else:
-            rows = ops.reshape(x, (-1, channels)) if self.pointwise else self.shifted(x)
-            y = self.matmul(rows, ops.reshape(ops.transpose(self.weight, (0, 2, 3, 1)), (self.out_channels, -1)))
-        y = y if self.bias is None else self.bias_add(y, self.bias)
-        return ops.reshape(y, (batch, height, width, self.out_channels))
-
-
-def bordered(x, zero, bottom=1, right=1):
-    """A picture with a border of `zero`, a constant: one pixel wide, or more at the bottom and the right.
-
-    Finite pixels make it, to store no border.
-    """
-    batch, height, width, channels = x.shape
-    column = ops.slice(x, (0, 0, 0, 0), (batch, height, 1, channels)) * zero
-    x = ops.concat((column, x) + (column,) * right, 2)
-    row = ops.slice(x, (0, 0, 0, 0), (batch, 1, 1 + width + right, channels)) * zero
-    return ops.concat((row, x) + (row,) * bottom, 1)
+        y = ops.reshape(total, (-1, self.out_channels))
+        return y if self.bias is None else self.bias_add(y, self.bias)
 
 
 class LayerNorm(nn.Cell):
@@ -149,12 +156,17 @@ class GroupNorm(nn.Cell):
         self.eps = constant(eps)
         self.mean = ops.ReduceMean(keep_dims=True)
 
-    def affine(self, x):
-        """(scale, shift), each (batch, 1, 1, channels), so that the norm of x is ``x * scale + shift``."""
-        batch, _, _, channels = x.shape
-        mean = self.mean(self.mean(x, 2), 1)
-        deviation = x - mean
-        variance = self.mean(self.mean(deviation * deviation, 2), 1)
+    def affine(self, bands):
+        """(scale, shift), each (batch, 1, 1, channels), so that the norm of a picture x in bands is ``x * scale + shift``."""
+        batch, _, _, channels = bands[0].shape
+        rows = ()
+        for band in bands:
+            rows += (self.mean(band, 2),)
+        mean, rows = self.mean(joined(rows, 1), 1), ()
+        for band in bands:
+            deviation = band - mean
+            rows += (self.mean(deviation * deviation, 2),)
+        variance = self.mean(joined(rows, 1), 1)
         grouped = (batch,) + self.shape[1:]
         mean, variance = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
         group_mean = self.mean(mean, -1)
@@ -165,7 +177,7 @@ class GroupNorm(nn.Cell):
         return ops.reshape(scale, (batch, 1, 1, channels)), ops.reshape(shift, (batch, 1, 1, channels))
 
     def construct(self, x):
-        scale, shift = self.affine(x)
+        scale, shift = self.affine((x,))
         return x * scale + shift
 
 
@@ -216,7 +228,10 @@ def merge_heads(x, heads):
 
 
 class Attention(nn.Cell):
-    """softmax(q k^T / sqrt(dim) + bias) v over (batch * heads, tokens, dim); `bias` is added to the scores."""
+    """softmax(q k^T / sqrt(dim) + bias) v over (batch * heads, tokens, dim); `bias` is added to the scores.
+
+    Without one, a large picture's heads come some after others, and where one has too many scores, its queries do.
+    """
 
     def __init__(self, dim):
         super().__init__()
@@ -226,37 +241,19 @@ class Attention(nn.Cell):
         self.softmax = ops.Softmax(-1)
 
     def construct(self, q, k, v, bias=None):
-        scores = self.scores(q * self.scale, k)
+        q = q * self.scale
         if bias is not None:
-            scores = scores + bias
-        return self.mix(self.softmax(scores), v)
-
-
-def to_channels_last(x):
-    """(batch, channels, height, width) -> (batch, height, width, channels), as pictures are inside the cells.
-
-    Beside a convolution, Lite's own transpose (it convolves with channels last) and this one cancel.
-    """
-    return ops.transpose(x, (0, 2, 3, 1))
-
-
-def to_channels_first(x):
-    """(batch, height, width, channels) -> (batch, channels, height, width), as graphs take and give pictures."""
-    return ops.transpose(x, (0, 3, 1, 2))
-
-
-def to_tokens(x):
-    """(batch, height, width, channels) -> (batch, height * width, channels)."""
-    batch, height, width, channels = x.shape
-    return ops.reshape(x, (batch, height * width, channels))
-
-
-def upsample_nearest(x, factor):
-    """Repeat every pixel of (batch, height, width, channels) `factor` times along height and width; exact.
-
-    Concatenates whole pixels, then whole rows: a quarter of what broadcasting costs on Lite.
-    """
-    batch, height, width, channels = x.shape
-    pixels = ops.reshape(x, (batch * height * width, channels))
-    rows = ops.reshape(ops.concat((pixels,) * factor, 1), (batch * height, width * factor * channels))
-    return ops.reshape(ops.concat((rows,) * factor, 1), (batch, height * factor, width * factor, channels))
+            return self.mix(self.softmax(self.scores(q, k) + bias), v)
+        heads, tokens, dim = q.shape
+        seen, result = k.shape[1], ()
+        some_heads, some_tokens = at_once(heads, 4 * tokens * seen, SCORES), at_once(tokens, 4 * seen, SCORES)
+        if some_heads > 1 or some_tokens > tokens:
+            some_tokens = tokens
+        for head in range(0, heads, some_heads):
+            count, rows = min(some_heads, heads - head), ()
+            keys, values = part(k, (head, 0), (count, seen)), part(v, (head, 0), (count, seen))
+            for token in range(0, tokens, some_tokens):
+                queries = part(q, (head, token), (count, min(some_tokens, tokens - token)))
+                rows += (self.mix(self.softmax(self.scores(queries, keys)), values),)
+            result += (joined(rows, 1),)
+        return joined(result, 0)

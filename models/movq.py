@@ -5,8 +5,9 @@ Kandinsky decodes without quantizing and encodes to unquantized latents, so the 
 
 from mindspore import nn
 
-from .layers import ACTIVATIONS, Conv2d, to_channels_first, to_channels_last
-from .movq_blocks import DownBlock, MidBlock, PlainNorm, SpatialNorm, UpBlock
+from .layers import ACTIVATIONS, Conv2d
+from .movq_blocks import DownBlock, MidBlock, PlainNorm, SpatialNorm, UpBlock, activated
+from .pictures import joined, to_channels_first, to_channels_last
 
 
 class Encoder(nn.Cell):
@@ -26,11 +27,12 @@ class Encoder(nn.Cell):
         self.conv_out = Conv2d(channels[-1], config.latent_channels, 3, padding=1)
 
     def construct(self, x):
-        x = self.conv_in(x)
+        x = (self.conv_in(x),)
         for block in self.down_blocks:
             x = block(x)
         x = self.mid_block(x, None)
-        return self.conv_out(self.act(self.conv_norm_out(x, None)))
+        x = self.conv_out.over(activated(self.act, self.conv_norm_out(x, None)))
+        return joined(x, 1)
 
 
 class Decoder(nn.Cell):
@@ -50,10 +52,11 @@ class Decoder(nn.Cell):
         self.conv_out = Conv2d(channels[-1], config.out_channels, 3, padding=1)
 
     def construct(self, x, zq):
-        x = self.mid_block(self.conv_in(x), zq)
+        x = self.mid_block((self.conv_in(x),), zq)
         for block in self.up_blocks:
             x = block(x, zq)
-        return self.conv_out(self.act(self.conv_norm_out(x, zq)))
+        x = self.conv_out.over(activated(self.act, self.conv_norm_out(x, zq)))
+        return joined(x, 1)
 
 
 class MoVQDecoder(nn.Cell):

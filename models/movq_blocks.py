@@ -2,13 +2,14 @@
 models/resnet.py (ResnetBlockCondNorm2D, ResnetBlock2D) and models/unets/unet_2d_blocks.py (UNetMidBlock2D,
 ...EncoderBlock2D, ...DecoderBlock2D).
 
-Pictures are (batch, height, width, channels) inside. The encoder normalizes plainly, the decoder by the latents `zq`;
+Pictures are tuples of bands (pictures.py) inside. The encoder normalizes plainly, the decoder by the latents `zq`;
 `norm` is the class to use. The encoder's `zq` is None.
 """
 
 from mindspore import nn, ops
 
-from .layers import ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, to_tokens
+from .layers import ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear
+from .pictures import cut, height_of, joined, part, to_tokens
 from .winograd import conv3x3, doubled_conv3x3
 
 EPS = 1e-6  # of every norm in the MoVQ
@@ -22,7 +23,10 @@ class PlainNorm(GroupNorm):
 
     def construct(self, x, zq):
         scale, shift = self.affine(x)
-        return x * scale + shift
+        result = ()
+        for band in x:
+            result += (band * scale + shift,)
+        return result
 
 
 def blockwise_affine(x, scale, shift):
@@ -61,7 +65,20 @@ class SpatialNorm(nn.Cell):
     def construct(self, x, zq):
         scale, shift = self.norm_layer.affine(x)
         y = self.conv_y(zq)
-        return blockwise_affine(x, y * scale, y * shift + self.conv_b(zq))
+        scale, shift = y * scale, y * shift + self.conv_b(zq)
+        unit, start, result = height_of(x) // zq.shape[1], 0, ()
+        for band in x:
+            size = (zq.shape[0], band.shape[1] // unit)
+            result += (blockwise_affine(band, part(scale, (0, start), size), part(shift, (0, start), size)),)
+            start += size[1]
+        return result
+
+
+def activated(act, bands):
+    result = ()
+    for band in bands:
+        result += (act(band),)
+    return result
 
 
 class ResnetBlock(nn.Cell):
@@ -76,9 +93,12 @@ class ResnetBlock(nn.Cell):
         self.act = ACTIVATIONS[config.act_fn]()
 
     def construct(self, x, zq):
-        h = self.conv1(self.act(self.norm1(x, zq)))
-        h = self.conv2(self.act(self.norm2(h, zq)))
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        h = self.conv1.over(activated(self.act, self.norm1(x, zq)))
+        h = self.conv2.over(activated(self.act, self.norm2(h, zq)))
+        result = ()
+        for index in range(len(x)):
+            result += (h[index] + (x[index] if self.conv_shortcut is None else self.conv_shortcut(x[index])),)
+        return result
 
 
 class AttentionBlock(nn.Cell):
@@ -95,10 +115,11 @@ class AttentionBlock(nn.Cell):
         self.attention = Attention(channels)
 
     def construct(self, x, zq):
+        x = (joined(x, 1),)
         normed = self.spatial_norm(x, zq) if self.spatial_norm is not None else self.group_norm(x, zq)
-        tokens = to_tokens(normed)
+        tokens = to_tokens(normed[0])
         mixed = self.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
-        return x + ops.reshape(self.to_out[0](mixed), x.shape)
+        return (x[0] + ops.reshape(self.to_out[0](mixed), x[0].shape),)
 
 
 class MidBlock(nn.Cell):
@@ -125,18 +146,21 @@ class Downsample(nn.Cell):
         self.conv = Conv2d(channels, channels, 3, stride=2, padding=(0, 1, 0, 1))
 
     def construct(self, x):
-        return self.conv(x)
+        return (self.conv(joined(x, 1)),)
 
 
 class Upsample(nn.Cell):
-    """Nearest doubling, then a convolution."""
+    """Nearest doubling, then a convolution; here pictures become large, and are cut between rows of `zq`."""
 
     def __init__(self, channels):
         super().__init__()
+        self.channels = channels
         self.conv = doubled_conv3x3(channels, channels)
 
-    def construct(self, x):
-        return self.conv(x)
+    def construct(self, x, zq):
+        batch, _, width, _ = x[0].shape
+        doubled = 4 * batch * (2 * 2 * width) * self.channels  # what a row becomes, in bytes
+        return self.conv.over(cut(x, doubled, height_of(x) // zq.shape[1]))
 
 
 class Block(nn.Cell):
@@ -181,5 +205,5 @@ class UpBlock(Block):
     def construct(self, x, zq):
         x = self.resnets_and_attentions(x, zq)
         for upsampler in self.upsamplers:
-            x = upsampler(x)
+            x = upsampler(x, zq)
         return x

@@ -7,8 +7,8 @@ checkpoint's.
 
 from mindspore import nn, ops
 
-from .layers import (ACTIVATIONS, Conv2d, GroupNorm, LayerNorm, Linear, split_heads, to_channels_first,
-                     to_channels_last)
+from .layers import ACTIVATIONS, Conv2d, GroupNorm, LayerNorm, Linear, split_heads
+from .pictures import to_channels_first, to_channels_last
 from .unet_blocks import (IMAGE_TOKENS, AddedKVAttention, DownBlock, MidBlock, ResnetBlock, TimestepEmbedding,
                           UpBlock)
 

@@ -8,8 +8,8 @@ Pictures are (batch, height, width, channels) inside. `time` is the activated ti
 
 from mindspore import nn, ops
 
-from .layers import (ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads, to_tokens,
-                     upsample_nearest)
+from .layers import ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads
+from .pictures import to_tokens, upsample_nearest
 from .winograd import conv3x3, doubled_conv3x3
 
 IMAGE_TOKENS = 32  # context tokens made of one image embedding: diffusers' ImageProjection has it as a default
@@ -69,7 +69,7 @@ class ResnetBlock(nn.Cell):
             time = ops.reshape(time, (batch, 1, 1, 2 * self.channels))
             time_scale = ops.slice(time, (0, 0, 0, 0), (batch, 1, 1, self.channels)) + self.one
             time_shift = ops.slice(time, (0, 0, 0, self.channels), (batch, 1, 1, self.channels))
-            scale, shift = self.norm2.affine(h)
+            scale, shift = self.norm2.affine((h,))
             h = h * (scale * time_scale) + (shift * time_scale + time_shift)
         else:
             h = self.norm2(h + ops.reshape(time, (batch, 1, 1, self.channels)))

@@ -10,9 +10,10 @@ input's pixels, G those of the kernel's and A those of the products, a result is
 """
 
 import numpy as np
-from mindspore import nn, ops
+from mindspore import ops
 
-from .layers import Conv2d, bordered, constant, parameter, upsample_nearest
+from .layers import Conv2d, constant, parameter
+from .pictures import Conv3x3, between_zeros, part, upsample_nearest, with_columns
 
 FEWEST = 256  # channels: with fewer, the transforms cost more than they save
 
@@ -42,7 +43,7 @@ def shape_of_filters(combinations):
     return lambda shape: (len(combinations), *shape[:2]) if tuple(shape[2:]) == (3, 3) else shape
 
 
-class WinogradConv2d(nn.Cell):
+class WinogradConv2d(Conv3x3):
     """3x3 convolution, padding 1: 16 products for four pixels of the result, not 36."""
 
     def __init__(self, in_channels, out_channels):
@@ -57,9 +58,15 @@ class WinogradConv2d(nn.Cell):
         self.zero = constant(0.0)
 
     def construct(self, x):
+        return self.between(between_zeros(x, self.zero))
+
+    def between(self, x):
         batch, height, width, channels = x.shape
+        height -= 2
         rows, columns = (height + 1) // 2, (width + 1) // 2  # of tiles; an odd side is computed one pixel longer
-        x = bordered(x, self.zero, 1 + 2 * rows - height, 1 + 2 * columns - width)
+        x = with_columns(x, self.zero, 1 + 2 * columns - width)
+        if 2 * rows != height:
+            x = ops.concat((x, part(x, (0, 0), (batch, 1))), 1)
         pairs = ops.reshape(x, (batch, rows + 1, 2, (2 * columns + 2) * channels))
         x = ops.concat(self.combined(pairs), 0)
         pairs = ops.reshape(x, (4 * batch * rows, columns + 1, 2, channels))
@@ -90,7 +97,7 @@ class WinogradConv2d(nn.Cell):
         return a - c, b + c, c - b, b - d
 
 
-class DoubledConv2d(nn.Cell):
+class DoubledConv2d(Conv3x3):
     """Nearest doubling, then a 3x3 convolution, padding 1: 9 products for four pixels of the result, not 36."""
 
     def __init__(self, in_channels, out_channels):
@@ -103,8 +110,11 @@ class DoubledConv2d(nn.Cell):
         self.zero = constant(0.0)
 
     def construct(self, x):
+        return self.between(between_zeros(x, self.zero))
+
+    def between(self, x):
         batch, height, width, channels = x.shape
-        x = bordered(x, self.zero)
+        height, x = height - 2, with_columns(x, self.zero)
         x = ops.concat(self.combined(ops.reshape(x, (batch, height + 2, (width + 2) * channels))), 0)
         shape = (3, batch * height * width, channels)
         a, b, c = self.combined(ops.reshape(x, (3 * batch * height, width + 2, channels)))
@@ -136,6 +146,14 @@ class RepeatedConv2d(Conv2d):
 
     def construct(self, x):
         return super().construct(upsample_nearest(x, 2))
+
+    def over(self, bands):
+        if len(bands) == 1:
+            return (self.construct(bands[0]),)
+        doubled = ()
+        for band in bands:
+            doubled += (upsample_nearest(band, 2),)
+        return super().over(doubled)
 
 
 def conv3x3(in_channels, out_channels, few_pixels=False):

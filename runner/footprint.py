@@ -11,7 +11,7 @@ from .manifest import GraphInfo, count
 from .ms_file import Recipe
 
 # Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
-# weights in five processes take 8.3 GB in all at 512x512 and 11.7 GB at 768x768, the MoVQ decoder 3.7 GB at 512x512.
+# weights in five processes take 8.3 GB in all at 512x512, the MoVQ decoder 1.9 GB at 512x512 and 2.8 GB at 768x768.
 # MINDIR_* are from dense layers of 0.8 GB and more.
 PROGRAM = 120_000_000  # this process
 RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
@@ -20,6 +20,9 @@ MINDIR_LOADING, MINDIR_KEPT = 5.5, 3.4  # of a MindIR's weights
 # Maps as large as the picture at the highest level, and scores of attention at the second, that are there at once:
 # each process keeps what its piece took.
 UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
+MOST_SCORES = 2**27  # bytes: more are computed some after others
+# A large picture is decoded in bands of rows: few of its maps are whole, and a band takes as much whatever its picture.
+WHOLE_MOVQ_MAPS, MOVQ_BAND = 6, 650_000_000
 MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
 CONTEXT_TOKENS = 32
 AT_A_TIME = 2  # pieces of a graph that load at once: each is in memory twice meanwhile
@@ -87,8 +90,9 @@ def activations(graph: GraphInfo) -> int:
         (batch, _, height, width), channels = graph.input("sample").shape, graph.input("time_proj").shape[-1]
         pixels, heads = height * width, max(channels // 32, 1)  # the second level: twice the channels, heads of 64
         scores = batch * heads * (pixels // 4) * (pixels // 4 + CONTEXT_TOKENS)
-        return tensors + 4 * (UNET_MAPS * batch * pixels * channels + UNET_SCORES * scores)
+        return tensors + 4 * UNET_MAPS * batch * pixels * channels + UNET_SCORES * min(4 * scores, MOST_SCORES)
     if graph.name == "movq_decoder":
         _, _, height, width = graph.outputs[0].shape
-        return tensors + 4 * MOVQ_MAPS * height * width * MOVQ_CHANNELS
+        one = 4 * height * width * MOVQ_CHANNELS
+        return tensors + min(MOVQ_MAPS * one, WHOLE_MOVQ_MAPS * one + MOVQ_BAND)
     return 2 * tensors

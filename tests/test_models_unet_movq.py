@@ -6,7 +6,10 @@ import pytest
 import references
 import torch
 
-from kandinsky_mindir.models import layers
+from kandinsky_mindir.export.layers import operator_of
+from kandinsky_mindir.export.mindir import compile_graph
+from kandinsky_mindir.export.weights import Location
+from kandinsky_mindir.models import layers, pictures
 from kandinsky_mindir.models.config import MoVQConfig, UNetConfig
 from kandinsky_mindir.models.movq import MoVQDecoder, MoVQEncoder
 from kandinsky_mindir.models.unet import UNet, UNetContext, added_kv_size
@@ -77,6 +80,40 @@ def test_movq(name, batch, height, width):
         expected_latents = module.encode(torch.from_numpy(image)).latents
     assert references.relative_error(run(decoder, latents), expected_image) <= TOLERANCE
     assert references.relative_error(run(encoder, image), expected_latents) <= TOLERANCE
+
+
+def convolutions(decoder, height, width):
+    """How many convolutions its graph has, as Conv2D or as products."""
+    index = {parameter.name: Location(0, 4 * parameter.size, parameter.shape) for parameter in decoder.get_parameters()}
+    latents = ("latents", (2, decoder.post_quant_conv.in_channels, height, width), "float32")
+    nodes = compile_graph(decoder, [latents], ["image"], index, "weights.bin").graph.node
+    return sum(operator_of(node) in ("Conv2D", "MatMul", "BatchMatMul") for node in nodes)
+
+
+def test_a_large_picture_is_decoded_in_bands(monkeypatch):
+    """Bands of a latent row each: the same numbers as the reference's."""
+    module, height, width = references.build("movq", "micro"), 2, 3
+    config, (_, decoder), _ = cells(module, MoVQConfig, MoVQEncoder, MoVQDecoder)
+    whole = convolutions(MoVQDecoder(config), height, width)
+    monkeypatch.setattr(pictures, "BAND", 1)
+    assert convolutions(MoVQDecoder(config), height, width) > whole
+    latents = np.random.default_rng(0).standard_normal((2, config.latent_channels, height, width)).astype(np.float32)
+    with torch.no_grad():
+        expected = module.decode(torch.from_numpy(latents), force_not_quantize=True).sample
+    assert references.relative_error(run(decoder, latents), expected) <= TOLERANCE
+
+
+HEADS, TOKENS, SEEN, WIDTH = 3, 6, 5, 4
+
+
+@pytest.mark.parametrize("scores", [HEADS * TOKENS * SEEN, 2 * TOKENS * SEEN, TOKENS * SEEN, 4 * SEEN, SEEN])
+def test_attention_in_shares(scores, monkeypatch):
+    """All heads at once, two and one, one, four queries and two, one query."""
+    monkeypatch.setattr(layers, "SCORES", 4 * scores)
+    random = np.random.default_rng(0)
+    q, k, v = (random.standard_normal((HEADS, tokens, WIDTH)).astype(np.float32) for tokens in (TOKENS, SEEN, SEEN))
+    expected = torch.nn.functional.scaled_dot_product_attention(*(torch.from_numpy(x.astype(np.float64)) for x in (q, k, v)))
+    assert references.relative_error(run(layers.Attention(WIDTH), q, k, v), expected) <= TOLERANCE
 
 
 def test_group_norm_keeps_its_digits_far_from_zero():
