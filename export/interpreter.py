@@ -76,12 +76,15 @@ def outputs(
 
 
 def _in_a_file(value: Any) -> Any:
-    """A large array, read from a temporary file that goes away with it; anything else as it is."""
+    """A large array, read from a temporary file that goes away with it; as it is where none can be written."""
     if not isinstance(value, np.ndarray) or value.nbytes < LARGE:
         return value
-    with tempfile.TemporaryFile() as file:
-        value.tofile(file)
-        return np.memmap(file, value.dtype, "r", shape=value.shape)
+    try:
+        with tempfile.TemporaryFile() as file:
+            value.tofile(file)
+            return np.memmap(file, value.dtype, "r", shape=value.shape)
+    except OSError:  # a full disk is no reason to lose an export
+        return value
 
 
 def _operands(node: NodeProto) -> Sequence[str]:

@@ -78,11 +78,10 @@ class Conv2d(Conv3x3):
         batch, height, width, channels = x.shape
         if self.pointwise:
             y = self.product(ops.reshape(x, (-1, channels)))
-        elif self.narrows or self.same and (height * width < channels or channels < FEW):
+            return ops.reshape(y, (batch, height, width, self.out_channels))
+        if self.narrows or self.same and (height * width < channels or channels < FEW):
             return self.between(between_zeros(x, self.zero))
-        else:
-            return self.convolved(x, self.conv)
-        return ops.reshape(y, (batch, height, width, self.out_channels))
+        return self.convolved(x, self.conv)
 
     def between(self, x):
         batch, height, width, channels = x.shape
@@ -247,8 +246,6 @@ class Attention(nn.Cell):
         heads, tokens, dim = q.shape
         seen, result = k.shape[1], ()
         some_heads, some_tokens = at_once(heads, 4 * tokens * seen, SCORES), at_once(tokens, 4 * seen, SCORES)
-        if some_heads > 1 or some_tokens > tokens:
-            some_tokens = tokens
         for head in range(0, heads, some_heads):
             count, rows = min(some_heads, heads - head), ()
             keys, values = part(k, (head, 0), (count, seen)), part(v, (head, 0), (count, seen))

@@ -70,14 +70,15 @@ class Conv3x3(nn.Cell):
         """The convolution of a picture in bands, in as many."""
         if len(bands) == 1:
             return (self.construct(bands[0]),)
-        result, last = (), len(bands) - 1
+        edge = (bands[0].shape[0], 1)
+        outside = part(bands[0], (0, 0), edge) * self.zero
+        above, below, result = (outside,), (), ()
+        for band in bands:
+            above += (part(band, (0, band.shape[1] - 1), edge),)
+            below += (part(band, (0, 0), edge),)
+        below += (outside,)
         for index in range(len(bands)):
-            band = bands[index]
-            edge = (band.shape[0], 1)
-            above = part(bands[index - 1], (0, bands[index - 1].shape[1] - 1), edge) if index > 0 \
-                else part(band, (0, 0), edge) * self.zero
-            below = part(bands[index + 1], (0, 0), edge) if index < last else part(band, (0, 0), edge) * self.zero
-            result += (self.between(between_rows(band, above, below)),)
+            result += (self.between(between_rows(bands[index], above[index], below[index + 1])),)
         return result
 
 

@@ -20,7 +20,7 @@ MINDIR_LOADING, MINDIR_KEPT = 5.5, 3.4  # of a MindIR's weights
 # Maps as large as the picture at the highest level, and scores of attention at the second, that are there at once:
 # each process keeps what its piece took.
 UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
-MOST_SCORES = 2**27  # bytes: more are computed some after others
+MOST_SCORES = 2**27  # bytes: of more, some are computed after others (SCORES in models/layers.py)
 # A large picture is decoded in bands of rows: few of its maps are whole, and a band takes as much whatever its picture.
 WHOLE_MOVQ_MAPS, MOVQ_BAND = 6, 650_000_000
 MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint

@@ -75,13 +75,15 @@ def plan(bundle: Bundle, graphs: Iterable[GraphInfo], keep_loaded: bool = False,
     return Plan(stages, keep_loaded)
 
 
-def text_to_picture(manifest: Manifest, size: tuple[int, int], batch: int = 2, prior_batch: int = 2) -> list[GraphInfo]:
-    """The graphs that make a picture of `size` (height, width) from a text. batch, prior_batch: 2 with guidance."""
+def text_to_picture(
+    manifest: Manifest, size: tuple[int, int], batches: Sequence[int] = (2,), prior_batch: int = 2
+) -> list[GraphInfo]:
+    """The graphs that make a picture of `size` (height, width) from a text. batches, prior_batch: 2 with guidance."""
     return [
         manifest.find("text_encoder"),
         manifest.find("prior_context"),
         manifest.find("prior", prior_batch),
         manifest.find("unet_context"),
-        manifest.find("unet", batch, size),
+        *(manifest.find("unet", batch, size) for batch in batches),
         manifest.find("movq_decoder", 1, size),
     ]

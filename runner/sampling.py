@@ -55,6 +55,10 @@ class Guidance:
         """How many rows step `index` of `count` runs for a picture: the unconditional and the conditional, or that alone."""
         return 2 if self.is_on(index, count) else 1
 
+    def batches(self, count: int) -> list[int]:
+        """The batches that some of `count` steps run, ascending."""
+        return sorted({self.batch(index, count) for index in range(count)})
+
     def combine(self, unconditional: np.ndarray, conditional: np.ndarray) -> np.ndarray:
         """The guided prediction, from two of shape (N, ...).
 

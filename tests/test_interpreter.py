@@ -59,6 +59,16 @@ def test_large_values_that_wait_lie_on_disk(tmp_path, monkeypatch):
     assert np.array_equal(values[-1][0] if isinstance(values[-1], tuple) else values[-1], expected)
 
 
+def test_where_no_file_can_be_written_values_wait_in_memory(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).standard_normal((1, 4, 16, 16)).astype(np.float32)
+    model = compiled(Waiting(), [x])
+    (expected,) = interpreter.outputs(model, tmp_path, {"input_0": x})
+    monkeypatch.setattr(interpreter, "LARGE", x.size * 8)
+    monkeypatch.setattr(interpreter, "SOON", 2)
+    monkeypatch.setattr(interpreter.tempfile, "TemporaryFile", lambda: open("/dev/full", "wb"))
+    assert np.array_equal(interpreter.outputs(model, tmp_path, {"input_0": x})[0], expected)
+
+
 class Waiting(mindspore.nn.Cell):
     """sigmoid(x) + exp(exp(exp(sigmoid(x)))), in which sigmoid(x) waits."""
 

@@ -100,6 +100,9 @@ def test_plans_on_the_command_line(bundle, capsys):
     assert "peak, one at a time" in capsys.readouterr().out
     assert main(["generate", str(bundle), "a cat", "--plan", "--memory", "64GB"]) == 0
     assert "peak, all kept loaded" in capsys.readouterr().out
+    assert main(["generate", str(bundle), "a cat", "--plan", "--memory", "64GB", "--guidance-interval", "0.2", "0.8"]) == 0
+    said = capsys.readouterr().out
+    assert "unet batch 1" in said and "unet batch 2" in said  # and not only the second, which is what guidance takes
     assert main(["generate", str(bundle), "a cat", "--plan", "--memory", "1MB"]) == 2
     said = capsys.readouterr()
     assert "peak, one at a time" in said.out and "0.0" not in said.err and "1.0 MB is there" in said.err

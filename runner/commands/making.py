@@ -23,6 +23,7 @@ from ..options import as_size
 from ..pipelines import KandinskyV22CombinedPipeline
 from ..plan import text_to_picture
 from ..recipe import OPTIONS, Recipe
+from ..sampling import Guidance
 from ..verify import require_right, verify
 
 SEED_BITS = 32  # of a seed that nobody gave: what every kind of generator takes
@@ -71,8 +72,10 @@ def print_plan(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline,
     """Say what memory each stage would need; UserError if the request would be refused. pictures: some are mixed."""
     manifest = pipeline.bundle.manifest
     size = as_size(*args.size, manifest.settings["movq_scale_factor"])
-    batch, prior_batch = (2 if scale > 1 else 1 for scale in (args.guidance_scale, args.prior_guidance_scale))
-    graphs = [manifest.find("image_encoder")] * pictures + text_to_picture(manifest, size, batch, prior_batch)
+    guidance = Guidance(args.guidance_scale, args.guidance_rescale, args.guidance_interval)
+    batches = guidance.batches(len(pipeline.scheduler.schedule(args.steps).timesteps))
+    prior_batch = 2 if args.prior_guidance_scale > 1 else 1
+    graphs = [manifest.find("image_encoder")] * pictures + text_to_picture(manifest, size, batches, prior_batch)
     print(pipeline.plan(graphs))
     print(f"{'this machine has':34} {as_text(available()):>10} left")
     pipeline.require_memory(graphs)

@@ -131,8 +131,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
             defaults["height"] if height is None else height, defaults["width"] if width is None else width, factor
         )
         schedule = self.scheduler.schedule(sampling.num_inference_steps)
-        count = len(schedule.timesteps)
-        batches = sorted({sampling.guidance.batch(index, count) for index in range(count)})
+        batches = sampling.guidance.batches(len(schedule.timesteps))
         graphs = [manifest.find("unet_context")] + [manifest.find("unet", batch, size) for batch in batches]
         graphs += [] if output_type == "latent" else [manifest.find("movq_decoder", 1, size)]
         self.require_memory(graphs)
