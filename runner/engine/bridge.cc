@@ -32,6 +32,7 @@
 #include "include/api/context.h"
 #include "include/api/model.h"
 #include "include/api/types.h"
+#include "arena.h"
 #include "lean_weights.h"
 
 namespace {
@@ -58,7 +59,9 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
     ascend->SetDeviceID(device_id);
     context->MutableDeviceInfo().push_back(ascend);
   }
-  context->MutableDeviceInfo().push_back(std::make_shared<mindspore::CPUDeviceInfo>());  // Ascend's fallback, too
+  auto cpu = std::make_shared<mindspore::CPUDeviceInfo>();  // Ascend's fallback, too
+  cpu->SetAllocator(Arena::Make());
+  context->MutableDeviceInfo().push_back(cpu);
   return context;
 }
 
