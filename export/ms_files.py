@@ -30,7 +30,7 @@ SMALLEST_PIECE = 512  # bytes: below, a row of the table costs about what it sav
 # A flatbuffer ends at 2 GiB. Beyond, Lite 2.0 puts weights into a second file, and loading that never returned.
 LARGEST_WEIGHTS = 1_500_000_000  # below: smaller pieces need less memory while they are converted and loaded
 AT_A_TIME = 2  # conversions: each takes one core, and up to four times the memory of its weights
-LARGE_WEIGHTS = 300_000_000  # of which one is converted at a time
+LARGE_WEIGHTS = 200_000_000  # of which one is converted at a time
 
 
 class MsWriter:

@@ -21,7 +21,7 @@ from .cutting import cut
 from .graphs import GraphSpec
 from .lowering import lower
 from .mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
-from .ms_files import LARGEST_WEIGHTS, MsWriter, WeightStore
+from .ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
 from .staging import NOTES, write_whole
 from .tensor_names import resolve
 from .weights import Location, WeightsWriter
@@ -112,6 +112,8 @@ def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, Location]
             recipes = [f"{spec.stem}{'' if whole else f'.{number}'}.ms.recipe" for number in range(len(pieces))]
         for piece, recipe in zip(pieces, recipes):
             ms_writer.start(piece, folder / recipe)
+        if whole and weight_bytes(model) > LARGE_WEIGHTS:
+            ms_writer.finish()  # beside the next graph's compiler it would be most of what exporting takes
     return GraphInfo(
         name=spec.name,
         part=spec.part,

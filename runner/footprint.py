@@ -11,7 +11,7 @@ from .manifest import GraphInfo, count
 from .ms_file import Recipe
 
 # Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
-# weights in five processes take 8.3 GB in all at 512x512, the MoVQ decoder 1.9 GB at 512x512 and 2.8 GB at 768x768.
+# weights in five processes take 7.4 GB in a step at 512x512 and 8.6 GB at 768x768, the MoVQ decoder 0.9 and 1.6 GB.
 # MINDIR_* are from dense layers of 0.8 GB and more.
 PROGRAM = 120_000_000  # this process
 RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
@@ -22,7 +22,7 @@ MINDIR_LOADING, MINDIR_KEPT = 5.5, 3.4  # of a MindIR's weights
 UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
 MOST_SCORES = 2**27  # bytes: of more, some are computed after others (SCORES in models/layers.py)
 # A large picture is decoded in bands of rows: few of its maps are whole, and a band takes as much whatever its picture.
-WHOLE_MOVQ_MAPS, MOVQ_BAND = 6, 650_000_000
+WHOLE_MOVQ_MAPS, MOVQ_BAND = 4, 250_000_000
 MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
 CONTEXT_TOKENS = 32
 AT_A_TIME = 2  # pieces of a graph that load at once: each is in memory twice meanwhile

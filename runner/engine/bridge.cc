@@ -103,13 +103,15 @@ class SharedModel {
               const char *pieces, int replies) {
     // An unchecked failure here would be a segmentation fault at the first use of the model.
     if (type == mindspore::kMindIR_Lite) {
-      const FileView file(path);  // Lite copies what it keeps
+      const FileView file(path);
       if (pieces != nullptr) {
         lean_ = std::make_unique<LeanWeights>(open(path, O_RDWR), file.size(), pieces, replies);
       }
-      Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));
       if (lean_) {
+        Check(model_.Build(lean_->data(), lean_->size(), mindspore::kMindIR_Lite, context));
         lean_->Release();
+      } else {
+        Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));  // Lite copies what it keeps
       }
     } else {
       Check(model_.Build(path, static_cast<mindspore::ModelType>(type), context));

@@ -38,7 +38,8 @@ class LeanWeights {
  public:
   // file: descriptor of the `.ms` file, in memory. table: lines "POSITION LENGTH CHANNELS PIXELS OFFSET SOURCE": how
   // each stretch of it was made (runner/ms_file.py: Piece). replies: descriptor for the last words, "error TEXT".
-  LeanWeights(int file, size_t size, const char *table, int replies) : file_(file), size_(size), replies_(replies) {
+  LeanWeights(int file, size_t size, const char *table, int replies)
+      : file_(file), size_(std::max(size, kPooled + kPage)), replies_(replies) {
     std::ifstream lines(table);
     Stretch stretch{};
     for (std::string source; lines >> stretch.position >> stretch.length >> stretch.channels >> stretch.pixels >>
@@ -49,30 +50,32 @@ class LeanWeights {
         stretches_.push_back(stretch);  // in order of position, as the table is
       }
     }
+    void *block = aligned_alloc(kPage, Pages(size_) + kPage);  // so that Lite may free it
+    void *back = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (block == nullptr || back == MAP_FAILED || ftruncate(file, static_cast<off_t>(size_)) != 0 ||
+        mmap(block, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) {
+      throw std::runtime_error("the file cannot be mapped");
+    }
+    back_ = static_cast<char *>(back);
+    lent_ = static_cast<char *>(block);
     current_ = this;
   }
   ~LeanWeights() { current_ = nullptr; }
   LeanWeights(const LeanWeights &) = delete;
   LeanWeights &operator=(const LeanWeights &) = delete;
 
+  // The file, to build the model from: where Lite will copy it to, so that nothing is left to copy.
+  const void *data() const { return lent_; }
+  size_t size() const { return size_; }
+
   // The memory that Lite asks for to copy the file into; nullptr if it is for something else.
   void *Memory(size_t size) {
-    if (size < size_ || size >= size_ + kPage || lending_.test_and_set()) {
-      return nullptr;
-    }
-    void *block = aligned_alloc(kPage, Pages(size));  // so that Lite may free it
-    void *back = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
-    if (block == nullptr || back == MAP_FAILED ||
-        mmap(block, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file_, 0) == MAP_FAILED) {
-      return nullptr;
-    }
-    back_ = static_cast<char *>(back);
-    return lent_ = static_cast<char *>(block);
+    return size < size_ || size >= size_ + kPage || lending_.test_and_set() ? nullptr : lent_;
   }
 
   // To be called once the model is built: lends nothing from then on.
   void Release() {
-    if (lending_.test_and_set() && lent_ != nullptr) {
+    if (lending_.test_and_set()) {
       struct sigaction action{};
       action.sa_sigaction = OnFault;
       action.sa_flags = SA_SIGINFO;
@@ -88,6 +91,8 @@ class LeanWeights {
 
  private:
   static constexpr size_t kPage = 4096;
+  static constexpr size_t kPooled = size_t{1} << 28;  // up to here Lite takes a share of a block of so much: the file must
+                                                      // be larger, if only by a hole at its end
   static constexpr size_t kSmallest = 16 * kPage;  // below, it is not worth two system calls
 
   // A weight file, open as long as the process lives.
