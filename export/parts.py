@@ -81,7 +81,7 @@ def _write_part(folder: Path, name: str, part: Part, engine: Engine, bar: tqdm) 
         for tensor, array in part.weights:
             writer.write(tensor, array)
     bar.update()
-    graphs = []
+    graphs, large = [], sum(place.length for place in writer.index.values()) > LARGE_WEIGHTS
     with MsWriter(engine, WeightStore(folder / name, writer.index)) as ms_writer:
         while part.cells:  # a cell holds what it was compiled to
             spec, cell = part.cells.pop(0)
@@ -89,6 +89,8 @@ def _write_part(folder: Path, name: str, part: Part, engine: Engine, bar: tqdm) 
             graphs.append(_write_graph(folder, spec, cell, writer.index, ms_writer))
             del cell
             give_back_memory()
+            if len(graphs[-1].ms) == 1 and large:
+                ms_writer.finish()  # beside the next graph's compiler it would take more than the part may
             bar.update()
         bar.set_postfix_str(f"{name} for Lite")
         ms_writer.finish()
@@ -112,8 +114,6 @@ def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, Location]
             recipes = [f"{spec.stem}{'' if whole else f'.{number}'}.ms.recipe" for number in range(len(pieces))]
         for piece, recipe in zip(pieces, recipes):
             ms_writer.start(piece, folder / recipe)
-        if whole and weight_bytes(model) > LARGE_WEIGHTS:
-            ms_writer.finish()  # beside the next graph's compiler it would be most of what exporting takes
     return GraphInfo(
         name=spec.name,
         part=spec.part,
