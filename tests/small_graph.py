@@ -1,4 +1,4 @@
-"""A small graph with two inputs and two outputs, which the tests of engines run, and what NumPy says of it."""
+"""Graphs as files that Lite reads; and a small one of two inputs and two outputs, with what NumPy says of it."""
 
 import mindspore
 import numpy as np
@@ -23,19 +23,19 @@ def make_inputs(seed=0):
     ]
 
 
-def write(folder):
-    """Write graph.mindir, as MindSpore makes it, and lowered.mindir into `folder`, and return it."""
+class Graph(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.table = Parameter(Tensor(TABLE))
+        self.two = Tensor(np.array([2], np.float32))
 
-    class Graph(nn.Cell):
-        def __init__(self):
-            super().__init__()
-            self.table = Parameter(Tensor(TABLE))
-            self.two = Tensor(np.array([2], np.float32))
+    def construct(self, x, ids):
+        return x * self.two + ops.Gather()(self.table, ids, 0), ops.transpose(x, (1, 0))
 
-        def construct(self, x, ids):
-            return x * self.two + ops.Gather()(self.table, ids, 0), ops.transpose(x, (1, 0))
 
-    mindspore.export(Graph(), *map(Tensor, make_inputs()), file_name=str(folder / "graph"), file_format="MINDIR")
+def write(folder, cell=Graph, inputs=make_inputs):
+    """Write graph.mindir, as MindSpore makes it of a cell, and lowered.mindir into `folder`, and return it."""
+    mindspore.export(cell(), *map(Tensor, inputs()), file_name=str(folder / "graph"), file_format="MINDIR")
     model = ModelProto.FromString((folder / "graph.mindir").read_bytes())
     (folder / "lowered.mindir").write_bytes(lower(model).SerializeToString())
     return folder

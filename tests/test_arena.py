@@ -4,16 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mindspore
 import numpy as np
 import pytest
 import small_graph
-from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.engine import runtime
 from kandinsky_mindir.runner.memory import PeakMemory
-from mindspore import Tensor, nn, ops
-from mindspore.train.mind_ir_pb2 import ModelProto
+from mindspore import nn, ops
 
 # Each act prints "fine" or stops with the line in which it was not.
 PROGRAM = r"""
@@ -110,7 +107,7 @@ def test_alone(program, act):
 
 
 class Growing(nn.Cell):
-    """Values of ROWS - 1, ROWS - 2, ... and then more and more rows again, of which few live at a time."""
+    """COUNT times two values of 1,024 columns and of 16 rows more than the two before, of which few live at a time."""
 
     def __init__(self):
         super().__init__()
@@ -129,16 +126,15 @@ COUNT, ROWS = 12, 1024  # 12 values, of 3.4 to 4.1 MB
 def test_values_of_many_sizes_share_memory_under_lite(tmp_path):
     """Lite's own allocator cannot give a free block to a larger value: all would lie side by side."""
     x = np.random.default_rng(0).standard_normal((ROWS, 1024)).astype(np.float32)
-    mindspore.export(Growing(), Tensor(x), file_name=str(tmp_path / "graph"), file_format="MINDIR")
-    model = lower(ModelProto.FromString((tmp_path / "graph.mindir").read_bytes()))
-    (tmp_path / "lowered.mindir").write_bytes(model.SerializeToString())
+    small_graph.write(tmp_path, Growing, lambda: [x])
     lite = engine.create("bridge")
     lite.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
     for file in ("lowered.mindir", "graph.ms"):
         with PeakMemory() as memory, lite.load(tmp_path / file, threads=1) as graph:
             before = memory.peak
             graph.run([x])
-        # x comes in shared memory, and two or three values are there at once: half of all, with what a run takes else.
+        # Side by side the 2 * COUNT values would take about 2 * COUNT times x: half of that parts them from the three or
+        # four (x in shared memory, and two or three values) that are there at once, with what a run takes beside them.
         assert memory.peak - before < x.nbytes * COUNT, file
 
 

@@ -3,17 +3,15 @@
 import subprocess
 from pathlib import Path
 
-import mindspore
 import numpy as np
 import pytest
-from kandinsky_mindir.export.lowering import lower
+import small_graph
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.engine import runtime
 from kandinsky_mindir.runner.footprint import RUNTIME
 from kandinsky_mindir.runner.memory import in_use
 from kandinsky_mindir.runner.ms_file import WEIGHTS, Piece, Recipe
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.train.mind_ir_pb2 import ModelProto
 
 # Does what Lite does: asks for memory as large as the file to copy it there, and reads it after the load. The first
 # argument says what goes on beside that; it prints the sum of the bytes that it read, then the pages in use before that.
@@ -183,9 +181,7 @@ def test_lite_keeps_weights_once(tmp_path):
     """Also small ones, for which it asks no memory of their own size."""
     random = np.random.default_rng(0)
     weight, x = (random.integers(-8, 8, (rows, SIDE)).astype(np.float32) for rows in (SIDE, 2))  # products are exact
-    mindspore.export(Product(weight), Tensor(x), file_name=str(tmp_path / "graph"), file_format="MINDIR")
-    model = lower(ModelProto.FromString((tmp_path / "graph.mindir").read_bytes()))
-    (tmp_path / "lowered.mindir").write_bytes(model.SerializeToString())
+    small_graph.write(tmp_path, lambda: Product(weight), lambda: [x])
     lite = engine.create("bridge")
     lite.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
     content = (tmp_path / "graph.ms").read_bytes()

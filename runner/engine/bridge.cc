@@ -103,14 +103,12 @@ class SharedModel {
               const char *pieces, int replies) {
     // An unchecked failure here would be a segmentation fault at the first use of the model.
     if (type == mindspore::kMindIR_Lite) {
-      const FileView file(path);
       if (pieces != nullptr) {
-        lean_ = std::make_unique<LeanWeights>(open(path, O_RDWR), file.size(), pieces, replies);
-      }
-      if (lean_) {
+        lean_ = std::make_unique<LeanWeights>(open(path, O_RDWR), FileView(path).size(), pieces, replies);
         Check(model_.Build(lean_->data(), lean_->size(), mindspore::kMindIR_Lite, context));
         lean_->Release();
       } else {
+        const FileView file(path);
         Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));  // Lite copies what it keeps
       }
     } else {
