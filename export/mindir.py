@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import mindspore
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
 
 from ..runner.errors import UserError
 from ..runner.scratch import scratch_folder
+from .isolation import interrupt_after
 from .layers import REFERENCE
 from .weights import Location
 
@@ -43,7 +41,9 @@ def compile_graph(
         del model.graph.parameter[:]
 
     tensors = [mindspore.Tensor(shape=shape, dtype=DTYPES[dtype]) for _, shape, dtype in inputs]
-    with scratch_folder() as folder, _interrupt_after():
+    # Ctrl-C inside its compiler MindSpore reports as a fault of the cell, with pages of trace and files in the working
+    # folder, or loses and hangs.
+    with scratch_folder() as folder, interrupt_after():
         name = str(folder / GRAPH)
         mindspore.export(cell.set_train(False), *tensors, file_name=name, file_format="MINDIR", custom_func=capture)
     _rename(captured, [name for name, *_ in inputs], outputs)
@@ -55,23 +55,6 @@ def compile_graph(
 def give_back_memory() -> None:
     """Return to the system what compiling has left: a gigabyte after a large graph, which glibc would keep."""
     getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
-
-
-@contextmanager
-def _interrupt_after() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: inside its compiler, MindSpore reports it as a fault of the cell, with
-    pages of trace and files in the working folder, or loses it and hangs."""
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
-        yield
-        return
-    received = []
-    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if received:
-            raise KeyboardInterrupt
 
 
 def output_tensors(model: ModelProto) -> list[TensorProto]:

@@ -19,6 +19,7 @@ from ..runner.ms_file import WEIGHTS
 from .checkpoint import Checkpoint
 from .cutting import cut
 from .graphs import GraphSpec
+from .isolation import isolated
 from .lowering import lower
 from .mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
 from .ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
@@ -50,20 +51,21 @@ def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> d
 def write_parts(folder: Path, parts: dict[str, Part], engine: Engine, progress: bool) -> Iterator[GraphInfo]:
     """Write the parts that an earlier run has not written; yields what the manifest says of each graph.
 
-    folder: the bundle's, as staging.py makes it. engine: converts graphs to Lite's own format if it can. `parts` is
-    emptied: what is written is done with.
+    folder: the bundle's, as staging.py makes it. engine: converts graphs to Lite's own format if it can. Each part is
+    written by a process of its own, as MindSpore keeps memory of what it has compiled.
     """
-    total = sum(1 + len(part.cells) for part in parts.values())
-    with tqdm(total=total, desc="export", disable=None if progress else True, leave=False) as bar:
-        for name in list(parts):
-            part, note = parts.pop(name), folder / NOTES / f"{name}.json"
-            if note.exists():
-                yield from (GraphInfo.from_json(graph, note.name) for graph in json.loads(note.read_text()))
-                bar.update(1 + len(part.cells))
-                continue
-            graphs = _write_part(folder, name, part, engine, bar)
-            write_whole(note, json.dumps([dataclasses.asdict(graph) for graph in graphs]).encode())
-            yield from graphs
+    steps = {name: 2 + len(part.cells) for name, part in parts.items()}  # weights, graphs, conversions
+    with tqdm(total=sum(steps.values()), desc="export", disable=None if progress else True, leave=False) as bar:
+        done = 0
+        for name, part in parts.items():
+            note = folder / NOTES / f"{name}.json"
+            if not note.exists():
+                for step in isolated(_write_part(folder, name, part, engine, note)):
+                    bar.set_postfix_str(step)
+                    bar.update()
+            done += steps[name]
+            bar.update(done - bar.n)
+            yield from (GraphInfo.from_json(graph, note.name) for graph in json.loads(note.read_text()))
 
 
 def remove_part(folder: Path, name: str) -> None:
@@ -73,29 +75,28 @@ def remove_part(folder: Path, name: str) -> None:
         shutil.rmtree(folder / name)
 
 
-def _write_part(folder: Path, name: str, part: Part, engine: Engine, bar: tqdm) -> list[GraphInfo]:
+def _write_part(folder: Path, name: str, part: Part, engine: Engine, note: Path) -> Iterator[str]:
+    """Yields what it does before it does it; at the end `note` holds the graphs. Takes the cells out of `part`."""
     remove_part(folder, name)  # a run may have been interrupted in it
     (folder / name).mkdir()
-    bar.set_postfix_str(f"{name} weights")
+    yield f"{name} weights"
     with WeightsWriter(folder / name / WEIGHTS) as writer:
         for tensor, array in part.weights:
             writer.write(tensor, array)
-    bar.update()
     graphs, large = [], sum(place.length for place in writer.index.values()) > LARGE_WEIGHTS
     with MsWriter(engine, WeightStore(folder / name, writer.index)) as ms_writer:
         while part.cells:  # a cell holds what it was compiled to
             spec, cell = part.cells.pop(0)
-            bar.set_postfix_str(f"{spec.name} batch {spec.batch}")
+            yield f"{spec.name} batch {spec.batch}"
             graphs.append(_write_graph(folder, spec, cell, writer.index, ms_writer))
             del cell
             give_back_memory()
             if len(graphs[-1].ms) == 1 and large:
                 ms_writer.finish()  # beside the next graph's compiler it would take more than the part may
-            bar.update()
-        bar.set_postfix_str(f"{name} for Lite")
+        yield f"{name} for Lite"
         ms_writer.finish()
     mindir_archive.pack(folder / name)
-    return graphs
+    write_whole(note, json.dumps([dataclasses.asdict(graph) for graph in graphs]).encode())
 
 
 def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, Location], ms_writer: MsWriter) -> GraphInfo:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..runner.errors import UserError
+from .isolation import Killed
 
 NOTES = ".notes"  # a folder in the unfinished one: what it is made of, and a file for each part of it that is whole
 SOURCE = "source"
@@ -22,8 +23,8 @@ def staged_folder(target: Path, overwrite: bool = False, source: str = "") -> It
 
     It is empty, or what an interrupted run of the same `source` left: the block writes a file into its folder NOTES for
     each part that is whole, and goes on from those. Ctrl-C leaves the folder there once it has such a part, as does a
-    kill; any other exception, another `source` and a finished run remove it. UserError if `target` exists (unless
-    `overwrite`), if its parent does not, or if another process is writing it.
+    kill, be it of a process that it has started; any other exception, another `source` and a finished run remove it.
+    UserError if `target` exists (unless `overwrite`), if its parent does not, or if another process is writing it.
     """
     target = Path(os.path.abspath(target))
     check_target(target, overwrite)
@@ -38,10 +39,10 @@ def staged_folder(target: Path, overwrite: bool = False, source: str = "") -> It
             yield staging
             _remove(notes)
             _publish(staging, target)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Killed) as stop:
             if done := parts_done(staging):
-                raise KeyboardInterrupt(f"{', '.join(done)} done; the same command goes on from there "
-                                        f"(or remove {staging})") from None
+                kept = f"{', '.join(done)} done; the same command goes on from there (or remove {staging})"
+                raise type(stop)("; ".join([*map(str, stop.args), kept])) from None
             _remove(staging)
             raise
         except BaseException:

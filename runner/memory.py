@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,12 @@ def available() -> int:
 
 
 def in_use() -> int:
-    """Bytes of this process and its children that are theirs alone: private memory, and files in memory, each once.
+    """Bytes of this process and its descendants that are theirs alone: private memory, and files in memory, each once.
 
     Pages of files on disk do not count: the system takes them back when it needs them.
     """
     private, files = 0, {}
-    for pid in (os.getpid(), *_children()):
+    for pid in (os.getpid(), *_descendants(os.getpid())):
         try:
             status = Path(f"/proc/{pid}/status").read_text()
             private += int(re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
@@ -85,11 +86,13 @@ class PeakMemory:
         self.peak = max(self.peak, in_use())
 
 
-def _children() -> list[int]:
-    pids = []
-    for task in Path("/proc/self/task").glob("*/children"):
+def _descendants(pid: int) -> Iterator[int]:
+    """The processes that a process has started, and those that these have."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            pids += map(int, task.read_text().split())
+            children = task.read_text().split()
         except OSError:  # the thread has ended
             continue
-    return pids
+        for child in map(int, children):
+            yield child
+            yield from _descendants(child)

@@ -94,6 +94,26 @@ def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
             np.testing.assert_array_equal(found, right)
 
 
+@pytest.mark.parametrize("large, others", [(parts.LARGE_WEIGHTS, {0, 1, 2}), (0, {0})])
+def test_conversions_while_a_graph_compiles(large, others, bundles, engine, tmp_path, monkeypatch):
+    """None of a large part: its memory and the compiler's would add up."""
+    write, count = parts._write_graph, tmp_path / "count"
+
+    def write_graph(folder, spec, cell, index, ms_writer):
+        with count.open("a") as file:
+            print(len(ms_writer._started), file=file)
+        return write(folder, spec, cell, index, ms_writer)
+
+    checkpoint = Checkpoint(bundles("narrow").parent / "prior", "prior")
+    monkeypatch.setattr(parts, "PARTS", {"prior": "prior"})
+    monkeypatch.setattr(parts, "LARGE_WEIGHTS", large)
+    monkeypatch.setattr(parts, "_write_graph", write_graph)
+    (tmp_path / NOTES).mkdir()
+    matched = parts.match_parts(list(PARTS["prior"](checkpoint.config("prior"), {})), {"prior": checkpoint})
+    assert len(list(parts.write_parts(tmp_path, matched, engine, False))) == 3
+    assert set(map(int, count.read_text().split())) == others
+
+
 def test_where_to_cut():
     """Against all the ways to cut ten nodes."""
     random = np.random.default_rng(0)

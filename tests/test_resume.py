@@ -4,6 +4,7 @@ import pytest
 from checkpoints import SIZES
 from kandinsky_mindir.export import parts
 from kandinsky_mindir.export.bundle import export_bundle
+from kandinsky_mindir.export.isolation import Killed
 from kandinsky_mindir.export.staging import NOTES, parts_done, staged_folder
 
 DONE = ["text_encoder", "image_encoder", "prior"]
@@ -18,11 +19,13 @@ def test_an_export_goes_on(bundles, tmp_path, monkeypatch, capsys):
 
     def write_part(folder, name, *rest):
         written.append(name)
-        if written.count("unet") == 1 and name == "unet":
-            (folder / name).mkdir()
-            (folder / name / "weights.bin").write_text("half")
-            raise KeyboardInterrupt
-        return write(folder, name, *rest)
+        return half(folder, name) if name == "unet" and written.count("unet") == 1 else write(folder, name, *rest)
+
+    def half(folder, name):
+        (folder / name).mkdir()
+        (folder / name / "weights.bin").write_text("half")
+        yield "unet weights"
+        raise KeyboardInterrupt
 
     def export():
         return export_bundle(whole.parent / "prior", whole.parent / "decoder", tmp_path / "out", SIZES["narrow"])
@@ -41,16 +44,20 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("source, error, kept", [
-    ("a", KeyboardInterrupt, True), ("b", KeyboardInterrupt, False), ("a", Stop, False),
+GOES_ON = "part done; the same command goes on from there"
+
+
+@pytest.mark.parametrize("source, error, said, kept", [
+    ("a", KeyboardInterrupt(), f"^{GOES_ON}", True), ("b", KeyboardInterrupt(), f"^{GOES_ON}", False),
+    ("a", Killed("killed"), f"^killed; {GOES_ON}", True), ("a", Stop("stop"), "^stop$", False),
 ])  # fmt: skip
-def test_what_is_gone_on_from(tmp_path, source, error, kept):
+def test_what_is_gone_on_from(tmp_path, source, error, said, kept):
     """What was made of the same source, by a run that was interrupted; a run that failed leaves nothing."""
-    with pytest.raises(error), staged_folder(tmp_path / "out", source="a") as folder:
+    with pytest.raises(type(error), match=said), staged_folder(tmp_path / "out", source="a") as folder:
         (folder / "part").mkdir()
         (folder / NOTES / "part.json").write_text("[]")
         raise error
-    assert any(tmp_path.iterdir()) == (error is KeyboardInterrupt)
+    assert any(tmp_path.iterdir()) == (GOES_ON in said)
     with staged_folder(tmp_path / "out", source=source) as folder:
         assert parts_done(folder) == (["part"] if kept else [])
         assert (folder / "part").exists() == kept

@@ -1,0 +1,143 @@
+"""Work in a process of its own (export/isolation.py): what it yields, how it fails, and that it does not outlive us."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from kandinsky_mindir.export.isolation import Killed, interrupt_after, isolated
+from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.memory import in_use
+
+MEGABYTES_100 = 100_000_000
+PATIENCE = 60  # seconds for what should happen at once, on a machine that may be busy
+
+
+PARENT = """
+import pathlib
+from test_isolation import endless, isolated
+for pid in isolated(endless(pathlib.Path())):
+    print(pid, flush=True)
+"""
+
+
+def ended(pid):
+    """Whether a process ends: a zombie counts, as the system may not have reaped it yet."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            if ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def endless(folder):
+    """Yields its process; leaves the file `tidy` when it is interrupted."""
+    try:
+        yield os.getpid()
+        while True:
+            time.sleep(0.01)
+    except KeyboardInterrupt:
+        time.sleep(1.5)  # meanwhile it is interrupted again
+        (folder / "tidy").touch()
+        raise
+
+
+def test_values_come_over_and_memory_does_not():
+    def work():
+        kept.append(bytes(MEGABYTES_100))
+        kept[0] = kept[0].replace(b"\0", b"1")
+        yield os.getpid()
+        yield {"used": in_use()}
+
+    kept, before = [], in_use()
+    pid, used = isolated(work())
+    assert pid != os.getpid() and ended(pid)
+    assert used["used"] > MEGABYTES_100 and in_use() - before < MEGABYTES_100 and kept == []
+
+
+def test_memory_of_the_process_and_of_those_that_it_starts_counts():
+    def work():
+        memory = "import sys, time; x = b'1' * %d; print(flush=True); sys.stdin.read()" % MEGABYTES_100
+        with subprocess.Popen([sys.executable, "-c", memory], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            yield
+            process.stdin.close()
+
+    before = in_use()
+    assert [in_use() - before > MEGABYTES_100 for _ in isolated(work())] == [True]
+
+
+@pytest.mark.parametrize("error", [UserError("a tensor is missing"), OSError(28, "No space", "file"), KeyboardInterrupt()])
+def test_an_error_is_raised_here(error):
+    def work():
+        yield 1
+        raise error
+
+    found = []
+    with pytest.raises(type(error)) as raised:
+        found.extend(isolated(work()))
+    assert raised.value.args == error.args and str(raised.value) == str(error)
+
+
+@pytest.mark.parametrize("end, how", [
+    (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"), (lambda: os._exit(3), "status 3"),
+])  # fmt: skip
+def test_a_process_that_is_killed_is_an_error(end, how):
+    def work():
+        yield 1
+        end()
+
+    with pytest.raises(Killed, match=f"^a process of the export ended with {how}: is there enough memory"):
+        list(isolated(work()))
+
+
+def test_it_is_interrupted_when_nobody_waits_for_it(tmp_path):
+    steps = isolated(endless(tmp_path))
+    pid = next(steps)
+    steps.close()
+    assert ended(pid) and (tmp_path / "tidy").exists()
+
+
+@pytest.mark.parametrize("everyone", [False, True])
+def test_ctrl_c(everyone, tmp_path):
+    """A terminal's comes to all processes of the group, that of `kill -INT` to the parent alone."""
+    def press():
+        if everyone:
+            os.kill(pid, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    steps = isolated(endless(tmp_path))
+    pid = next(steps)
+    timer = threading.Timer(0.2, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(steps)
+    timer.join()
+    assert ended(pid) and (tmp_path / "tidy").exists()
+
+
+def test_it_ends_when_its_parent_is_killed(tmp_path):
+    command = [sys.executable, "-c", PARENT]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        pid = int(process.stdout.readline())
+        process.kill()
+    assert ended(pid) and not (tmp_path / "tidy").exists()
+
+
+def test_an_interrupt_waits_for_the_end_of_the_block():
+    reached = []
+    with pytest.raises(KeyboardInterrupt):
+        with interrupt_after():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("the end")
+        reached.append("beyond")
+    assert reached == ["the end"]
