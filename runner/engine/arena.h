@@ -22,12 +22,16 @@
 
 class Arena : public mindspore::Allocator {
  public:
-  // As many addresses as the machine has memory; a page of it comes with its first use, and stays. nullptr, with which
-  // Lite takes its own allocator, where there is a limit on addresses.
+  // As many addresses as the machine has memory; a page of it, a large one if the system has those, comes with its first
+  // use, and stays. nullptr, with which Lite takes its own allocator, where there is a limit on addresses.
   static std::shared_ptr<Arena> Make() {
     const size_t size = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
     void *region = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return region == MAP_FAILED ? nullptr : std::make_shared<Arena>(static_cast<char *>(region), size);
+    if (region == MAP_FAILED) {
+      return nullptr;
+    }
+    madvise(region, size, MADV_HUGEPAGE);
+    return std::make_shared<Arena>(static_cast<char *>(region), size);
   }
 
   Arena(char *region, size_t size) : region_(region), size_(size) { gaps_[region] = size - kBeyond; }

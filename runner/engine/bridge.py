@@ -35,6 +35,7 @@ ERROR_LEVEL = "3"  # of GLOG_v: enough to quote the reason when a graph is refus
 ERROR_LINE = re.compile(r"^\[ERROR\] \w+\(.*?\):\S+ \[.*?\] (\w+)\] (.*)", re.MULTILINE)
 HARMLESS = ("prim is nullptr", "Runtime error for null exception handler.")  # logged for graphs that run well, too
 LOG_LIMIT = 1 << 20
+LARGE_PAGES = "glibc.malloc.hugetlb=1"  # for the weights as kernels pack them: a load takes that many fewer faults
 
 
 class BridgeEngine:
@@ -182,7 +183,8 @@ def _log_file():
 
 
 def _environment(log):
-    return {**os.environ, "GLOG_v": ERROR_LEVEL} if log else None
+    tunables = ":".join(filter(None, [LARGE_PAGES, os.environ.get("GLIBC_TUNABLES")]))
+    return {**os.environ, "GLIBC_TUNABLES": tunables, **({"GLOG_v": ERROR_LEVEL} if log else {})}
 
 
 def _cause_of_death(status, log):

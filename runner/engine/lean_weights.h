@@ -179,7 +179,7 @@ class LeanWeights {
     return true;
   }
 
-  // Calls visit(offset in the `.ms` file, source, bytes) for what makes up the whole pages of the stretch, as Piece.copy
+  // Calls visit(offset in the `.ms` file, source, bytes) for what makes up the whole pages of the stretch, as Piece.content
   // does it: the bytes as they are, or filters (channels, pixels) turned to (pixels, channels). Until one returns false.
   template <typename Visit>
   static bool Each(const Stretch &stretch, const Visit &visit) {
