@@ -6,8 +6,8 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -25,7 +25,7 @@ class Killed(UserError):
     """A process ended without a word: killed from outside, for want of memory most of all."""
 
 
-def isolated(steps: Iterator[T]) -> Iterator[T]:
+def isolated(steps: Generator[T, None, None]) -> Iterator[T]:
     """Yield what `steps` yields while it runs in a process forked from this one; what it raises is raised here.
 
     MindSpore keeps a part of all that it has compiled until its process ends. The values must be picklable, `steps`
@@ -83,14 +83,15 @@ def _end(process: BaseProcess) -> None:
         process.join(ANOTHER_SIGNAL)
 
 
-def _run(steps: Iterator, sender: Connection, parent: int) -> None:
+def _run(steps: Generator, sender: Connection, parent: int) -> None:
     """What the process does."""
     try:
         signal.signal(signal.SIGINT, _interrupt_once)
         getattr(ctypes.CDLL(None), "prctl", lambda *_: 0)(PARENT_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() == parent:  # else it has died before that
-            for step in steps:
-                sender.send(step)
+            with closing(steps):  # an interrupt may come between two steps
+                for step in steps:
+                    sender.send(step)
     except BaseException as error:
         sender.send(error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +75,7 @@ def remove_part(folder: Path, name: str) -> None:
         shutil.rmtree(folder / name)
 
 
-def _write_part(folder: Path, name: str, part: Part, engine: Engine, note: Path) -> Iterator[str]:
+def _write_part(folder: Path, name: str, part: Part, engine: Engine, note: Path) -> Generator[str, None, None]:
     """Yields what it does before it does it; at the end `note` holds the graphs. Takes the cells out of `part`."""
     remove_part(folder, name)  # a run may have been interrupted in it
     (folder / name).mkdir()

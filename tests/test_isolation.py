@@ -38,16 +38,22 @@ def ended(pid):
     return False
 
 
+def wait_for(path):
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def endless(folder):
     """Yields its process; leaves the file `tidy` when it is interrupted."""
     try:
         yield os.getpid()
         while True:
             time.sleep(0.01)
-    except KeyboardInterrupt:
+    finally:
         time.sleep(1.5)  # meanwhile it is interrupted again
         (folder / "tidy").touch()
-        raise
 
 
 def test_values_come_over_and_memory_does_not():
@@ -63,16 +69,27 @@ def test_values_come_over_and_memory_does_not():
     assert used["used"] > MEGABYTES_100 and in_use() - before < MEGABYTES_100 and kept == []
 
 
-def test_memory_of_the_process_and_of_those_that_it_starts_counts():
+def test_memory_of_what_it_starts_counts(tmp_path):
+    measured, again = tmp_path / "measured", tmp_path / "again"
+
     def work():
-        memory = "import sys, time; x = b'1' * %d; print(flush=True); sys.stdin.read()" % MEGABYTES_100
+        yield
+        wait_for(measured)
+        memory = f"import sys; x = b'1' * {MEGABYTES_100}; print(flush=True); sys.stdin.read()"
         with subprocess.Popen([sys.executable, "-c", memory], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             process.stdout.readline()
             yield
+            wait_for(again)
             process.stdin.close()
 
+    steps = isolated(work())
+    next(steps)
     before = in_use()
-    assert [in_use() - before > MEGABYTES_100 for _ in isolated(work())] == [True]
+    measured.touch()
+    next(steps)
+    assert in_use() - before > MEGABYTES_100
+    again.touch()
+    assert list(steps) == []
 
 
 @pytest.mark.parametrize("error", [UserError("a tensor is missing"), OSError(28, "No space", "file"), KeyboardInterrupt()])

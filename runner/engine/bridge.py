@@ -35,7 +35,7 @@ ERROR_LEVEL = "3"  # of GLOG_v: enough to quote the reason when a graph is refus
 ERROR_LINE = re.compile(r"^\[ERROR\] \w+\(.*?\):\S+ \[.*?\] (\w+)\] (.*)", re.MULTILINE)
 HARMLESS = ("prim is nullptr", "Runtime error for null exception handler.")  # logged for graphs that run well, too
 LOG_LIMIT = 1 << 20
-LARGE_PAGES = "glibc.malloc.hugetlb=1"  # for the weights as kernels pack them: a load takes that many fewer faults
+LARGE_PAGES = "glibc.malloc.hugetlb=1"  # for packed weights: fewer page faults in a load, fewer address misses in a run
 
 
 class BridgeEngine:
