@@ -27,8 +27,10 @@ def copy(bundles, tmp_path):
 
 
 def replace(path, data):
-    path.unlink()
-    path.write_bytes(data)
+    """At once: a check that goes on meanwhile finds the file as it was or as it is then."""
+    beside = path.with_name("new")
+    beside.write_bytes(data)
+    beside.replace(path)
 
 
 def test_a_file_is_checked_again_when_it_was_changed(copy):
