@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import small_graph
 from kandinsky_mindir.runner import engine
+from kandinsky_mindir.runner.engine import bridge as bridge_module
 from kandinsky_mindir.runner.engine import EngineError
 from small_graph import COLUMNS, ROWS, expected, make_inputs
 
@@ -189,6 +190,15 @@ def test_log_is_shown_when_asked_for(bridge, graphs, capfd, monkeypatch):
     monkeypatch.setenv("GLOG_v", "2")
     bridge.load(graphs / "lowered.mindir").close()
     assert "[WARNING]" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("given, passed", [
+    ({}, "glibc.malloc.hugetlb=1"),
+    ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, "glibc.malloc.hugetlb=1:glibc.malloc.hugetlb=0"),
+])  # fmt: skip
+def test_large_pages_leave_the_users_settings(given, passed):
+    """Of two settings that differ, the C library takes the last."""
+    assert bridge_module._with_large_pages({"HOME": "/", **given}) == {"HOME": "/", "GLIBC_TUNABLES": passed}
 
 
 @pytest.mark.skipif(Path("/usr/local/Ascend").exists(), reason="an Ascend machine may well run it")

@@ -99,7 +99,7 @@ class BridgeModel:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 pass_fds=passed,
-                env=_environment(self._log),
+                env=_with_large_pages(_environment(self._log)),
             )
             self._finalizer = weakref.finalize(self, _end, self._process)
             self.inputs, self.outputs, offsets = self._describe()
@@ -183,8 +183,12 @@ def _log_file():
 
 
 def _environment(log):
-    tunables = ":".join(filter(None, [LARGE_PAGES, os.environ.get("GLIBC_TUNABLES")]))
-    return {**os.environ, "GLIBC_TUNABLES": tunables, **({"GLOG_v": ERROR_LEVEL} if log else {})}
+    return {**os.environ, "GLOG_v": ERROR_LEVEL} if log else dict(os.environ)
+
+
+def _with_large_pages(environment):
+    tunables = filter(None, [LARGE_PAGES, environment.get("GLIBC_TUNABLES")])  # the user's come last, and win
+    return {**environment, "GLIBC_TUNABLES": ":".join(tunables)}
 
 
 def _cause_of_death(status, log):
