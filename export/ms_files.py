@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import hashlib
 import struct
 import tempfile
@@ -18,9 +17,9 @@ from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ..runner.engine import Engine
 from ..runner.errors import UserError
-from ..runner.ms_file import LITE_WEIGHTS, WEIGHTS, Piece, Recipe
+from ..runner.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
 from .mindir import weight_bytes
-from .weights import Location, WeightsWriter
+from .weights import LARGE, Location, WeightsWriter, padding
 
 IDENTIFIER = b"MSL2"  # of Lite 2's files, after the offset of the root table
 # Fields by their place in the tables of Lite 2.0's schema (mindspore/lite/schema/model.fbs).
@@ -29,6 +28,7 @@ TENSOR_DATA = 6
 SMALLEST_PIECE = 512  # bytes: below, a row of the table costs about what it saves
 # A flatbuffer ends at 2 GiB. Beyond, Lite 2.0 puts weights into a second file, and loading that never returned.
 LARGEST_WEIGHTS = 1_500_000_000  # below: smaller pieces need less memory while they are converted and loaded
+FARTHEST = 2**31 - 1  # bytes between a reference and what it refers to, where Lite's check of a file accepts it
 AT_A_TIME = 2  # conversions: each takes one core, and up to four times the memory of its weights
 LARGE_WEIGHTS = 200_000_000  # of which one is converted at a time
 
@@ -107,27 +107,44 @@ class WeightStore:
             self._unread[place.length].append(place)
 
     def split(self, ms: Path) -> Recipe:
-        """The recipe of a `.ms` file. Tensors that no file of the part holds are appended to its lite_weights.bin."""
-        data = np.memmap(ms, np.uint8, "r")
-        pieces, skeleton, end = [], [], 0
-        try:
-            tensors = sorted(_tensors(data, ms))
-        except struct.error:  # it points outside itself
-            raise UserError(f"{ms.name} is not a .ms file of MindSpore Lite 2: please report this") from None
-        for position, length in tensors:
-            if length >= SMALLEST_PIECE:
-                piece = self._piece(data[position : position + length])._replace(position=position)
-                pieces.append(piece)
-                skeleton.append(data[end:position].tobytes())
-                end = position + length
-        skeleton.append(data[end:].tobytes())
-        return Recipe(pieces, b"".join(skeleton))
+        """The recipe of a `.ms` file. Tensors that no file of the part holds are appended to its lite_weights.bin.
+
+        Large tensors move behind the file, each to whole pages, so that they can be mapped; where they were is a hole.
+        """
+        data = np.memmap(ms, np.uint8, "c")  # changes stay in memory
+        pieces, moved, skeleton, end, place = [], [], [], 0, data.size
+        for position, length, field in sorted(_tensors(data, ms)):
+            if length < SMALLEST_PIECE:
+                continue
+            piece = self._piece(data[position : position + length])
+            if length < LARGE:
+                pieces.append(piece._replace(position=position))
+            else:
+                pieces.append(Piece(position, HOLE, 0, length))
+                place += 4 + -(place + 4) % UNIT  # behind the vector's length
+                if place - 4 - field > FARTHEST:
+                    raise UserError(f"{ms.name}: a weight would lie too far from what refers to it: please report this")
+                struct.pack_into("<I", data, field, place - 4 - field)
+                moved.append(piece._replace(position=place))
+                place += length
+            skeleton.append(data[end:position])
+            end = position + length
+        skeleton.append(data[end:])
+        end = data.size
+        for piece in moved:
+            if end < piece.position - 4:
+                pieces.append(Piece(end, HOLE, 0, piece.position - 4 - end))
+            skeleton.append(np.frombuffer(struct.pack("<I", piece.length), np.uint8))
+            pieces += _whole_pages(piece)
+            end = piece.position + piece.length
+        return Recipe(pieces, b"".join(part.tobytes() for part in skeleton))
 
     def _piece(self, content: np.ndarray) -> Piece:
         self._read(content.size)
         key = _digest(content)
         if key not in self._pieces:
             with open(self.folder / LITE_WEIGHTS, "ab") as file:
+                file.write(padding(file.tell(), content.size))
                 self._pieces[key] = Piece(0, LITE_WEIGHTS, file.tell(), content.size)
                 file.write(content.data)
         return self._pieces[key]
@@ -136,37 +153,52 @@ class WeightStore:
         """Add the part's weights of so many bytes to the pieces."""
         for place in self._unread.pop(length, ()):
             weights = np.memmap(self.folder / WEIGHTS, np.uint8, "r")
-            for piece in _forms(place):
-                self._pieces.setdefault(_digest(piece.content(weights)), piece)
+            content = weights[place.offset : place.offset + length]
+            self._pieces.setdefault(_digest(content), Piece(0, WEIGHTS, place.offset, length))
 
 
 def write_recipe(ms: Path, store: WeightStore, path: Path) -> None:
-    """Split the file `ms` and write its recipe to `path`, once it is sure that the same bytes come out of it."""
-    recipe = store.split(ms)
-    path.write_bytes(recipe.dump())
-    with Recipe.read(path).assemble(path) as model:
-        if not filecmp.cmp(model.path, ms, shallow=False):
-            raise UserError(f"{ms.name} does not come out of its recipe as it was: please report this")
+    """Split the file `ms` and write its recipe to `path`, once it is sure that the same tensors come out of it."""
+    path.write_bytes(store.split(ms).dump())
+    recipe, before = Recipe.read(path), np.memmap(ms, np.uint8, "r")
+    with recipe.assemble(path) as model:
+        after = np.memmap(model.path, np.uint8, "r")
+        mapped = {piece.position: piece for piece in recipe.pieces if piece.mapped}
+        for (position, length, _), (place, found, _) in zip(_tensors(before, ms), _tensors(after, ms), strict=True):
+            tensor = after[place : place + found]
+            if piece := mapped.get(place):
+                source = np.memmap(path.with_name(piece.source), np.uint8, "r", piece.offset, piece.length)
+                tensor = np.concatenate([source, tensor[piece.length :]])
+            if not np.array_equal(before[position : position + length], tensor):
+                raise UserError(f"{ms.name} does not come out of its recipe as it was: please report this")
 
 
-def _forms(place: Location) -> Iterator[Piece]:
-    """A tensor as it is; a convolution's weight also with its channels last, as Lite's kernels want it."""
-    yield Piece(0, WEIGHTS, place.offset, place.length)
-    if len(place.shape) == 4 and place.shape[2] * place.shape[3] > 1:
-        _, channels, height, width = place.shape
-        yield Piece(0, WEIGHTS, place.offset, place.length, channels, height * width)
+def _whole_pages(piece: Piece) -> list[Piece]:
+    """A piece as one that can be mapped, and the rest of it."""
+    length = piece.length // UNIT * UNIT
+    rest = Piece(piece.position + length, piece.source, piece.offset + length, piece.length - length)
+    return [piece._replace(length=length), *([rest] if rest.length else [])]
 
 
-def _tensors(data: np.ndarray, path: Path) -> Iterator[tuple[int, int]]:
-    """(position, length) of the data of each tensor in a `.ms` file, a flatbuffer."""
-    field = _field(data, _follow(data, 0), META_GRAPH_ALL_TENSORS) if data[4:8].tobytes() == IDENTIFIER else 0
-    if not field:
-        raise UserError(f"{path.name} is not a .ms file of MindSpore Lite 2: please report this")
-    tensors = _follow(data, field)
+def _tensors(data: np.ndarray, path: Path) -> list[tuple[int, int, int]]:
+    """(position, length, place of the reference to it) of the data of each tensor in a `.ms` file, a flatbuffer."""
+    try:
+        if data[4:8].tobytes() == IDENTIFIER and (found := list(_vectors(data))):
+            return found
+    except struct.error:  # it points outside itself
+        pass
+    raise UserError(f"{path.name} is not a .ms file of MindSpore Lite 2: please report this")
+
+
+def _vectors(data: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    tensors = _follow(data, _field(data, _follow(data, 0), META_GRAPH_ALL_TENSORS))
     for entry in range(tensors + 4, tensors + 4 + 4 * _uint32(data, tensors), 4):
         if field := _field(data, _follow(data, entry), TENSOR_DATA):
             vector = _follow(data, field)
-            yield vector + 4, _uint32(data, vector)
+            position, length = vector + 4, _uint32(data, vector)
+            if position + length > data.size:
+                raise struct.error
+            yield position, length, field
 
 
 # Flatbuffers: a table starts with the signed distance to its vtable, which holds its own size, the table's size, and

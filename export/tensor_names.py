@@ -14,8 +14,14 @@ from ..models import winograd
 from ..runner.errors import UserError
 
 
-def identity(array):
-    return array
+def channels_last(array):
+    """A convolution's kernel, (out, in, height, width), as our cells keep it; any other tensor as it is."""
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def as_stored(shape):
+    """The shape that a parameter of our cells has in a checkpoint: what `channels_last` changes, changed back."""
+    return [shape[0], shape[3], *shape[1:3]] if len(shape) == 4 else list(shape)
 
 
 class Source(NamedTuple):
@@ -25,7 +31,7 @@ class Source(NamedTuple):
     """
 
     names: tuple
-    combine: Callable = identity
+    combine: Callable = channels_last
     combined_shape: Callable | None = None
 
     def shape(self, shapes):
@@ -108,8 +114,8 @@ def resolve(part, parameter_shapes: Mapping, tensors) -> Iterator:
     for name, shape in parameter_shapes.items():
         found = sources[name].shape(tensors.shapes)
         if found != tuple(shape):
-            raise UserError(f"{tensors.path}: tensor {name!r} has shape {list(found)}, "
-                            f"config.json asks for {list(shape)}")
+            raise UserError(f"{tensors.path}: tensor {name!r} has shape {as_stored(found)}, "
+                            f"config.json asks for {as_stored(shape)}")
     return ((name, sources[name].combine(*map(tensors.read, sources[name].names))) for name in parameter_shapes)
 
 

@@ -8,11 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..runner.errors import UserError
+from ..runner.ms_file import UNIT
 
 # The layout of MindSpore's own split export (mindspore/train/serialization.py: _split_save): a header whose first byte
-# says that the numbers are little-endian, then tensors at multiples of 64 bytes.
+# says that the numbers are little-endian, then tensors at multiples of 64 bytes; here large ones at those of whole pages,
+# so that they can be mapped.
 ALIGNMENT = 64
 HEADER = b"\x01" + bytes(ALIGNMENT - 1)
+LARGE = 1 << 18  # bytes
 
 
 class Location(NamedTuple):
@@ -21,6 +24,11 @@ class Location(NamedTuple):
     offset: int
     length: int
     shape: tuple[int, ...]
+
+
+def padding(end: int, length: int) -> bytes:
+    """What lies between a weight file's `end` and a further tensor of `length` bytes."""
+    return bytes(-end % (UNIT if length >= LARGE else ALIGNMENT))
 
 
 class WeightsWriter:
@@ -39,10 +47,9 @@ class WeightsWriter:
         """Append a float32 tensor."""
         data = np.ascontiguousarray(array, "<f4")
         self._zero = self._zero and not data.any()
-        offset = self._file.tell()
+        self._file.write(padding(self._file.tell(), data.nbytes))
+        self.index[name] = Location(self._file.tell(), data.nbytes, data.shape)
         self._file.write(data.data)
-        self._file.write(bytes(-data.nbytes % ALIGNMENT))
-        self.index[name] = Location(offset, data.nbytes, data.shape)
 
     def __enter__(self) -> WeightsWriter:
         return self

@@ -49,15 +49,15 @@ class Linear(nn.Cell):
 
 
 class Conv2d(Conv3x3):
-    """2-D convolution of a picture (batch, height, width, channels); weight is (out_channels, in_channels, kernel, kernel).
+    """2-D convolution of a picture (batch, height, width, channels); weight is (out_channels, kernel, kernel, in_channels).
 
     `padding` is one number, or (top, bottom, left, right).
 
     A 1x1 convolution is a matrix product. So is a 3x3 one where pixels are fewer than channels, or channels are few, over
     shifted copies of the picture: Lite keeps one copy of a product's matrix, and 1.8 (at 8x8) to 4.1 (at 16x16) of a
     convolution's filters for Winograd's algorithm, which gains nothing there: 1536 channels at 8x8 take 0.6 of the time
-    as a product. Where the result has few channels, it is what is shifted. Lite's converter folds the reordering of the
-    weight.
+    as a product. Where the result has few channels, it is what is shifted. Lite's kernels, too, take a weight with its
+    channels last: its converter takes away the reordering that MindSpore's operator asks for.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=True):
@@ -66,7 +66,7 @@ class Conv2d(Conv3x3):
         self.pointwise = (kernel_size, stride, padding) == (1, 1, 0)
         self.same = (kernel_size, stride, padding) == (3, 1, 1)
         self.narrows = self.same and 9 * out_channels < in_channels
-        self.weight = parameter(out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = parameter(out_channels, kernel_size, kernel_size, in_channels)
         self.bias = parameter(out_channels) if bias else None
         self.conv = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride)
         self.conv_between = ops.Conv2D(out_channels, kernel_size, pad_mode="pad", pad=(0, 0, 1, 1), stride=stride)
@@ -94,12 +94,12 @@ class Conv2d(Conv3x3):
         return ops.reshape(y, (batch, height - 2, width, self.out_channels))
 
     def convolved(self, x, conv):
-        y = conv(to_channels_first(x), self.weight)
+        y = conv(to_channels_first(x), to_channels_first(self.weight))
         return to_channels_last(y if self.bias is None else self.bias_add(y, self.bias))
 
     def product(self, rows):
         """Of all that each pixel sees, a row a pixel, with the kernel."""
-        y = self.matmul(rows, ops.reshape(ops.transpose(self.weight, (0, 2, 3, 1)), (self.out_channels, -1)))
+        y = self.matmul(rows, ops.reshape(self.weight, (self.out_channels, -1)))
         return y if self.bias is None else self.bias_add(y, self.bias)
 
     def shifted(self, x):
@@ -114,7 +114,7 @@ class Conv2d(Conv3x3):
     def summed(self, x):
         """A 3x3 convolution to few channels, a row a pixel: all products of each pixel, then the sum of shifted copies."""
         batch, height, width, channels = x.shape
-        weight = ops.reshape(ops.transpose(self.weight, (2, 3, 0, 1)), (9 * self.out_channels, channels))
+        weight = ops.reshape(ops.transpose(self.weight, (1, 2, 0, 3)), (9 * self.out_channels, channels))
         products = self.matmul(ops.reshape(x, (-1, channels)), weight)
         products = with_columns(ops.reshape(products, (batch, height, width, 9 * self.out_channels)), self.zero)
         size, total = (batch, height - 2, width, self.out_channels), None

@@ -24,6 +24,7 @@ from .memory import available, in_use
 from .ms_file import Recipe
 
 Runner = Callable[..., tuple[np.ndarray, ...]]
+LOADING = 2  # pieces of a graph that load at once
 
 
 class Component:
@@ -99,17 +100,17 @@ class Component:
         return model
 
     def _load_ms(self, graph: GraphInfo) -> LiteModel:
-        way = next(ways(graph)) if self.keep_loaded else choose(self.bundle, graph, self.budget())
+        resident = ways(graph)[0] if self.keep_loaded else choose(self.bundle, graph, self.budget())
         loaders = [partial(self._load_recipe, graph.part, path) for path in graph.ms]
-        with ThreadPoolExecutor(way.at_a_time) as pool:  # Lite packs weights on one thread
-            loading = [pool.submit(load) for load in loaders[: way.resident]]
+        with ThreadPoolExecutor(LOADING) as pool:  # Lite packs weights on one thread
+            loading = [pool.submit(load) for load in loaders[:resident]]
         models = [future.result() for future in loading if not future.exception()]
         try:
             for future in loading:
                 future.result()  # raises what went wrong first
             if len(graph.ms) == 1:
                 return models[0]
-            return Chain([*models, *loaders[way.resident :]],
+            return Chain([*models, *loaders[resident:]],
                          *([TensorSpec(*dataclasses.astuple(tensor)) for tensor in side]
                            for side in (graph.inputs, graph.outputs)))
         except BaseException:

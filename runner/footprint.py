@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from .ms_file import Recipe
 # MINDIR_* are from dense layers of 0.8 GB and more.
 PROGRAM = 120_000_000  # this process
 RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
-PACKED = 1.03  # of a `.ms` model's weights: kernels keep one packed copy, the file's own pages are given back
+PACKED = 1.03  # of a `.ms` model's weights: kernels keep one packed copy, what it is made of are pages of files
 MINDIR_LOADING, MINDIR_KEPT = 5.5, 3.4  # of a MindIR's weights
 # Maps as large as the picture at the highest level, and scores of attention at the second, that are there at once:
 # each process keeps what its piece took.
@@ -25,15 +24,6 @@ MOST_SCORES = 2**27  # bytes: of more, some are computed after others (SCORES in
 WHOLE_MOVQ_MAPS, MOVQ_BAND = 4, 250_000_000
 MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
 CONTEXT_TOKENS = 32
-AT_A_TIME = 2  # pieces of a graph that load at once: each is in memory twice meanwhile
-
-
-class Way(NamedTuple):
-    """How a graph's pieces are loaded: the first `resident` of them to stay, `at_a_time` at once; every other one when
-    its turn comes in a run, each time."""
-
-    resident: int
-    at_a_time: int
 
 
 class Footprint(NamedTuple):
@@ -43,24 +33,21 @@ class Footprint(NamedTuple):
     kept: int
 
 
-def ways(graph: GraphInfo) -> Iterator[Way]:
-    """All ways to load a graph, from the fastest to the one that takes the least memory."""
-    pieces = max(len(graph.ms), 1)
-    yield Way(pieces, AT_A_TIME)
-    if pieces > 1:
-        for resident in range(pieces, -1, -1):
-            yield Way(resident, 1)
+def ways(graph: GraphInfo) -> range:
+    """How many of a graph's pieces can stay in memory, from the fastest way, all, to the smallest: every other one is
+    loaded when its turn comes in a run, each time."""
+    return range(len(graph.ms), -1, -1) if len(graph.ms) > 1 else range(1, 0, -1)
 
 
-def choose(bundle: Bundle, graph: GraphInfo, budget: float) -> Way:
+def choose(bundle: Bundle, graph: GraphInfo, budget: float) -> int:
     """The fastest way that takes at most `budget` bytes; the smallest where none does."""
-    found = list(ways(graph))
+    found = ways(graph)
     return next((way for way in found[:-1] if footprint(bundle, graph, way).loading <= budget), found[-1])
 
 
 @lru_cache(maxsize=256)
-def footprint(bundle: Bundle, graph: GraphInfo, way: Way) -> Footprint:
-    """What a graph takes, loaded in that way."""
+def footprint(bundle: Bundle, graph: GraphInfo, resident: int) -> Footprint:
+    """What a graph takes of which `resident` pieces stay in memory."""
     running = activations(graph)
     if not graph.ms:
         weights = bundle.manifest.files[bundle.weights_of(graph.part)].size
@@ -68,19 +55,16 @@ def footprint(bundle: Bundle, graph: GraphInfo, way: Way) -> Footprint:
         return Footprint(max(int(MINDIR_LOADING * weights) + RUNTIME, kept), kept)
     sizes = _sizes(bundle, graph)
     loaded = [int(PACKED * size) + RUNTIME for size in sizes]
-    resident, later = sizes[: way.resident], range(way.resident, len(sizes))
-    kept = sum(loaded[: way.resident])
-    most = kept + max(sum(sorted(resident)[-way.at_a_time :]), running)
+    kept = sum(loaded[:resident])
     # Those that stay keep what they took in the step before: by measurement about half of what all do.
-    waiting = kept + (running // 2 if way.resident else 0)
-    for piece in later:
-        most = max(most, waiting + loaded[piece] + max(sizes[piece], running))
+    waiting = kept + (running // 2 if resident else 0)
+    most = max([kept, *(waiting + piece for piece in loaded[resident:])]) + running
     return Footprint(most, kept + running)  # Lite keeps what a run took
 
 
 @lru_cache(maxsize=256)
 def _sizes(bundle: Bundle, graph: GraphInfo) -> list[int]:
-    return [Recipe.read(bundle.file(path)).size for path in graph.ms]
+    return [Recipe.read(bundle.file(path)).weight_bytes for path in graph.ms]
 
 
 def activations(graph: GraphInfo) -> int:

@@ -19,7 +19,7 @@ from .errors import UserError
 from .mindir_archive import archive_of
 
 FILE_NAME = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 DTYPES = ("float32", "int32")
 LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
 MOST_ELEMENTS = 2**36  # nor any tensor to this

@@ -1,8 +1,8 @@
 """Lite's own format, `.ms`, kept as a recipe: where its tensors lie in files that graphs share, and all other bytes.
 
 A `.ms` file holds its weights, so graphs of one part (batch sizes, picture sizes) would each carry a copy of them. A
-recipe says which stretches of the file are weights that lie in the part's weight files, as they are or in another
-order of axes. The file is put together in memory, without a name, when a graph is loaded.
+recipe says which stretches of the file are weights that lie in the part's weight files. When a graph is loaded, the file
+is put together in memory, without a name; the large weights stay where they are and are mapped to their places.
 """
 
 from __future__ import annotations
@@ -20,29 +20,24 @@ from .errors import UserError
 
 WEIGHTS = "weights.bin"  # what all graphs of a part share, as the checkpoint has it
 LITE_WEIGHTS = "lite_weights.bin"  # further tensors, which Lite's converter made
+HOLE = ""  # the source of a stretch that nobody reads
+UNIT = 1 << 16  # bytes: the largest page of the machines that Linux runs on, and a multiple of all others
+LARGEST = 1 << 32  # bytes: what a flatbuffer's offsets reach
+
 
 
 class Piece(NamedTuple):
-    """A stretch of the `.ms` file that is a copy of `length` bytes of `source`, which start at `offset`.
-
-    With `pixels` above 1 it is a convolution's weight, float32 (filters, channels, pixels) in `source`, where Lite
-    wants (filters, pixels, channels).
-    """
+    """A stretch of the `.ms` file: `length` bytes of `source`, which start at `offset`; or a HOLE."""
 
     position: int
     source: str
     offset: int
     length: int
-    channels: int = 1
-    pixels: int = 1
 
-    def content(self, source: np.ndarray) -> np.ndarray:
-        """Its bytes in the `.ms` file, from the bytes of the source."""
-        data = source[self.offset : self.offset + self.length]
-        if self.pixels == 1:
-            return data
-        filters = data.view("<f4").reshape(-1, self.channels, self.pixels)
-        return np.ascontiguousarray(filters.transpose(0, 2, 1)).view(np.uint8).reshape(-1)
+    @property
+    def mapped(self) -> bool:
+        """Whether it is whole pages, which need not be copied."""
+        return self.source != HOLE and not any(number % UNIT for number in (self.position, self.offset, self.length))
 
 
 class Recipe(NamedTuple):
@@ -53,12 +48,17 @@ class Recipe(NamedTuple):
 
     @property
     def sources(self) -> list[str]:
-        """The files it copies from, which lie beside it."""
-        return list(dict.fromkeys(piece.source for piece in self.pieces))
+        """The files it takes from, which lie beside it."""
+        return list(dict.fromkeys(piece.source for piece in self.pieces if piece.source != HOLE))
 
     @property
     def size(self) -> int:
         return len(self.skeleton) + sum(piece.length for piece in self.pieces)
+
+    @property
+    def weight_bytes(self) -> int:
+        """What a loaded graph holds of it."""
+        return len(self.skeleton) + sum(piece.length for piece in self.pieces if piece.source != HOLE)
 
     def dump(self) -> bytes:
         """A line of JSON, the table of pieces, and the skeleton; LZMA-compressed."""
@@ -80,13 +80,12 @@ class Recipe(NamedTuple):
         """The `.ms` file, in memory. path: the recipe's own, its sources lie beside it. UserError names a cut one."""
         sources = {name: _bytes_of(path.with_name(name)) for name in self.sources}
         for piece in self.pieces:
-            if piece.offset + piece.length > sources[piece.source].size:
+            if piece.source != HOLE and piece.offset + piece.length > sources[piece.source].size:
                 raise UserError(f"{path.with_name(piece.source)} ends before what {path.name} takes from it: it is cut "
                                 "or damaged; export the bundle again")
         table = "".join(
-            f"{piece.position} {piece.length} {piece.channels} {piece.pixels} {piece.offset} "
-            f"{path.with_name(piece.source).absolute()}\n"
-            for piece in self.pieces
+            f"{piece.position} {piece.length} {piece.offset} {path.with_name(piece.source).absolute()}\n"
+            for piece in self.pieces if piece.mapped
         )
         model = ModelFile(self.size, path, table)
         try:
@@ -97,13 +96,16 @@ class Recipe(NamedTuple):
         return model
 
     def _fill(self, target: int, sources: dict[str, np.ndarray]) -> None:
-        """Write the file from its beginning to its end, which costs less than to map it and fill it."""
+        """Write all but what is mapped, from the beginning to the end."""
         skeleton, used, end = memoryview(self.skeleton), 0, 0
         with open(target, "wb", buffering=0, closefd=False) as file:
             for piece in self.pieces:
                 gap = piece.position - end
                 _write(file, skeleton[used : used + gap])
-                _write(file, piece.content(sources[piece.source]))
+                if piece.source == HOLE or piece.mapped:
+                    file.seek(piece.length, os.SEEK_CUR)
+                else:
+                    _write(file, sources[piece.source][piece.offset : piece.offset + piece.length])
                 used, end = used + gap, piece.position + piece.length
             _write(file, skeleton[used:])
 
@@ -111,14 +113,12 @@ class Recipe(NamedTuple):
         end = 0
         for piece in self.pieces:
             position, source, *numbers = piece
-            if source not in (WEIGHTS, LITE_WEIGHTS) or not all(type(n) is int for n in (position, *numbers)):
+            if source not in (WEIGHTS, LITE_WEIGHTS, HOLE) or not all(type(n) is int for n in (position, *numbers)):
                 return False
-            if position < end or piece.offset < 0 or min(piece.length, piece.channels, piece.pixels) < 1:
-                return False
-            if piece.pixels > 1 and piece.length % (4 * piece.channels * piece.pixels):
+            if position < end or piece.offset < 0 or piece.length < 1:
                 return False
             end = position + piece.length
-        return end <= self.size
+        return end <= self.size <= LARGEST
 
 
 class MemoryFile:
@@ -143,8 +143,8 @@ class MemoryFile:
 class ModelFile:
     """A `.ms` file in memory that has no name and is gone when it is closed; a context manager.
 
-    size: bytes. origin: what error messages call it. table: what it was made of, as engine/lean_weights.h reads it;
-    `pieces` holds it as a file in memory.
+    size: bytes. origin: what error messages call it. table: what is to be mapped into it, as engine/lean_weights.h reads
+    it; `pieces` holds it as a file in memory.
     """
 
     def __init__(self, size: int, origin: Path, table: str):

@@ -69,9 +69,9 @@ def plan(bundle: Bundle, graphs: Iterable[GraphInfo], keep_loaded: bool = False,
     """The plan of running `graphs`, one after another, each within `budget` bytes if it can (None: as fast as it can)."""
     stages = []
     for graph in graphs:
-        fastest = next(ways(graph))
-        way = fastest if keep_loaded or budget is None else choose(bundle, graph, budget - PROGRAM)
-        stages.append(Stage(graph, *footprint(bundle, graph, way), fastest.resident - way.resident))
+        all_of_it = ways(graph)[0]
+        resident = all_of_it if keep_loaded or budget is None else choose(bundle, graph, budget - PROGRAM)
+        stages.append(Stage(graph, *footprint(bundle, graph, resident), all_of_it - resident))
     return Plan(stages, keep_loaded)
 
 

@@ -12,12 +12,12 @@ MANIFEST = [
     (lambda m: "bundle", "has no 'format'"),
     (lambda m: 7, "has no 'format'"),
     (drop("format"), "has no 'format'"),
-    (put("format", 1), "has format 1, this version reads format 2: use a matching version"),
+    (put("format", 2), "has format 2, this version reads format 3: use a matching version"),
     (put("format", 0), "has format 0"),
-    (put("format", 3), "has format 3, this version reads format 2: use a matching version"),
+    (put("format", 4), "has format 4, this version reads format 3: use a matching version"),
     (put("format", 10**40), "has format 1000"),
-    (put("format", "2"), "'format' is '2', not of type int"),
-    (put("format", 2.0), "'format' is 2.0"),
+    (put("format", "3"), "'format' is '3', not of type int"),
+    (put("format", 3.0), "'format' is 3.0"),
     (put("format", True), "'format' is True"),
     (put("format", None), "'format' is None"),
     (drop("sizes"), "has no 'sizes'"),
@@ -125,7 +125,7 @@ MANIFEST = [
 ]
 
 # What is in the place of the manifest
-TEXTS = [b"", b"\xff\xfe\x00", b"{", b"null", b"[" * 100_000, b'{"format": 2}', b'{"format": 1e999}', b"NaN", b"\x00" * 100]
+TEXTS = [b"", b"\xff\xfe\x00", b"{", b"null", b"[" * 100_000, b'{"format": 3}', b'{"format": 1e999}', b"NaN", b"\x00" * 100]
 
 # What is replaced in its text: it is still a manifest, only the seal tells
 EDITS = [(b'"beta_end": 0.012', b'"beta_end": 0.022'), (b"\n}", b"\n }"), (b'"seal": "', b'"seal": "0')]

@@ -31,7 +31,7 @@ from kandinsky_mindir.runner import cli
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.errors import UserError
 from kandinsky_mindir.runner.manifest import FILE_NAME, Manifest, sealed
-from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
 from kandinsky_mindir.runner.verify import read_golden
 
 HOME = str(Path(kandinsky_mindir.runner.__file__).parents[1])
@@ -160,10 +160,12 @@ def ms(bundle: Path, folder: Path) -> Target:
 def recipe(_: Path, folder: Path) -> Target:
     import lzma
 
-    (folder / WEIGHTS).write_bytes(bytes(range(256)) * 4)
+    (folder / WEIGHTS).write_bytes(bytes(range(256)) * (UNIT // 128))
     (folder / LITE_WEIGHTS).write_bytes(bytes(64))
     path = folder / "graph.ms.recipe"
-    right = Recipe([Piece(4, WEIGHTS, 64, 24, channels=2, pixels=3), Piece(28, LITE_WEIGHTS, 1, 5)], b"head" + b"!")
+    pieces = [Piece(4, WEIGHTS, 64, 24), Piece(28, LITE_WEIGHTS, 1, 5), Piece(34, HOLE, 0, UNIT - 34),
+              Piece(UNIT, WEIGHTS, UNIT, UNIT)]
+    right = Recipe(pieces, b"head" + b"!")
 
     def run(given):
         if not isinstance(given, bytes):  # the table and the skeleton

@@ -121,9 +121,9 @@ def shifted_padding(plant):
             value.ints[0] = side
 
 
-def channels_last(plant):
-    """NHWC for NCHW: the weight's pixels before its channels."""
-    reorder_weight(plant, "vision_model.embeddings.patch_embedding.weight", (0, 2, 3, 1))
+def channels_first(plant):
+    """NCHW for NHWC: the weight's channels before its pixels."""
+    reorder_weight(plant, "vision_model.embeddings.patch_embedding.weight", (0, 3, 1, 2))
 
 
 TEXT, IMAGE, MOVQ = "text_encoder", "image_encoder", "movq_decoder"
@@ -141,5 +141,5 @@ PLANTS = [
     (TEXT, wrong_permutation, f"{LAYER}.self_attn.attention"),
     (TEXT, other_activation, f"{LAYER}.mlp.fc1"),
     (MOVQ, shifted_padding, CONV),
-    (IMAGE, channels_last, "vision_model.embeddings.patch_embedding"),
+    (IMAGE, channels_first, "vision_model.embeddings.patch_embedding"),
 ]

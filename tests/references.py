@@ -144,6 +144,11 @@ def arrays_of(module):
     return {name: tensor.detach().float().numpy() for name, tensor in module.state_dict().items()}
 
 
+def parameters_of(module):
+    """tensor name -> float32 array, as our cells take it: a kernel's channels come last."""
+    return {name: np.moveaxis(array, 1, 3) if array.ndim == 4 else array for name, array in arrays_of(module).items()}
+
+
 def load_weights(cell, arrays):
     """Set every parameter of `cell` from the array of its own name; returns the names that no parameter took."""
     left = dict(arrays)

@@ -174,14 +174,14 @@ class Image(nn.Cell):
 
 def test_an_image_keeps_its_layout(tmp_path, engine):
     """Lite computes convolutions channels last: what goes in and comes out is NCHW all the same."""
-    weights, x = {"conv.weight": whole(3, 2, 3, 3), "conv.bias": whole(3)}, whole(2, 2, 4, 4)
+    weights, x = {"conv.weight": whole(3, 3, 3, 2), "conv.bias": whole(3)}, whole(2, 2, 4, 4)
     with WeightsWriter(tmp_path / "weights.bin") as writer:
         for name, array in weights.items():
             writer.write(name, array)
     path = tmp_path / "image.lite.mindir"
     path.write_bytes(lower(compiled(Image(), {"x": x}, ["image"], writer.index)).SerializeToString())
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
-    expected = np.einsum("bihwyx,oiyx->bohw", windows, weights["conv.weight"]) + weights["conv.bias"][:, None, None]
+    expected = np.einsum("bihwyx,oyxi->bohw", windows, weights["conv.weight"]) + weights["conv.bias"][:, None, None]
     model = engine.load(path, threads=1)
     try:
         (result,) = model.run([x])

@@ -36,7 +36,7 @@ def test_text_encoder(name):
     reference = references.build("text_encoder", name)
     config = TextEncoderConfig.from_dict(references.config_of(reference))
     cell = TextEncoder(config)
-    assert references.load_weights(cell, references.arrays_of(reference)) == set()
+    assert references.load_weights(cell, references.parameters_of(reference)) == set()
 
     rng = np.random.default_rng(0)
     ids = rng.integers(3, config.vocab_size, (1, config.max_position_embeddings))
@@ -57,7 +57,7 @@ def test_image_encoder(name):
     reference = references.build("image_encoder", name)
     config = ImageEncoderConfig.from_dict(references.config_of(reference))
     cell = ImageEncoder(config)
-    assert references.load_weights(cell, references.arrays_of(reference)) == set()
+    assert references.load_weights(cell, references.parameters_of(reference)) == set()
 
     shape = (1, 3, config.image_size, config.image_size)
     pixels = np.random.default_rng(1).standard_normal(shape, np.float32)
@@ -71,7 +71,7 @@ def test_prior_context_and_step_equal_the_whole_transformer(name):
     reference = references.build("prior", name)
     config = PriorConfig.from_dict(references.config_of(reference))
     context, step = PriorContext(config), Prior(config)
-    arrays = references.arrays_of(reference)
+    arrays = references.parameters_of(reference)
     left = references.load_weights(context, arrays) & references.load_weights(step, arrays)
     assert left == {"clip_mean", "clip_std"}  # applied by the runner, after the last step
 

@@ -32,7 +32,7 @@ def run(cell, *arrays):
 
 def cells(module, config_class, *classes):
     """The cells of `classes` with the weights of `module`; asserts that they share none, and what they leave."""
-    config, arrays = config_class.from_dict(references.config_of(module)), references.arrays_of(module)
+    config, arrays = config_class.from_dict(references.config_of(module)), references.parameters_of(module)
     built, left = [cls(config) for cls in classes], set(arrays)
     for cell in built:
         taken = set(arrays) - references.load_weights(cell, arrays)

@@ -9,10 +9,10 @@ import pytest
 from damage import assert_one_line, edit_json
 
 from kandinsky_mindir.export.ms_files import SMALLEST_PIECE, MsWriter, WeightStore, write_recipe
-from kandinsky_mindir.export.weights import Location
+from kandinsky_mindir.export.weights import ALIGNMENT, LARGE, Location
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.component import Component
-from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, WEIGHTS, ModelFile, Recipe
+from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, UNIT, WEIGHTS, ModelFile, Recipe
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_bits_of_the_mindir(bundle, engine, name):
 
 
 def test_the_converters_bytes_come_back(bundle, engine, tmp_path):
-    """From a recipe made here, and from the bundle's, which another conversion gave."""
+    """From a recipe made here, and from the bundle's, which another conversion gave. No tensor is so large that it moves."""
     (graph, *_) = graphs(bundle, "image_encoder")
     shutil.copy(bundle.path / "image_encoder" / WEIGHTS, tmp_path)
     ms, path = tmp_path / "graph.ms", tmp_path / "graph.ms.recipe"
@@ -96,8 +96,7 @@ def test_the_converters_bytes_come_back(bundle, engine, tmp_path):
         with Recipe.read(place).assemble(place) as file:
             assert Path(file.path).read_bytes() == whole
     made = Recipe.read(path)
-    assert [piece.pixels for piece in made.pieces if piece.pixels > 1] == [64]  # of 8x8 patches: channels last in Lite
-    assert made.size == len(whole)
+    assert made.size == made.weight_bytes == len(whole)
     with engine.load(ms, threads=1) as model:  # a file with a name, too
         assert model.inputs[0].shape == graph.inputs[0].shape
 
@@ -117,6 +116,10 @@ def test_weights_are_shared(bundle, name, part):
     assert not further.exists() or further.stat().st_size <= 0.01 * sum(large.values())
 
 
+def padded(length):
+    return UNIT if length >= LARGE else ALIGNMENT
+
+
 def test_tensors_of_the_converter_are_stored_once(bundle):
     for part in ("text_encoder", "prior"):
         recipes = [recipe(bundle, graph) for graph in bundle.manifest.graphs if graph.part == part]
@@ -124,7 +127,7 @@ def test_tensors_of_the_converter_are_stored_once(bundle):
         pieces = [piece for each in recipes for piece in each.pieces if piece.source == LITE_WEIGHTS]
         places = {(piece.offset, piece.length) for piece in pieces}
         assert len({data[offset : offset + length] for offset, length in places}) == len(places)
-        assert sum(length for _, length in places) == len(data)
+        assert 0 <= len(data) - sum(length for _, length in places) < sum(padded(length) for _, length in places)
 
 
 def test_no_conversion_stays_in_the_bundle(bundle):

@@ -7,34 +7,47 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damage import assert_one_line, cut
-from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
 
-# A small recipe: four bytes, a weight of one filter with two channels of three pixels, a plain tensor, one byte.
-PIECES = [Piece(4, WEIGHTS, 64, 24, channels=2, pixels=3), Piece(28, LITE_WEIGHTS, 1, 5)]
+# A small recipe: four bytes, a weight, another, a byte, a hole, a byte, pages of a weight.
+PIECES = [
+    Piece(4, WEIGHTS, 64, 24), Piece(28, LITE_WEIGHTS, 1, 5), Piece(34, HOLE, 0, UNIT - 35),
+    Piece(UNIT, WEIGHTS, 2 * UNIT, UNIT),
+]  # fmt: skip
 
 
 @pytest.fixture
 def small(tmp_path):
-    weight = np.arange(6, dtype="<f4")
-    (tmp_path / WEIGHTS).write_bytes(bytes(64) + weight.tobytes())
+    np.arange(3 * UNIT // 4, dtype="<f4").tofile(tmp_path / WEIGHTS)
     (tmp_path / LITE_WEIGHTS).write_bytes(b"-plain")
     path = tmp_path / "small.ms.recipe"
-    path.write_bytes(Recipe(PIECES, b"head" + b"!").dump())
+    path.write_bytes(Recipe(PIECES, b"head" + b"!" + b"?").dump())
     return path
 
 
 def test_assembling(small):
     with Recipe.read(small).assemble(small) as file:
-        expected = b"head" + np.array([0, 3, 1, 4, 2, 5], "<f4").tobytes() + b"plain" + b"!"
-        assert Path(file.path).read_bytes() == expected
+        expected = b"head" + np.arange(16, 22, dtype="<f4").tobytes() + b"plain" + b"!" + bytes(UNIT - 35) + b"?"
+        assert Path(file.path).read_bytes() == expected + bytes(UNIT)  # which will be mapped
+        assert Path(file.pieces.path).read_text() == f"{UNIT} {UNIT} {2 * UNIT} {small.with_name(WEIGHTS)}\n"
+
+
+def test_what_it_takes(small):
+    recipe = Recipe.read(small)
+    assert (recipe.size, recipe.weight_bytes, recipe.sources) == (2 * UNIT, 6 + 24 + 5 + UNIT, [WEIGHTS, LITE_WEIGHTS])
+
+
+@pytest.mark.parametrize("change", [{"source": HOLE}, {"position": UNIT + 64}, {"offset": 64}, {"length": UNIT - 4}])
+def test_only_whole_pages_are_mapped(change):
+    assert PIECES[3].mapped and not PIECES[3]._replace(**change).mapped
 
 
 @pytest.mark.parametrize("change", [
     {"position": 3 * 2**40}, {"position": 27}, {"source": "../unet/weights.bin"}, {"source": 1}, {"offset": -1},
-    {"length": 0}, {"length": 5.0}, {"length": True}, {"length": 6, "pixels": 2}, {"channels": 0}, {"pixels": -1},
+    {"length": 0}, {"length": 5.0}, {"length": True}, {"length": 2**32, "source": HOLE},
 ])  # fmt: skip
 def test_recipes_whose_table_is_wrong(small, change):
-    small.write_bytes(Recipe([PIECES[0], PIECES[1]._replace(**change)], b"head!").dump())
+    small.write_bytes(Recipe([PIECES[0], PIECES[1]._replace(**change), *PIECES[2:]], b"head!?").dump())
     assert_one_line(r"small.ms.recipe cannot be read .* damaged; export the bundle again", lambda: Recipe.read(small))
 
 

@@ -48,7 +48,7 @@ def test_a_chain_of_pieces(part, name, parts, engine, tmp_path):
     config = CHECKPOINT_PARTS[part].config.from_dict(references.config_of(module))
     spec = [spec for spec in PARTS[part](config, {(0, 0): (8, 4)}) if spec.name == name][-1]
     with WeightsWriter(tmp_path / "weights.bin") as writer:
-        for tensor, array in references.arrays_of(module).items():
+        for tensor, array in references.parameters_of(module).items():
             writer.write(tensor, array)
     model = compile_graph(spec.cell(), [astuple(tensor) for tensor in spec.inputs], spec.outputs, writer.index, "weights.bin")
 

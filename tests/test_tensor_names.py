@@ -37,7 +37,7 @@ def test_what_the_reference_saves_fills_our_cells(tmp_path, part, name):
     shapes = parameter_shapes(part, module)
     found = dict(resolve(part, shapes, TensorFiles(tmp_path, PARTS[part].stem)))
     assert list(found) == list(shapes)
-    state = references.arrays_of(module)
+    state = references.parameters_of(module)
     for parameter, array in found.items():
         np.testing.assert_array_equal(array, state[parameter])
 
@@ -63,7 +63,7 @@ def test_attention_names_of_old_diffusers(tmp_path):
     # weight and bias of five attentions: the two middles, one in the encoder's last level, two in the decoder's first
     assert sum(".proj_attn." in name for name in state) == 10
     save_file(state, path)
-    expected = references.arrays_of(diffusers.VQModel.from_pretrained(str(tmp_path)))
+    expected = references.parameters_of(diffusers.VQModel.from_pretrained(str(tmp_path)))
     found = dict(resolve("movq", parameter_shapes("movq", module), TensorFiles(tmp_path, PARTS["movq"].stem)))
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name])

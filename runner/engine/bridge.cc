@@ -4,7 +4,7 @@
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
 // or "ascend", THREADS 0 leaves Lite's default, and MEMORY is the descriptor of an empty shared file, in which the
-// program lays out the model's inputs and outputs. PIECES, a file, says what a `.ms` file without a name was made of
+// program lays out the model's inputs and outputs. PIECES, a file, says what is mapped into a `.ms` file without a name
 // (lean_weights.h). It answers in lines on standard output: once loaded
 //
 //   input|output TYPE OFFSET RANK DIMENSION... NAME        (one line a tensor; TYPE is Lite's DataType)
@@ -106,7 +106,7 @@ class SharedModel {
       if (pieces != nullptr) {
         lean_ = std::make_unique<LeanWeights>(open(path, O_RDWR), FileView(path).size(), pieces, replies);
         Check(model_.Build(lean_->data(), lean_->size(), mindspore::kMindIR_Lite, context));
-        lean_->Release();
+        lean_->EndLending();
       } else {
         const FileView file(path);
         Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));  // Lite copies what it keeps
@@ -154,6 +154,9 @@ class SharedModel {
   void Run() {
     std::vector<MSTensor> outputs;
     Check(model_.Predict(inputs_, &outputs));
+    if (lean_) {
+      lean_->Check();
+    }
     if (outputs.size() != output_sizes_.size()) {
       throw std::runtime_error("the model returned another number of outputs than it declares");
     }

@@ -45,14 +45,14 @@ def main():
     bundle = Bundle(arguments.bundle)
     bundle.verify_files()  # once, before anything is timed
     graph = bundle.manifest.find("unet", 2, arguments.size or bundle.manifest.sizes[0])
-    print("| pieces that stay | loaded at once | estimate, GB | peak, GB | load, s | step, s |\n" + "| --- " * 6 + "|")
-    for way in footprint.ways(graph):
-        estimate = footprint.footprint(bundle, graph, way).loading
-        if footprint.choose(bundle, graph, estimate) != way:
+    print("| pieces that stay | estimate, GB | peak, GB | load, s | step, s |\n" + "| --- " * 5 + "|")
+    for resident in footprint.ways(graph):
+        estimate = footprint.footprint(bundle, graph, resident).loading
+        if footprint.choose(bundle, graph, estimate) != resident:
             continue  # another takes no more and is faster
         peak, load, step = measure(bundle, graph, estimate, arguments.runs, arguments.threads)
-        print(f"| {way.resident} of {len(graph.ms)} | {way.at_a_time} | {estimate / 1e9:.2f} | {peak / 1e9:.2f} | {load:.1f} | "
-              f"{step:.1f} |", flush=True)
+        print(f"| {resident} of {len(graph.ms)} | {estimate / 1e9:.2f} | {peak / 1e9:.2f} | {load:.1f} | {step:.1f} |",
+              flush=True)
 
 
 if __name__ == "__main__":
