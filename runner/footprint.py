@@ -10,7 +10,7 @@ from .manifest import GraphInfo, count
 from .ms_file import Recipe
 
 # Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
-# weights in five processes take 7.4 GB in a step at 512x512 and 8.6 GB at 768x768, the MoVQ decoder 0.9 and 1.6 GB.
+# weights in five processes take 7.4 GB in a step at 512x512 and 8.8 GB at 768x768, the MoVQ decoder 0.9 and 1.6 GB.
 # MINDIR_* are from dense layers of 0.8 GB and more.
 PROGRAM = 120_000_000  # this process
 RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
@@ -56,9 +56,11 @@ def footprint(bundle: Bundle, graph: GraphInfo, resident: int) -> Footprint:
     sizes = _sizes(bundle, graph)
     loaded = [int(PACKED * size) + RUNTIME for size in sizes]
     kept = sum(loaded[:resident])
-    # Those that stay keep what they took in the step before: by measurement about half of what all do.
-    waiting = kept + (running // 2 if resident else 0)
-    most = max([kept, *(waiting + piece for piece in loaded[resident:])]) + running
+    # One of several pieces takes less than half of what all do, and those that stay keep about half from the step before:
+    # by measurement (tests/benchmarks/memory.py).
+    half = running // 2
+    waiting = kept + (half if resident else 0)
+    most = max([kept + running, *(waiting + piece + half for piece in loaded[resident:])])
     return Footprint(most, kept + running)  # Lite keeps what a run took
 
 

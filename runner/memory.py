@@ -88,7 +88,11 @@ class PeakMemory:
 
 def _descendants(pid: int) -> Iterator[int]:
     """The processes that a process has started, and those that these have."""
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:  # the process has ended
+        return
+    for task in tasks:
         try:
             children = task.read_text().split()
         except OSError:  # the thread has ended

@@ -25,7 +25,6 @@ UNIT = 1 << 16  # bytes: the largest page of the machines that Linux runs on, an
 LARGEST = 1 << 32  # bytes: what a flatbuffer's offsets reach
 
 
-
 class Piece(NamedTuple):
     """A stretch of the `.ms` file: `length` bytes of `source`, which start at `offset`; or a HOLE."""
 

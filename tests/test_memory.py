@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,14 @@ def test_plans_on_the_command_line(bundle, capsys):
     assert main(["generate", str(bundle), "a cat", "--plan", "--memory", "1MB"]) == 2
     said = capsys.readouterr()
     assert "peak, one at a time" in said.out and "0.0" not in said.err and "1.0 MB is there" in said.err
+
+
+def test_processes_may_end_while_they_are_looked_at(monkeypatch):
+    def gone(*_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "glob", gone)
+    assert in_use() > 0
 
 
 MEASURE = """
