@@ -182,8 +182,9 @@ def notes(rate, options):
         yield f"- {system}: {systems.SETUP[system].format(**versions)}."
     yield ("- Operations are those of the reference, counted by torch; this project does fewer of them: convolutions take "
            "fewer products, and what does not depend on the step is computed once a picture.")
-    yield ("- Peak memory is private memory and files in memory; weights that are mapped from disk, as OpenVINO's are, do "
-           "not count. Load is from an imported library to a model that has run once, less the run.")
+    yield ("- Peak memory is private memory and files in memory; weights that are mapped from disk do not count. OpenVINO "
+           "computes with those; here they are packed once, in a load, and the packed copy counts.")
+    yield "- Load is from an imported library to a model that has run once, less the run."
     if "picture" in options.parts:
         yield (f"- picture: {options.prior_steps} steps of the prior and {options.steps} of the decoder, with guidance; "
                "loading each model when it is needed is part of it, compiling too. torch and OpenVINO load the prior's "
