@@ -13,7 +13,7 @@ import numpy as np
 
 from ..runner import engine as engines
 from ..runner import schedulers
-from ..runner.bundle import sha256_of
+from ..runner.checked_files import sha256_of
 from ..runner.component import Components
 from ..runner.errors import UserError
 from ..runner.manifest import FILE_NAME, FileInfo, Manifest

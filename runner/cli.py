@@ -11,7 +11,7 @@ from .errors import UserError
 
 PROGRAM = "kandinsky-mindir"
 GROUP = "kandinsky_mindir.commands"  # entry points: the runner does not import the exporter, each brings its commands
-ORDER = ("demo", "export", "generate", "interpolate", "inspect", "verify", "check", "runtime")
+ORDER = ("demo", "export", "generate", "interpolate", "inspect", "pack", "verify", "check", "runtime")
 DESCRIPTION = "Kandinsky 2.2 from prompt to picture on MindSpore Lite."
 EPILOG = """\
 typical use:

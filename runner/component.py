@@ -21,7 +21,6 @@ from .errors import UserError
 from .footprint import PROGRAM, choose, ways
 from .manifest import GraphInfo, TensorInfo
 from .memory import available, in_use
-from .ms_file import Recipe
 
 Runner = Callable[..., tuple[np.ndarray, ...]]
 LOADING = 2  # pieces of a graph that load at once
@@ -101,7 +100,7 @@ class Component:
 
     def _load_ms(self, graph: GraphInfo) -> LiteModel:
         resident = ways(graph)[0] if self.keep_loaded else choose(self.bundle, graph, self.budget())
-        loaders = [partial(self._load_recipe, graph.part, path) for path in graph.ms]
+        loaders = [partial(self._load_ms_file, path) for path in graph.ms]
         with ThreadPoolExecutor(LOADING) as pool:  # Lite packs weights on one thread
             loading = [pool.submit(load) for load in loaders[:resident]]
         models = [future.result() for future in loading if not future.exception()]
@@ -118,10 +117,8 @@ class Component:
                 model.close()
             raise
 
-    def _load_recipe(self, part: str, path: str) -> LiteModel:
-        recipe = Recipe.read(self.bundle.file(path))
-        sources = [f"{part}/{source}" for source in recipe.sources]
-        with self.bundle.reading(path, *sources), recipe.assemble(self.bundle.path / path) as file:
+    def _load_ms_file(self, path: str) -> LiteModel:
+        with self.bundle.model(path).assembled() as file:
             return self.engine.load(file, device=self.device, threads=self.threads)
 
     def _load_mindir(self, graph: GraphInfo) -> LiteModel:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from .bundle import Bundle
 from .manifest import GraphInfo, count
-from .ms_file import Recipe
 
 # Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
 # weights in five processes take 7.4 GB in a step at 512x512 and 8.8 GB at 768x768, the MoVQ decoder 0.9 and 1.6 GB.
@@ -64,9 +63,14 @@ def footprint(bundle: Bundle, graph: GraphInfo, resident: int) -> Footprint:
     return Footprint(most, kept + running)  # Lite keeps what a run took
 
 
+def mapped(bundle: Bundle, graph: GraphInfo) -> int:
+    """Bytes of packed weights that a run reads from files: they take no memory that the system could not take back."""
+    return sum(piece.length for path in graph.ms for piece in bundle.model(path).packed)
+
+
 @lru_cache(maxsize=256)
 def _sizes(bundle: Bundle, graph: GraphInfo) -> list[int]:
-    return [Recipe.read(bundle.file(path)).weight_bytes for path in graph.ms]
+    return [bundle.model(path).read().weight_bytes for path in graph.ms]
 
 
 def activations(graph: GraphInfo) -> int:

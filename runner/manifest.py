@@ -84,12 +84,12 @@ class GraphInfo:
                 raise UserError(f"{where}: 'ms' is {_short(path)}, not of type str; export the bundle again")
         return cls(
             name=_take(data, "name", str, where),
-            part=_inside(_take(data, "part", str, where), f"{where}.part"),
+            part=inside(_take(data, "part", str, where), f"{where}.part"),
             batch=batch,
             size=tuple(size) if size else None,
-            mindir=_inside(_take(data, "mindir", str, where), f"{where}.mindir"),
-            lite=_inside(_take(data, "lite", str, where), f"{where}.lite"),
-            ms=tuple(_inside(path, f"{where}.ms") for path in recipes),
+            mindir=inside(_take(data, "mindir", str, where), f"{where}.mindir"),
+            lite=inside(_take(data, "lite", str, where), f"{where}.lite"),
+            ms=tuple(inside(path, f"{where}.ms") for path in recipes),
             **tensors,
         )
 
@@ -146,10 +146,10 @@ class Manifest:
         if version != FORMAT:
             raise UserError(f"{where} has format {version}, this version reads format {FORMAT}: use a matching version "
                             "of kandinsky-mindir or export the bundle again")
-        if not _is_sealed(text, _take(data, "seal", str, where)):
+        if not is_sealed(text, _take(data, "seal", str, where)):
             raise UserError(f"{where} is not as export wrote it: it is damaged, or was edited; export the bundle again")
         files = {
-            _inside(path, f"{where}: files"): FileInfo.from_json(info, f"{where}: files[{path!r}]")
+            inside(path, f"{where}: files"): FileInfo.from_json(info, f"{where}: files[{path!r}]")
             for path, info in _take(data, "files", dict, where).items()
         }
         sizes = _take(data, "sizes", list, where)
@@ -208,7 +208,7 @@ def sealed(data: dict) -> str:
     return text.replace(UNSEALED, _seal(hashlib.sha256(text.encode()).hexdigest()))
 
 
-def _is_sealed(text: str, seal: str) -> bool:
+def is_sealed(text: str, seal: str) -> bool:
     return hashlib.sha256(text.replace(_seal(seal), UNSEALED).encode()).hexdigest() == seal
 
 
@@ -267,7 +267,7 @@ def _take(data: Any, key: str, kind: type, where: str) -> Any:
     return value
 
 
-def _inside(path: str, where: str) -> str:
+def inside(path: str, where: str) -> str:
     """`path` if it is relative and stays inside the bundle."""
     parts = PurePosixPath(path)
     if not parts.name or parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:

@@ -75,16 +75,21 @@ class Recipe(NamedTuple):
             raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
         return recipe
 
-    def assemble(self, path: Path) -> ModelFile:
-        """The `.ms` file, in memory. path: the recipe's own, its sources lie beside it. UserError names a cut one."""
-        sources = {name: _bytes_of(path.with_name(name)) for name in self.sources}
-        for piece in self.pieces:
+    def assemble(self, path: Path, packed: Sequence[Piece] = ()) -> ModelFile:
+        """The `.ms` file, in memory. path: the recipe's own, its sources lie beside it. UserError names a cut one.
+
+        packed: what Lite need not make of the tensors at these positions: it lies beside the recipe, too.
+        """
+        names = dict.fromkeys([*self.sources, *(piece.source for piece in packed)])
+        sources = {name: _bytes_of(path.with_name(name)) for name in names}
+        for piece in (*self.pieces, *packed):
             if piece.source != HOLE and piece.offset + piece.length > sources[piece.source].size:
                 raise UserError(f"{path.with_name(piece.source)} ends before what {path.name} takes from it: it is cut "
                                 "or damaged; export the bundle again")
         table = "".join(
-            f"{piece.position} {piece.length} {piece.offset} {path.with_name(piece.source).absolute()}\n"
-            for piece in self.pieces if piece.mapped
+            f"{kind} {piece.position} {piece.length} {piece.offset} {path.with_name(piece.source).absolute()}\n"
+            for kind, pieces in (("raw", filter(lambda piece: piece.mapped, self.pieces)), ("packed", packed))
+            for piece in pieces
         )
         model = ModelFile(self.size, path, table)
         try:
@@ -112,7 +117,7 @@ class Recipe(NamedTuple):
         end = 0
         for piece in self.pieces:
             position, source, *numbers = piece
-            if source not in (WEIGHTS, LITE_WEIGHTS, HOLE) or not all(type(n) is int for n in (position, *numbers)):
+            if not _is_name(source) or not all(type(n) is int for n in (position, *numbers)):
                 return False
             if position < end or piece.offset < 0 or piece.length < 1:
                 return False
@@ -142,7 +147,7 @@ class MemoryFile:
 class ModelFile:
     """A `.ms` file in memory that has no name and is gone when it is closed; a context manager.
 
-    size: bytes. origin: what error messages call it. table: what is to be mapped into it, as engine/lean_weights.h reads
+    size: bytes. origin: what error messages call it. table: what is to be mapped into it, as engine/bridge.cc reads
     it; `pieces` holds it as a file in memory.
     """
 
@@ -172,6 +177,11 @@ class ModelFile:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _is_name(source: object) -> bool:
+    """Whether it is HOLE or the name of a file in the recipe's folder."""
+    return isinstance(source, str) and source not in (".", "..") and not any(char in source for char in "/\\\0\n")
 
 
 def _write(file: BinaryIO, data) -> None:

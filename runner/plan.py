@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .bundle import Bundle
 from .errors import UserError
-from .footprint import PROGRAM, choose, footprint, ways
+from .footprint import PROGRAM, choose, footprint, mapped, ways
 from .manifest import GraphInfo, Manifest
 from .memory import as_text
 from .verify import title
@@ -16,20 +16,22 @@ from .verify import title
 class Stage(NamedTuple):
     """A graph that a request loads. loading: the most while it is loaded and run; kept: once it only waits. Bytes.
 
-    reloaded: how many of its pieces are loaded again in every run, for lack of memory.
+    reloaded: how many of its pieces are loaded again in every run, for lack of memory. mapped: bytes of packed weights
+    that it reads in every run, which are pages of files.
     """
 
     graph: GraphInfo
     loading: int
     kept: int
     reloaded: int = 0
+    mapped: int = 0
 
     @property
     def remark(self) -> str:
-        """What is slow about it; "" if nothing is."""
-        if not self.reloaded:
-            return ""
-        return f"{self.reloaded} of its {len(self.graph.ms)} pieces are loaded again in every step"
+        """What is slow about it, and what it reads; "" if there is nothing to say."""
+        slow = f"{self.reloaded} of its {len(self.graph.ms)} pieces are loaded again in every step" * bool(self.reloaded)
+        read = f"reads {as_text(self.mapped)} of the system's cache of files" * bool(self.mapped)
+        return "; ".join(filter(None, (slow, read)))
 
 
 class Plan(NamedTuple):
@@ -71,7 +73,7 @@ def plan(bundle: Bundle, graphs: Iterable[GraphInfo], keep_loaded: bool = False,
     for graph in graphs:
         all_of_it = ways(graph)[0]
         resident = all_of_it if keep_loaded or budget is None else choose(bundle, graph, budget - PROGRAM)
-        stages.append(Stage(graph, *footprint(bundle, graph, resident), all_of_it - resident))
+        stages.append(Stage(graph, *footprint(bundle, graph, resident), all_of_it - resident, mapped(bundle, graph)))
     return Plan(stages, keep_loaded)
 
 

@@ -17,13 +17,13 @@ PREFIX = "kandinsky-mindir-"
 def scratch_folder() -> Iterator[Path]:
     """A new folder that is gone after the block. Its maker holds a lock on it: one that nobody holds is left over."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):  # in use, or another user's
+        with suppress(OSError), locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):  # in use, or another user's
             shutil.rmtree(folder, ignore_errors=True)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         with ExitStack() as stack:
             with suppress(FileNotFoundError):
-                stack.enter_context(_locked(folder, fcntl.LOCK_EX))
+                stack.enter_context(locked(folder, fcntl.LOCK_EX))
             if folder.exists():  # else one that tidies up has seen it before it was locked
                 stack.callback(shutil.rmtree, folder, ignore_errors=True)
                 yield folder
@@ -31,7 +31,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path, how: int) -> Iterator[None]:
+def locked(folder: Path, how: int) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, how)

@@ -21,7 +21,7 @@ from mindspore import Parameter, Tensor, nn, ops
 PROGRAM = r"""
 #include <cstdio>
 #include <iterator>
-#include "lean_weights.h"
+#include "mapped_weights.h"
 
 static unsigned long Sum(const unsigned char *data, size_t size) {
   unsigned long sum = 0;
@@ -36,7 +36,8 @@ int main(int, char **argv) {
   const size_t size = whole.size();
   const int file = memfd_create("file", 0);
   if (write(file, whole.data(), size) != static_cast<ssize_t>(size)) return 3;
-  LeanWeights lean(file, size, argv[3], 1);
+  MappedWeights weights(file, size, argv[3], -1, 1);
+  LeanWeights &lean = weights.lean;
   void *memory = nullptr, *other = nullptr;
   if (act == "never asked") lean.EndLending();
   if (posix_memalign(&memory, 64, lean.size() + 32) != 0 || posix_memalign(&other, 64, lean.size()) != 0) return 4;
@@ -46,7 +47,7 @@ int main(int, char **argv) {
   if (act == "never asked") std::memset(data, 7, size);
   if (act == "written") std::memset(data, 5, size);
   if (act == "one byte is another") data[size / 2] ^= 1;
-  lean.EndLending();
+  weights.EndBuilding();
   if (act == "freed") {
     std::free(memory);
     memory = std::malloc(size);
@@ -61,7 +62,7 @@ int main(int, char **argv) {
   unsigned long sum = Sum(data, size);
   if (act == "wild") sum += *reinterpret_cast<volatile unsigned char *>(8);
   try {
-    lean.Check();
+    weights.files.Check();
   } catch (const std::exception &error) {
     std::printf("error %s\n", error.what());
     return 1;
@@ -152,7 +153,7 @@ def test_a_weight_file_that_changes_under_a_loaded_graph(program, files, change,
         output, _ = process.communicate("\n", timeout=60)
     if error:
         assert (process.returncode, output) == (1, f"error {files / WEIGHTS} was changed on disk while a graph made from "
-                                                   "it was loaded: export the bundle again\n")
+                                                   "it was loaded: load the bundle again\n")
     else:
         assert (process.returncode, output) == (0, f"{expected}\n")
 
@@ -162,9 +163,11 @@ def test_any_other_fault_ends_the_process(program, files):
 
 
 @pytest.mark.parametrize("row, reason", [
-    (f"{8 * UNIT} {2 * UNIT} 0", "a weight lies beyond its end"),
-    (f"{2**63} {2**63} 0", "a weight lies beyond its end"),
-    (f"0 {UNIT} 5", "its weights cannot be mapped"),
+    (f"raw {8 * UNIT} {2 * UNIT} 0", "a weight lies beyond its end"),
+    (f"raw {2**63} {2**63} 0", "a weight lies beyond its end"),
+    (f"raw 0 {UNIT} 5", "its weights cannot be mapped"),
+    (f"packed 0 {UNIT} 5", "its weights cannot be mapped"),
+    (f"packed 0 {UNIT} 0", "its weights were packed for another processor"),
 ])
 def test_a_table_that_does_not_fit(program, files, row, reason):
     (files / "table").write_text(f"{row} {files / WEIGHTS}\n")

@@ -29,7 +29,7 @@ def test_assembling(small):
     with Recipe.read(small).assemble(small) as file:
         expected = b"head" + np.arange(16, 22, dtype="<f4").tobytes() + b"plain" + b"!" + bytes(UNIT - 35) + b"?"
         assert Path(file.path).read_bytes() == expected + bytes(UNIT)  # which will be mapped
-        assert Path(file.pieces.path).read_text() == f"{UNIT} {UNIT} {2 * UNIT} {small.with_name(WEIGHTS)}\n"
+        assert Path(file.pieces.path).read_text() == f"raw {UNIT} {UNIT} {2 * UNIT} {small.with_name(WEIGHTS)}\n"
 
 
 def test_what_it_takes(small):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from kandinsky_mindir.export import bundle as bundle_module
 from kandinsky_mindir.export.bisect import bisect
-from kandinsky_mindir.runner.bundle import Bundle, sha256_of
+from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.checked_files import sha256_of
 from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.component import Components
 from kandinsky_mindir.runner.errors import UserError

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .. import packed
 from ..bundle import Bundle
 from ..memory import as_text, available
 from ..plan import plan, text_to_picture
@@ -50,6 +51,9 @@ def run(args: argparse.Namespace) -> None:
     for name, info in manifest.files.items():
         if name.endswith("weights.bin"):
             print(f"  {name:28} {_megabytes(info.size)}")
+    if found := packed.read(bundle.path):
+        note = "for this machine" if bundle.packed else f"not for this machine, or an older bundle: {packed.REMEDY}"
+        print(f"packed    {_megabytes(found.size)}, {note}")
     for size in manifest.sizes:
         print(f"memory at {size[0]}x{size[1]}, estimated (this machine has {as_text(available())} left)")
         print(plan(bundle, text_to_picture(manifest, size)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import noise, schedulers
-from ..bundle import sha256_of
+from ..checked_files import sha256_of
 from ..errors import UserError
 from ..images import WRITE_FORMATS, make_image_grid, save_image
 from ..manifest import FILE_NAME

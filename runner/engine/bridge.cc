@@ -1,12 +1,14 @@
 // The program that runs one model on MindSpore Lite for bridge.py, in a process of its own.
 //
-//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES]
+//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES [KEEP]]
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
 // or "ascend", THREADS 0 leaves Lite's default, and MEMORY is the descriptor of an empty shared file, in which the
-// program lays out the model's inputs and outputs. PIECES, a file, says what is mapped into a `.ms` file without a name
-// (lean_weights.h). It answers in lines on standard output: once loaded
+// program lays out the model's inputs and outputs. PIECES, a file, says in lines what lies in other files of a `.ms` file
+// without a name (mapped_weights.h): whole pages of it, or what Lite makes of a weight in it; KEEP is the descriptor of an
+// empty file for all of the latter. It answers in lines on standard output: once loaded
 //
+//   packed POSITION LENGTH OFFSET                          (one line a weight in KEEP)
 //   input|output TYPE OFFSET RANK DIMENSION... NAME        (one line a tensor; TYPE is Lite's DataType)
 //   ready
 //
@@ -33,7 +35,7 @@
 #include "include/api/model.h"
 #include "include/api/types.h"
 #include "arena.h"
-#include "lean_weights.h"
+#include "mapped_weights.h"
 
 namespace {
 
@@ -100,13 +102,13 @@ class FileView {
 class SharedModel {
  public:
   SharedModel(const char *path, int type, const std::shared_ptr<mindspore::Context> &context, int memory,
-              const char *pieces, int replies) {
+              const char *pieces, int keep, int replies) {
     // An unchecked failure here would be a segmentation fault at the first use of the model.
     if (type == mindspore::kMindIR_Lite) {
       if (pieces != nullptr) {
-        lean_ = std::make_unique<LeanWeights>(open(path, O_RDWR), FileView(path).size(), pieces, replies);
-        Check(model_.Build(lean_->data(), lean_->size(), mindspore::kMindIR_Lite, context));
-        lean_->EndLending();
+        weights_ = std::make_unique<MappedWeights>(open(path, O_RDWR), FileView(path).size(), pieces, keep, replies);
+        Check(model_.Build(weights_->lean.data(), weights_->lean.size(), mindspore::kMindIR_Lite, context));
+        weights_->EndBuilding();
       } else {
         const FileView file(path);
         Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));  // Lite copies what it keeps
@@ -142,6 +144,11 @@ class SharedModel {
   }
 
   void Describe(FILE *replies) {
+    if (weights_) {
+      for (const auto &weight : weights_->packed.kept()) {
+        std::fprintf(replies, "packed %zu %zu %zu\n", weight.position, weight.length, weight.offset);
+      }
+    }
     size_t offset = 0;
     for (const auto &tensor : inputs_) {
       Describe(replies, "input", tensor, &offset);
@@ -154,8 +161,8 @@ class SharedModel {
   void Run() {
     std::vector<MSTensor> outputs;
     Check(model_.Predict(inputs_, &outputs));
-    if (lean_) {
-      lean_->Check();
+    if (weights_) {
+      weights_->files.Check();
     }
     if (outputs.size() != output_sizes_.size()) {
       throw std::runtime_error("the model returned another number of outputs than it declares");
@@ -192,7 +199,7 @@ class SharedModel {
     *offset += Aligned(tensor.DataSize());
   }
 
-  std::unique_ptr<LeanWeights> lean_;
+  std::unique_ptr<MappedWeights> weights_;
   mindspore::Model model_;
   std::vector<MSTensor> inputs_;
   std::vector<size_t> output_sizes_;
@@ -211,8 +218,8 @@ void ReplyError(FILE *replies, const char *text) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc != 7 && argc != 8) {
-    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES]\n");
+  if (argc < 7 || argc > 9) {
+    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES [KEEP]]\n");
     return 2;
   }
   std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the parent's to handle
@@ -220,7 +227,7 @@ int main(int argc, char **argv) {
   dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
   try {
     SharedModel model(argv[1], std::atoi(argv[2]), MakeContext(argv[3], std::atoi(argv[4]), std::atoi(argv[5])),
-                      std::atoi(argv[6]), argc > 7 ? argv[7] : nullptr, fileno(replies));
+                      std::atoi(argv[6]), argc > 7 ? argv[7] : nullptr, argc > 8 ? std::atoi(argv[8]) : -1, fileno(replies));
     model.Describe(replies);
     std::fprintf(replies, "ready\n");
     std::fflush(replies);

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ms_file import ModelFile
+from ..ms_file import HOLE, ModelFile, Piece
 from . import runtime
 from .interface import EngineError, TensorSpec, check_arrays, parse_device, say_on_stderr
 
@@ -53,16 +53,21 @@ class BridgeEngine:
 
         `threads` is by default the number of CPUs that this process may use.
         """
-        if threads is None:
-            threads = len(os.sched_getaffinity(0))
-        if threads < 1:
-            raise EngineError(f"threads must be at least 1, not {threads}")
+        threads = _count(threads)
         device_name, device_id = parse_device(device)
         if not isinstance(path, ModelFile):
             path = Path(path)
             if not path.is_file():
                 raise EngineError(f"{path}: no such file")
         return BridgeModel(self.runtime, path, device_name, device_id, threads)
+
+    def pack(self, file, keep, *, threads=None):
+        """Load a ModelFile and write its weights, as Lite packs them, to `keep`, an empty file.
+
+        `packed` of the model then says, in Pieces without a source, where the packed form of the tensor at each position
+        lies: to be given to `ModelFile`s of the same recipe on machines of the same kind.
+        """
+        return BridgeModel(self.runtime, file, *parse_device("cpu"), _count(threads), keep)
 
     def convert(self, mindir, ms):
         """Write the MindIR file `mindir` (one that Lite reads) as the `.ms` file `ms`, inputs and outputs as they are.
@@ -83,13 +88,16 @@ class BridgeEngine:
 class BridgeModel:
     """A loaded model: a process, and the memory shared with it. See interface.LiteModel."""
 
-    def __init__(self, installed, path, device, device_id, threads):
+    def __init__(self, installed, path, device, device_id, threads, keep=None):
         self._path = path
         self._lock = threading.Lock()
         self._log = _log_file()
         shared = os.memfd_create("kandinsky-mindir")
         if isinstance(path, ModelFile):
             file, model_type, passed, pieces = path.path, MS, [shared, path.fileno(), path.pieces.fileno()], [path.pieces.path]
+            if keep is not None:
+                passed.append(keep.fileno())
+                pieces.append(str(keep.fileno()))
         else:
             file, model_type, passed, pieces = path.absolute(), MS if path.suffix == ".ms" else MINDIR, [shared], []
         try:
@@ -145,9 +153,13 @@ class BridgeModel:
         self.close()
 
     def _describe(self):
-        specs = {"input": [], "output": []}
+        specs, self.packed = {"input": [], "output": []}, []
         offsets = []
         while (words := self._reply().split(" "))[0] != "ready":
+            if words[0] == "packed":
+                position, length, offset = map(int, words[1:])
+                self.packed.append(Piece(position, HOLE, offset, length))
+                continue
             kind, type_id, offset, rank = words[0], int(words[1]), int(words[2]), int(words[3])
             name = " ".join(words[4 + rank :])
             if type_id not in DTYPES:
@@ -175,6 +187,15 @@ class BridgeModel:
     def _death(self):
         """What the process died of, with its last words."""
         return _cause_of_death(self._process.wait(), self._log)
+
+
+def _count(threads):
+    """`threads`, or one for each CPU that this process may use."""
+    if threads is None:
+        threads = len(os.sched_getaffinity(0))
+    if threads < 1:
+        raise EngineError(f"threads must be at least 1, not {threads}")
+    return threads
 
 
 def _log_file():

@@ -247,6 +247,7 @@ def _compile(compiler, source, libraries, root, target):
         built = Path(scratch) / "built"
         command = [
             compiler, "-std=c++17", "-O2", "-D_GLIBCXX_USE_CXX11_ABI=0",  # Lite was built with the old string ABI
+            "-rdynamic",  # its libraries find our functions in place of their own
             f"-I{root}", f"-I{root / 'include'}", str(source), "-o", str(built),
             f"-L{folder}", *(f"-l{library}" for library in libraries), f"-Wl,-rpath-link,{folder}",
             # RPATH, not RUNPATH: it must also serve the libraries' own needs

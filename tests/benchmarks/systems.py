@@ -11,7 +11,8 @@ import cases
 import numpy as np
 
 SETUP = {
-    "ours": "this project: the bundle on MindSpore Lite 2.0.0, default settings",
+    "ours": "this project: the bundle as export wrote it, on MindSpore Lite 2.0.0, default settings",
+    "packed": "this project: the same after kandinsky-mindir pack; disk is what pack added",
     "eager": "torch {torch} and diffusers {diffusers}: eager, float32, inference mode, channels last for UNet and MoVQ",
     "compiled": "the same under torch.compile (inductor, freezing); its load holds the compilation",
     "openvino": "OpenVINO {openvino}: converted from the same modules, static shapes, saved as float32 and read from disk; "
@@ -20,14 +21,19 @@ SETUP = {
 }
 
 
-def ours(case, options):
-    """A function that runs the case on a bundle's graph, or makes a picture."""
+def ours(case, options, packed=False):
+    """A function that runs the case on a bundle's graph, or makes a picture. packed: with what `pack` has made of it."""
     from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
     from kandinsky_mindir.runner.bundle import Bundle
     from kandinsky_mindir.runner.component import Components
 
+    bundle = Bundle(options.bundle)
+    if not packed:
+        bundle.packed = None
+    elif bundle.packed is None:
+        raise ValueError(f"{bundle.path} could not be packed")
     if case.part == "picture":
-        pipeline = KandinskyV22CombinedPipeline.from_pretrained(options.bundle, threads=options.threads)
+        pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, threads=options.threads)
         pipeline.scheduler = "checkpoint"
         pipeline.set_progress_bar_config(disable=True)
         height, width = case.size
@@ -35,13 +41,27 @@ def ours(case, options):
             cases.PROMPT, prior_num_inference_steps=options.prior_steps, num_inference_steps=options.steps, generator=0,
             height=height, width=width, output_type="np",
         ).images  # fmt: skip
-    components = Components(Bundle(options.bundle), engine.create(), threads=options.threads, keep_loaded=True)
+    components = Components(bundle, engine.create(), threads=options.threads, keep_loaded=True)
     graph = components.bundle.manifest.find(case.graph, case.batch, case.size if case.part in ("unet", "movq") else None)
     run = ExitStack().enter_context(components[case.graph].loaded(graph.batch, graph.size))
     random = np.random.default_rng(0)
     inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) if tensor.dtype == "float32"
               else np.ones(tensor.shape, np.int32) for tensor in graph.inputs}
     return lambda: run(**inputs)
+
+
+def packed(case, options):
+    return ours(case, options, packed=True)
+
+
+def pack(options):
+    """Pack the bundle, unless it is."""
+    from kandinsky_mindir.runner import engine, packing
+    from kandinsky_mindir.runner.bundle import Bundle
+
+    bundle = Bundle(options.bundle)
+    if bundle.packed is None:
+        list(packing.pack(bundle, engine.create(), options.threads))
 
 
 def eager(case, options, compiled=False):
@@ -140,8 +160,9 @@ def _pictures(case, options, prepare, weightless=False):
 def disk(system, case, options):
     """Bytes of what the system reads for the case."""
     parts = cases.PARTS if case.part == "picture" else [case.part]
-    if system == "ours":
-        folders = [options.bundle] if case.part == "picture" else [options.bundle / case.part]
+    if system in ("ours", "packed"):
+        folder = options.bundle / system if system == "packed" else options.bundle
+        folders = [folder / part for part in parts]
     elif system == "openvino":
         files = [openvino_file(cases.Case(part, case.size), options) for part in parts]
         return sum(file.stat().st_size + file.with_suffix(".bin").stat().st_size for file in files)
