@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..runner.errors import UserError
+from ..runner.publishing import publish, remove
 from .isolation import Killed
 
 NOTES = ".notes"  # a folder in the unfinished one: what it is made of, and a file for each part of it that is whole
@@ -33,20 +32,20 @@ def staged_folder(target: Path, overwrite: bool = False, source: str = "") -> It
     with _exclusive(target.with_name(f".{target.name}.lock"), target):
         try:
             if not (notes / SOURCE).is_file() or (notes / SOURCE).read_text() != source:
-                _remove(staging)
+                remove(staging)
                 notes.mkdir(parents=True)
                 write_whole(notes / SOURCE, source.encode())
             yield staging
-            _remove(notes)
-            _publish(staging, target)
+            remove(notes)
+            publish(staging, target)
         except (KeyboardInterrupt, Killed) as stop:
             if done := parts_done(staging):
                 kept = f"{', '.join(done)} done; the same command goes on from there (or remove {staging})"
                 raise type(stop)("; ".join([*map(str, stop.args), kept])) from None
-            _remove(staging)
+            remove(staging)
             raise
         except BaseException:
-            _remove(staging)
+            remove(staging)
             raise
 
 
@@ -75,27 +74,6 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise UserError(f"{target} is not a bundle: it is not overwritten; choose another --output")
 
 
-def _publish(staging: Path, target: Path) -> None:
-    """Rename `staging` to `target`. An old one is there until then: the two change places."""
-    if target.exists():
-        _exchange(staging, target)
-        _remove(staging)
-    else:
-        staging.rename(target)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Both names change places at once; where the system cannot do that, one after the other."""
-    current, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of linux/fs.h
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # glibc 2.28
-    if not rename or rename(current, os.fsencode(one), current, os.fsencode(other), exchange) != 0:
-        aside = one.with_name(f"{one.name}.old")
-        _remove(aside)
-        other.rename(aside)
-        one.rename(other)
-        aside.rename(one)
-
-
 @contextmanager
 def _exclusive(lock: Path, target: Path) -> Iterator[None]:
     """Only one process at a time; the lock goes away with its holder, however it ends."""
@@ -110,8 +88,3 @@ def _exclusive(lock: Path, target: Path) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

@@ -114,8 +114,8 @@ def resolve(part, parameter_shapes: Mapping, tensors) -> Iterator:
     for name, shape in parameter_shapes.items():
         found = sources[name].shape(tensors.shapes)
         if found != tuple(shape):
-            raise UserError(f"{tensors.path}: tensor {name!r} has shape {as_stored(found)}, "
-                            f"config.json asks for {as_stored(shape)}")
+            show = as_stored if sources[name].combine is channels_last else list
+            raise UserError(f"{tensors.path}: tensor {name!r} has shape {show(found)}, config.json asks for {show(shape)}")
     return ((name, sources[name].combine(*map(tensors.read, sources[name].names))) for name in parameter_shapes)
 
 

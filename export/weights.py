@@ -15,7 +15,7 @@ from ..runner.ms_file import UNIT
 # so that they can be mapped.
 ALIGNMENT = 64
 HEADER = b"\x01" + bytes(ALIGNMENT - 1)
-LARGE = 1 << 18  # bytes
+LARGE = 1 << 18  # bytes: four pages of 64 KiB, of which at most one is padding; from here on a tensor can be mapped
 
 
 class Location(NamedTuple):

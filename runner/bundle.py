@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
 class Bundle(CheckedFiles):
     """An exported bundle, opened for reading.
 
-    path: the folder that ``kandinsky-mindir export`` wrote. Raises UserError if it is not a whole bundle.
+    path: the folder that ``kandinsky-mindir export`` wrote. use_packed: whether models are loaded from what
+    ``kandinsky-mindir pack`` made of it, if that is there. Raises UserError if it is not a whole bundle.
     """
 
-    def __init__(self, path: str | Path):
+    threads: int | None = None  # of the engine that loads its models; None: one for each CPU
+    use_packed = True
+
+    def __init__(self, path: str | Path, use_packed: bool = True):
         if not isinstance(path, (str, os.PathLike)):
             raise UserError(f"a bundle must be the path of a folder, not {path!r}")
         folder = Path(path)
@@ -42,6 +47,16 @@ class Bundle(CheckedFiles):
             raise UserError(f"{manifest} cannot be read ({error}): export the bundle again") from None
         self.manifest = Manifest.parse(text, str(manifest))
         super().__init__(folder, self.manifest.files, "export the bundle again")
+        self.use_packed = use_packed
+
+    def for_threads(self, threads: int | None) -> Bundle:
+        """The same, for an engine with so many threads: what is packed suits one number of them."""
+        if threads == self.threads:
+            return self
+        other = copy(self)
+        other.threads = threads
+        vars(other).pop("packed", None)
+        return other
 
     def mindir(self, name: str) -> bytes:
         """A MindIR file of a graph (its `mindir` or its `lite`), out of its part's archive."""
@@ -78,9 +93,10 @@ class Bundle(CheckedFiles):
 
     @cached_property
     def packed(self) -> Packed | None:
-        """What ``kandinsky-mindir pack`` made of the weights; None if it is not there, or not for this machine."""
-        found = packed.read(self.path)
-        return found if found and found.made_for == packed.here(self.path) else None
+        """What ``kandinsky-mindir pack`` made of the weights; None if it is not there, or for another machine or number of
+        threads."""
+        found = packed.read(self.path) if self.use_packed else None
+        return found if found and found.made_for == packed.here(self.path, self.threads) else None
 
     def model(self, path: str) -> ModelSource:
         """Where the `.ms` model of the recipe `path` comes from."""

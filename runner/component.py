@@ -29,8 +29,8 @@ LOADING = 2  # pieces of a graph that load at once
 class Component:
     """A named graph of a bundle (in all its batches and sizes) and the owner of its loaded models.
 
-    keep_loaded: whether a model stays in memory after its last user is done with it. budget: says how many bytes a
-    model may take when it is loaded.
+    bundle: for that number of threads (Bundle.for_threads). keep_loaded: whether a model stays in memory after its last
+    user is done with it. budget: says how many bytes a model may take when it is loaded.
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class Components:
         self, bundle: Bundle, engine: Engine, *, device: str = "cpu", threads: int | None = None, keep_loaded: bool,
         memory: int | None = None,
     ):  # fmt: skip
+        bundle = bundle.for_threads(threads)
         self.bundle, self.engine, self.device, self.keep_loaded = bundle, engine, device, keep_loaded
         self.memory = memory
         names = dict.fromkeys(graph.name for graph in bundle.manifest.graphs)

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from .checked_files import CheckedFiles, sha256_of
+from .engine.interface import thread_count
 from .engine.runtime import VERSION
 from .errors import UserError
 from .manifest import FILE_NAME, FileInfo, inside, is_sealed
@@ -59,9 +60,13 @@ def read(bundle: Path) -> Packed | None:
     return Packed(bundle) if (bundle / FOLDER).is_dir() else None
 
 
-def here(bundle: Path) -> dict[str, str]:
-    """What packed weights must be made for, to be used with the bundle in that folder by this process."""
-    return {"bundle": sha256_of(bundle / FILE_NAME), "lite": VERSION, "processor": processor()}
+def here(bundle: Path, threads: int | None) -> dict[str, str | int]:
+    """What packed weights must be made for, to be used with the bundle in that folder by this process.
+
+    Lite packs some small weights in another way where it has more threads.
+    """
+    return {"bundle": sha256_of(bundle / FILE_NAME), "lite": VERSION, "processor": processor(),
+            "threads": thread_count(threads)}
 
 
 def processor() -> str:

@@ -24,9 +24,8 @@ from .manifest import FILE_NAME, FileInfo, GraphInfo, sealed
 from .memory import as_text
 from .model_source import ModelSource
 from .ms_file import HOLE, UNIT, Piece, Recipe
+from .publishing import publish
 from .scratch import locked
-
-OLD = "old"  # the folder that was there before
 
 
 class Outcome(NamedTuple):
@@ -102,7 +101,7 @@ class _Packer:
             raise UserError(f"{self._bundle.path} has no weights that are worth packing: it loads at once")
         data = {
             "format": packed.FORMAT,
-            "made_for": packed.here(self._bundle.path),
+            "made_for": packed.here(self._bundle.path, self._threads),
             "files": {name: dataclasses.asdict(info) for name, info in self._files.items()},
             "graphs": {path: {"recipe": source.recipe, "packed": source.packed} for path, source in self._graphs.items()},
         }
@@ -168,10 +167,7 @@ def _replaced(target: Path) -> Iterator[Path]:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             try:
                 yield folder
-                if target.exists():
-                    target.rename(folder / OLD)
-                folder.rename(target)
-                shutil.rmtree(target / OLD, ignore_errors=True)
+                publish(folder, target)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:

@@ -28,10 +28,19 @@ class Stage(NamedTuple):
 
     @property
     def remark(self) -> str:
-        """What is slow about it, and what it reads; "" if there is nothing to say."""
-        slow = f"{self.reloaded} of its {len(self.graph.ms)} pieces are loaded again in every step" * bool(self.reloaded)
-        read = f"reads {as_text(self.mapped)} of the system's cache of files" * bool(self.mapped)
-        return "; ".join(filter(None, (slow, read)))
+        """What is slow about it; "" if nothing is."""
+        if not self.reloaded:
+            return ""
+        return f"{self.reloaded} of its {len(self.graph.ms)} pieces are loaded again in every step"
+
+    @property
+    def reads(self) -> str:
+        """What a run reads beside its memory; "" if nothing."""
+        return f"and {as_text(self.mapped)} of the system's cache of files" if self.mapped else ""
+
+    def __str__(self) -> str:
+        notes = ", ".join(filter(None, (self.reads, self.remark)))
+        return f"  {title(self.graph):32} {as_text(self.loading):>10}  {notes}".rstrip()
 
 
 class Plan(NamedTuple):
@@ -62,7 +71,7 @@ class Plan(NamedTuple):
         raise UserError(f"{needs} of memory and {as_text(budget)} is there: {advice}")
 
     def __str__(self) -> str:
-        lines = [f"  {title(stage.graph):32} {as_text(stage.loading):>10}  {stage.remark}".rstrip() for stage in self.stages]
+        lines = map(str, self.stages)
         how = "all kept loaded" if self.keep_loaded else "one at a time"
         return "\n".join([*lines, f"  {f'peak, {how}':32} {as_text(self.peak):>10}"])
 

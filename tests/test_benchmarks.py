@@ -1,6 +1,7 @@
 """The programs in benchmarks/ run to their end on a small bundle; the seconds that they print are not tested."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +46,17 @@ def test_fidelity(bundle):
     assert 0 < float(error) <= 1e-5  # as test_lite_graphs.py
 
 
-def test_memory(bundle):
-    (row,) = rows(printed("memory.py", bundle, "--runs", 1))  # a graph in one piece can be loaded in one way
-    assert row[0] == "1 of 1" and all(float(figure) >= 0 for figure in row[1:])
+def test_packed(bundles, tmp_path):
+    """peers.py packs the bundle; memory.py then measures it both ways."""
+    bundle = shutil.copytree(bundles("micro"), tmp_path / "bundle")
+    found = rows(printed("peers.py", "--bundle", bundle, "--sizes", "64x64", "--parts", "unet", "--systems", "ours", "packed",
+                         "--rounds", 1, "--runs", 1, "--threads", 1))
+    assert [row[:2] for row in found] == [["unet 64x64 batch 2", "ours"], ["unet 64x64 batch 2", "packed"]]
+    assert all(float(row[column]) > 0 for row in found for column in (2, 5, 7))
+    plain, packed = rows(printed("memory.py", bundle, "--runs", 2))  # a graph in one piece can be loaded in one way
+    assert (plain[0], packed[0]) == ("1 of 1", "1 of 1, packed")
+    assert all(float(figure) >= 0 for row in (plain, packed) for figure in row[1:])
+    assert float(packed[1]) <= float(plain[1])  # the estimate
 
 
 def test_verification(bundle):

@@ -36,7 +36,7 @@ def test_half_an_output_is_found(tmp_path):
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "one after the other"])
 def test_the_old_bundle_stays_until_the_new_one_is_there(tmp_path, monkeypatch, exchange):
-    from kandinsky_mindir.export import staging
+    from kandinsky_mindir.runner import publishing
 
     class Library:
         """A C library without renameat2."""
@@ -45,7 +45,7 @@ def test_the_old_bundle_stays_until_the_new_one_is_there(tmp_path, monkeypatch, 
     target.mkdir()
     (target / "manifest.json").write_text("old")
     if not exchange:
-        monkeypatch.setattr(staging.ctypes, "CDLL", lambda _: Library)
+        monkeypatch.setattr(publishing.ctypes, "CDLL", lambda _: Library)
     with staged_folder(target, overwrite=True) as folder:
         (folder / "manifest.json").write_text("new")
         assert (target / "manifest.json").read_text() == "old"

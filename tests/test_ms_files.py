@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_graph
 from damage import assert_one_line, edit_json
 
+from kandinsky_mindir.export import ms_files
 from kandinsky_mindir.export.ms_files import SMALLEST_PIECE, MsWriter, WeightStore, write_recipe
-from kandinsky_mindir.export.weights import ALIGNMENT, LARGE, Location
+from kandinsky_mindir.export.weights import Location, WeightsWriter, padding
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.component import Component
-from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, UNIT, WEIGHTS, ModelFile, Recipe
+from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, WEIGHTS, ModelFile, Recipe
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +118,64 @@ def test_weights_are_shared(bundle, name, part):
     assert not further.exists() or further.stat().st_size <= 0.01 * sum(large.values())
 
 
-def padded(length):
-    return UNIT if length >= LARGE else ALIGNMENT
-
-
 def test_tensors_of_the_converter_are_stored_once(bundle):
     for part in ("text_encoder", "prior"):
         recipes = [recipe(bundle, graph) for graph in bundle.manifest.graphs if graph.part == part]
         data = (bundle.path / part / LITE_WEIGHTS).read_bytes()
         pieces = [piece for each in recipes for piece in each.pieces if piece.source == LITE_WEIGHTS]
-        places = {(piece.offset, piece.length) for piece in pieces}
+        places = sorted({(piece.offset, piece.length) for piece in pieces})
         assert len({data[offset : offset + length] for offset, length in places}) == len(places)
-        assert 0 <= len(data) - sum(length for _, length in places) < sum(padded(length) for _, length in places)
+        end = 0
+        for offset, length in places:
+            assert data[end:offset] == padding(end, length)
+            end = offset + length
+        assert end == len(data)
+
+
+@pytest.fixture
+def product(engine, tmp_path):
+    """(`.ms` file, store) of a product with a weight that is large enough to be mapped."""
+    from mindspore import Parameter, Tensor, nn, ops
+
+    class Product(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.weight = Parameter(Tensor(weight), name="weight")
+
+        def construct(self, x):
+            return ops.MatMul()(x, self.weight)
+
+    weight = np.random.default_rng(0).standard_normal((300, 301)).astype(np.float32)
+    small_graph.write(tmp_path, Product, lambda: [np.ones((2, 300), np.float32)])
+    engine.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
+    with WeightsWriter(tmp_path / WEIGHTS) as writer:
+        writer.write("weight", weight)
+    return tmp_path / "graph.ms", WeightStore(tmp_path, writer.index)
+
+
+@pytest.mark.parametrize("which", [-1, -2], ids=["the rest of the weight", "its whole pages"])
+def test_a_recipe_that_gives_something_else(product, monkeypatch, which):
+    """Were the files to change, or the splitting to err, no recipe would come of it."""
+    ms, store = product
+    split = store.split
+
+    def split_and_damage(path):
+        recipe = split(path)
+        (name,) = recipe.sources
+        data = bytearray(ms.with_name(name).read_bytes())
+        data[recipe.pieces[which].offset] ^= 1
+        ms.with_name(name).write_bytes(data)
+        return recipe
+
+    monkeypatch.setattr(store, "split", split_and_damage)
+    assert_one_line("graph.ms does not come out of its recipe as it was: please report this",
+                    lambda: write_recipe(ms, store, ms.with_name("graph.ms.recipe")))
+
+
+def test_a_weight_too_far_away(product, monkeypatch):
+    ms, store = product
+    monkeypatch.setattr(ms_files, "FARTHEST", 1000)
+    assert_one_line("graph.ms: a weight would lie too far from what refers to it", lambda: store.split(ms))
 
 
 def test_no_conversion_stays_in_the_bundle(bundle):

@@ -111,6 +111,10 @@ def test_one_tensor_at_a_time_in_the_order_asked_for():
     ("unet", {"a": (1,)}, {"a": (1,), "b": (2,), "c": (1,), "d": (1,)}, "holds tensor 'b' and 2 more, which"),
     ("unet", {"a": (1, 2)}, {"a": (2, 1)}, r"tensor 'a' has shape \[2, 1\], config.json asks for \[1, 2\]"),
     ("unet", {"a": ()}, {"a": (1,)}, r"tensor 'a' has shape \[1\], config.json asks for \[\]"),
+    # kernels are kept with channels last, but named as the checkpoint has them; what Winograd makes of them is not
+    ("unet", {"a": (8, 3, 3, 4)}, {"a": (8, 5, 3, 3)}, r"'a' has shape \[8, 5, 3, 3\], config.json asks for \[8, 4, 3, 3\]"),
+    ("unet", {"a.conv.plain_0": (4, 8, 4)}, {"a.conv.weight": (8, 4, 5, 5)},
+     r"'a.conv.plain_0' has shape \[8, 4, 5, 5\], config.json asks for \[4, 8, 4\]"),
     # what may be left over in one part may not in another, nor under a longer name
     ("unet", {"a": (1,)}, {"a": (1,), "clip_mean": (1, 8)}, "holds tensor 'clip_mean'"),
     ("prior", {"a": (1,)}, {"a": (1,), "clip_mean_2": (1, 8)}, "holds tensor 'clip_mean_2'"),

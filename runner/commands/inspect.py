@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         if name.endswith("weights.bin"):
             print(f"  {name:28} {_megabytes(info.size)}")
     if found := packed.read(bundle.path):
-        note = "for this machine" if bundle.packed else f"not for this machine, or an older bundle: {packed.REMEDY}"
+        note = "for this machine" if bundle.packed else f"not for this machine and its CPUs, or an older bundle: {packed.REMEDY}"
         print(f"packed    {_megabytes(found.size)}, {note}")
     for size in manifest.sizes:
         print(f"memory at {size[0]}x{size[1]}, estimated (this machine has {as_text(available())} left)")

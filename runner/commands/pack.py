@@ -5,7 +5,8 @@
 MindSpore Lite brings all weights into an order of its own whenever it loads a model, in memory of its own. This does it
 once and keeps the outcome in BUNDLE/packed, which takes about as much disk as the bundle. Loaded models then use the pages
 of these files: processes that run the same bundle share them, and the system takes them back when it needs memory. Run it
-on the machine that makes the pictures; on one with another processor the bundle works as before. Each graph is checked to
+on the machine that makes the pictures; on one with another processor the bundle works as before, as it does with another
+number of threads. Each graph is checked to
 compute the same, bit for bit. To undo it, remove BUNDLE/packed.
 """
 
@@ -38,4 +39,4 @@ def run(args: argparse.Namespace) -> None:
         piece = f"{number + 1} of {len(graph.ms)}" if len(graph.ms) > 1 else ""
         what = "left as it is" if added is None else f"{as_text(added)} more"
         print(f"{title(graph):32}{piece:8}{what:>14}{seconds:7.1f} s", flush=True)
-    print(f"{bundle.path / packed.FOLDER}: {as_text(bundle.packed.size)}")
+    print(f"{bundle.path / packed.FOLDER}: {as_text(bundle.for_threads(args.threads).packed.size)}")

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..ms_file import HOLE, ModelFile, Piece
 from . import runtime
-from .interface import EngineError, TensorSpec, check_arrays, parse_device, say_on_stderr
+from .interface import EngineError, TensorSpec, check_arrays, parse_device, say_on_stderr, thread_count
 
 # mindspore::DataType (include/api/data_type.h) to NumPy
 DTYPES = {
@@ -53,7 +53,7 @@ class BridgeEngine:
 
         `threads` is by default the number of CPUs that this process may use.
         """
-        threads = _count(threads)
+        threads = thread_count(threads)
         device_name, device_id = parse_device(device)
         if not isinstance(path, ModelFile):
             path = Path(path)
@@ -67,7 +67,7 @@ class BridgeEngine:
         `packed` of the model then says, in Pieces without a source, where the packed form of the tensor at each position
         lies: to be given to `ModelFile`s of the same recipe on machines of the same kind.
         """
-        return BridgeModel(self.runtime, file, *parse_device("cpu"), _count(threads), keep)
+        return BridgeModel(self.runtime, file, *parse_device("cpu"), thread_count(threads), keep)
 
     def convert(self, mindir, ms):
         """Write the MindIR file `mindir` (one that Lite reads) as the `.ms` file `ms`, inputs and outputs as they are.
@@ -187,15 +187,6 @@ class BridgeModel:
     def _death(self):
         """What the process died of, with its last words."""
         return _cause_of_death(self._process.wait(), self._log)
-
-
-def _count(threads):
-    """`threads`, or one for each CPU that this process may use."""
-    if threads is None:
-        threads = len(os.sched_getaffinity(0))
-    if threads < 1:
-        raise EngineError(f"threads must be at least 1, not {threads}")
-    return threads
 
 
 def _log_file():

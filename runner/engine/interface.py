@@ -1,5 +1,6 @@
 """What an engine is: something that loads a graph file and runs it on NumPy arrays."""
 
+import os
 import sys
 from typing import NamedTuple, Protocol, Sequence
 
@@ -67,6 +68,15 @@ def parse_device(device: str) -> tuple[str, int]:
     if name not in ("cpu", "ascend") or (index and (name == "cpu" or not index.isdecimal())):
         raise EngineError(f"unknown device {device!r}: use cpu, ascend or ascend:ID")
     return name, int(index or 0)
+
+
+def thread_count(threads: int | None) -> int:
+    """`threads`, or one for each CPU that this process may use."""
+    if threads is None:
+        threads = len(os.sched_getaffinity(0))
+    if threads < 1:
+        raise EngineError(f"threads must be at least 1, not {threads}")
+    return threads
 
 
 def say_on_stderr(line: str) -> None:

@@ -59,7 +59,7 @@ class Pipeline:
         parse_device(device)
         if threads is not None:
             as_count(threads, "threads")
-        bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        bundle = (bundle if isinstance(bundle, Bundle) else Bundle(bundle)).for_threads(threads)
         memory = None if memory is None else as_bytes(memory)
         if keep_loaded is None and memory is None:
             keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW

@@ -2,10 +2,11 @@
 
 A graph in pieces may keep some of them in memory and load the others again in every step (runner/footprint.py). For
 each such way the table gives what the plan estimates, the peak that was measured, and the seconds of loading before the
-first step and of a step, the best of the runs.
+first step, of the first step, and of a later one, the best of the runs. If the bundle is packed, both ways are measured.
 """
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kandinsky_mindir.runner.memory import PeakMemory
 
 
 def measure(bundle, graph, budget, runs, threads):
-    """(peak bytes, seconds to load, seconds of a run) of a graph that may take `budget` bytes."""
+    """(peak bytes, seconds to load, seconds of the first run, of a later one) of a graph that may take `budget` bytes."""
     random = np.random.default_rng(0)
     inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) for tensor in graph.inputs}
     component = Component(bundle, graph.name, engine.create(), device="cpu", threads=threads, keep_loaded=False,
@@ -32,7 +33,7 @@ def measure(bundle, graph, budget, runs, threads):
                 started = time.perf_counter()
                 run(**inputs)
                 seconds.append(time.perf_counter() - started)
-    return memory.peak - before, load, min(seconds)
+    return memory.peak - before, load, seconds[0], min(seconds[1:], default=math.nan)
 
 
 def main():
@@ -42,17 +43,23 @@ def main():
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
-    bundle = Bundle(arguments.bundle)
-    bundle.verify_files()  # once, before anything is timed
+    exported, packed = (Bundle(arguments.bundle, use_packed).for_threads(arguments.threads) for use_packed in (False, True))
+    print("| pieces that stay | estimate, GB | peak, GB | load, s | first step, s | later, s |\n" + "| --- " * 6 + "|")
+    for bundle in [exported, packed] if packed.packed else [exported]:
+        bundle.verify_files()  # once, before anything is timed
+        for row in rows(bundle, arguments):
+            print(f"| {' | '.join(row)} |", flush=True)
+
+
+def rows(bundle, arguments):
     graph = bundle.manifest.find("unet", 2, arguments.size or bundle.manifest.sizes[0])
-    print("| pieces that stay | estimate, GB | peak, GB | load, s | step, s |\n" + "| --- " * 5 + "|")
     for resident in footprint.ways(graph):
         estimate = footprint.footprint(bundle, graph, resident).loading
         if footprint.choose(bundle, graph, estimate) != resident:
             continue  # another takes no more and is faster
-        peak, load, step = measure(bundle, graph, estimate, arguments.runs, arguments.threads)
-        print(f"| {resident} of {len(graph.ms)} | {estimate / 1e9:.2f} | {peak / 1e9:.2f} | {load:.1f} | {step:.1f} |",
-              flush=True)
+        peak, *seconds = measure(bundle, graph, estimate, arguments.runs, arguments.threads)
+        title = f"{resident} of {len(graph.ms)}{', packed' if bundle.packed else ''}"
+        yield title, f"{estimate / 1e9:.2f}", f"{peak / 1e9:.2f}", *(f"{value:.1f}" for value in seconds)
 
 
 if __name__ == "__main__":

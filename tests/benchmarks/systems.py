@@ -27,10 +27,8 @@ def ours(case, options, packed=False):
     from kandinsky_mindir.runner.bundle import Bundle
     from kandinsky_mindir.runner.component import Components
 
-    bundle = Bundle(options.bundle)
-    if not packed:
-        bundle.packed = None
-    elif bundle.packed is None:
+    bundle = Bundle(options.bundle, use_packed=packed).for_threads(options.threads)
+    if packed and bundle.packed is None:
         raise ValueError(f"{bundle.path} could not be packed")
     if case.part == "picture":
         pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, threads=options.threads)
@@ -59,7 +57,7 @@ def pack(options):
     from kandinsky_mindir.runner import engine, packing
     from kandinsky_mindir.runner.bundle import Bundle
 
-    bundle = Bundle(options.bundle)
+    bundle = Bundle(options.bundle).for_threads(options.threads)
     if bundle.packed is None:
         list(packing.pack(bundle, engine.create(), options.threads))
 

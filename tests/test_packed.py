@@ -1,0 +1,324 @@
+"""Packed weights: the same numbers without a copy of the weights, and a bundle that is never the worse for them."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from threading import Barrier, Thread
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import small_graph
+from damage import assert_one_line, cut, edit_json
+from kandinsky_mindir.export.draft import Draft
+from kandinsky_mindir.export.ms_files import WeightStore, write_recipe
+from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, checked_files, cli, packed, packing
+from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.component import Component
+from kandinsky_mindir.runner.engine import EngineError
+from kandinsky_mindir.runner.footprint import RUNTIME, mapped
+from kandinsky_mindir.runner.manifest import FILE_NAME, GraphInfo, TensorInfo
+from kandinsky_mindir.runner.memory import in_use
+from kandinsky_mindir.runner.ms_file import HOLE, UNIT, WEIGHTS, Piece
+from kandinsky_mindir.runner.packing import pack
+from kandinsky_mindir.runner.plan import plan, text_to_picture
+from mindspore import Parameter, Tensor, nn, ops
+
+
+@pytest.fixture(scope="module")
+def whole(bundles, engine, tmp_path_factory):
+    """(folder of a bundle that is packed, what `pack` said)."""
+    folder = shutil.copytree(bundles("micro"), tmp_path_factory.mktemp("packed") / "bundle")
+    return folder, list(pack(Bundle(folder), engine))
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole[0], tmp_path / "bundle")
+
+
+def as_exported(folder):
+    return Bundle(folder, use_packed=False)
+
+
+def picture(bundle):
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline("a cat", generator=0, num_inference_steps=2, prior_num_inference_steps=2, output_type="np").images
+
+
+def unet(bundle):
+    return next(graph for graph in bundle.manifest.graphs if graph.name == "unet")
+
+
+def load(bundle, engine, name="unet"):
+    graph = next(graph for graph in bundle.manifest.graphs if graph.name == name)
+    with Component(bundle, name, engine, device="cpu", threads=None, keep_loaded=False).loaded(graph.batch, graph.size):
+        pass
+
+
+def leftovers(folder):
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_the_same_picture(whole):
+    bundle = Bundle(whole[0])
+    assert set(bundle.packed.graphs) >= set(unet(bundle).ms)
+    np.testing.assert_array_equal(picture(bundle), picture(as_exported(whole[0])))
+
+
+def test_graphs_share_what_is_packed(whole):
+    """Nothing is left as it is, and a second batch adds its recipe alone."""
+    folder, outcomes = whole
+    bundle = Bundle(folder)
+    assert [outcome.graph for outcome in outcomes] == [graph for graph in bundle.manifest.graphs for _ in graph.ms]
+    first, second = (outcome for outcome in outcomes if outcome.graph.name == "unet")
+    assert 0 < second.added < 0.01 * first.added
+    assert bundle.packed.size == sum(outcome.added or 0 for outcome in outcomes)
+    assert not leftovers(folder) and not leftovers(folder / packed.FOLDER)
+
+
+def test_what_it_says_of_memory(whole, capsys):
+    """A plan counts no weights that are files, and names them."""
+    bundle, plain = Bundle(whole[0]), as_exported(whole[0])
+    graphs = text_to_picture(bundle.manifest, (64, 64))
+    with_packed, without = plan(bundle, graphs), plan(plain, graphs)
+    assert with_packed.peak < without.peak
+    assert "of the system's cache of files" in str(with_packed) and "cache" not in str(without)
+    sizes = [piece.length for piece in bundle.packed.graphs[unet(bundle).ms[0]].packed]
+    assert mapped(bundle, unet(bundle)) == sum(sizes) and min(sizes) >= UNIT
+    assert cli.main(["inspect", str(whole[0])]) == 0
+    assert "MB, for this machine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", [
+    lambda folder, monkeypatch: monkeypatch.setattr(packed, "processor", lambda: "x86_64 avx"),
+    lambda folder, monkeypatch: monkeypatch.setattr(packed, "VERSION", "2.0.1"),
+    lambda folder, monkeypatch: monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3))),
+    lambda folder, monkeypatch: edit_json(folder / FILE_NAME, lambda manifest: manifest["source"].update(made="again")),
+], ids=["processor", "lite", "CPUs", "export"])  # fmt: skip
+def test_made_for_something_else(copy, engine, monkeypatch, capsys, change):
+    """It is not used, the bundle works as it was exported, and packing again replaces it."""
+    change(copy, monkeypatch)
+    bundle = Bundle(copy)
+    assert bundle.packed is None and bundle.model(unet(bundle).ms[0]).files is bundle
+    load(bundle, engine)
+    assert cli.main(["inspect", str(copy)]) == 0
+    assert "not for this machine and its CPUs, or an older bundle: run kandinsky-mindir pack" in capsys.readouterr().out
+    list(pack(bundle, engine))
+    assert bundle.packed and not leftovers(copy)
+
+
+def unsealed(change):
+    """A change of the manifest's text that does not seal it anew."""
+    return lambda path: path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize("name, damage, message", [
+    ("unet/*.bin", lambda path: cut(path, -1), "the manifest says"),
+    ("unet/*.bin", lambda path: path.unlink(), "is missing"),
+    ("unet/unet_b1*.bin", lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), "does not match its sha256"),
+    ("unet/unet_b1*.recipe", lambda path: path.write_bytes(bytes(path.stat().st_size)), "does not match its sha256"),
+    (FILE_NAME, lambda path: path.unlink(), "cannot be read"),
+    (FILE_NAME, lambda path: cut(path, 100), "cannot be read"),
+    (FILE_NAME, unsealed(lambda text: text.replace('"lite": "2', '"lite": "3')), "not as pack wrote it"),
+    (FILE_NAME, unsealed(lambda text: "[]"), "cannot be read"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data.update(format=2)), "not as pack wrote it"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data.pop("graphs")), "cannot be read"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"recipe": "a", "packed": [[1]]})),
+     "cannot be read"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data["files"].update({"../a": {"size": 1, "sha256": ""}})),
+     "leaves the bundle"),
+])  # fmt: skip
+def test_damage_is_named(copy, engine, name, damage, message):
+    path = next((copy / packed.FOLDER).glob(name))
+    damage(path)
+    assert_one_line(rf"{path}.*{message}.*run kandinsky-mindir pack on the bundle again, or remove", lambda: load(Bundle(copy), engine))
+    with pytest.raises(ValueError, match=message):
+        Bundle(copy).verify_files()
+    shutil.rmtree(copy / packed.FOLDER)
+    load(Bundle(copy), engine)
+
+
+def test_interrupted(copy, engine, monkeypatch):
+    """What was there stays; what a killed one left goes; two at a time do not meet."""
+    before = (copy / packed.FOLDER / FILE_NAME).read_bytes()
+    leftover = copy / f".{packed.FOLDER}.partial"
+    (leftover / "folder").mkdir(parents=True)
+    (leftover / "file").touch()
+    rows = pack(Bundle(copy), engine)
+    next(rows)
+    assert not (leftover / "folder").exists() and not (leftover / "file").exists()
+    assert_one_line("another process is writing .*packed: wait for it", lambda: next(pack(Bundle(copy), engine)))
+    rows.close()  # as Ctrl-C between two steps
+    assert not leftovers(copy)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "_random", stop)
+    with pytest.raises(KeyboardInterrupt):
+        next(pack(Bundle(copy), engine))
+    assert not leftovers(copy) and (copy / packed.FOLDER / FILE_NAME).read_bytes() == before
+    load(Bundle(copy), engine)
+
+
+def test_no_room(copy, engine, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(packing.shutil, "disk_usage", lambda _: SimpleNamespace(free=12_300_000))
+        assert_one_line(r"takes about .* of disk, 12.3 MB is left there: free some", lambda: next(pack(Bundle(copy), engine)))
+    source = as_exported(copy).model(unet(Bundle(copy)).ms[0])
+    with source.assembled() as file, open(os.devnull, "rb") as nowhere:  # nothing can be laid out in it
+        with pytest.raises(EngineError, match="no room on the disk for its packed weights"):
+            engine.pack(file, nowhere)
+
+
+def test_nothing_to_pack(copy, engine, monkeypatch):
+    bundle = Bundle(copy)
+    bundle.manifest = replace(bundle.manifest, graphs=tuple(replace(graph, ms=()) for graph in bundle.manifest.graphs))
+    assert_one_line("has no graphs in Lite's own format", lambda: next(pack(bundle, engine)))
+
+
+def test_the_command(copy, capsys):
+    shutil.rmtree(copy / packed.FOLDER)
+    assert cli.main(["pack", str(copy), "--threads", "1"]) == 0
+    *rows, last = capsys.readouterr().out.splitlines()
+    assert Bundle(copy).packed is None and Bundle(copy).for_threads(1).packed  # it suits that number alone
+    assert len(rows) == len(Bundle(copy).manifest.graphs) and last.startswith(f"{copy / packed.FOLDER}: ")
+
+
+@pytest.mark.parametrize("line, words", [
+    ("flags\t\t: fpu vme sse sse4_2 avx2 fma avx512f hypervisor", "avx2 avx512f fma fpu sse sse4_2"),
+    ("Features\t: fp asimd evtstrm crc32 sve", "asimd fp sve"),
+    ("nothing", ""),
+])
+def test_processor(monkeypatch, line, words):
+    monkeypatch.setattr(Path, "read_text", lambda path: f"processor\t: 0\n{line}\nbugs\t: avx_bug\n")
+    assert packed.processor() == f"{packed.platform.machine()} {words}".strip()
+
+
+def test_holes():
+    """For packed tensors alone: one of whole pages and a rest, one without."""
+    pieces = [Piece(10, WEIGHTS, 0, 5), Piece(20, WEIGHTS, 5, 10), Piece(UNIT, WEIGHTS, UNIT, UNIT),
+              Piece(2 * UNIT, WEIGHTS, 2 * UNIT, 7), Piece(2 * UNIT + 11, WEIGHTS, 9 * UNIT, UNIT)]
+    found = list(packing.without(pieces, {20, UNIT}))
+    assert [piece.source for piece in found] == [WEIGHTS, HOLE, HOLE, HOLE, WEIGHTS]
+    assert [(piece.position, piece.length) for piece in found] == [(piece.position, piece.length) for piece in pieces]
+
+
+def test_files_are_hashed_side_by_side(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).touch()
+    meeting = Barrier(2, timeout=30)
+    monkeypatch.setattr(checked_files, "sha256_of", lambda _: (meeting.wait(), "0" * 64)[1])
+    files = checked_files.CheckedFiles(tmp_path, {name: SimpleNamespace(size=0, sha256="0" * 64) for name in "ab"}, "")
+    threads = [Thread(target=files.file, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not meeting.broken
+
+
+class Products(nn.Cell):
+    """x times a weight, twice over, and times another."""
+
+    def __init__(self, weight, other):
+        super().__init__()
+        self.weight, self.other = Parameter(Tensor(weight), name="weight"), Parameter(Tensor(other), name="other")
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x, y):
+        return self.matmul(x, self.weight), self.matmul(y, self.weight), self.matmul(x, self.other)
+
+
+class Both(nn.Cell):
+    """Reads its weight packed, and as it is."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = Parameter(Tensor(weight), name="weight")
+
+    def construct(self, x):
+        return ops.MatMul(transpose_b=True)(x, self.weight) + self.weight
+
+
+def draft(folder, engine, cell, weights, inputs):
+    """A bundle of one graph."""
+    small_graph.write(folder, cell, lambda: inputs)
+    (folder / "part").mkdir()
+    with WeightsWriter(folder / "part" / WEIGHTS) as writer:
+        for name, array in weights.items():
+            writer.write(name, array)
+    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
+    write_recipe(folder / "graph.ms", WeightStore(folder / "part", writer.index), folder / "part" / "graph.ms.recipe")
+    with engine.load(folder / "graph.ms") as model:
+        sides = [tuple(TensorInfo(*spec) for spec in side) for side in (model.inputs, model.outputs)]
+    graph = GraphInfo("graph", "part", 1, None, "part/graph.mindir", "part/graph.lite.mindir", ("part/graph.ms.recipe",), *sides)
+    (folder / FILE_NAME).write_text("{}")
+    return Draft(folder, SimpleNamespace(graphs=(graph,), files={}))
+
+
+@pytest.fixture
+def products(engine, tmp_path):
+    """(bundle, inputs, outputs): of weights of 67 MB, not all of whole pages."""
+    random = np.random.default_rng(0)
+    weight, other, x, y = (random.integers(-8, 8, shape).astype(np.float32)  # products are exact
+                           for shape in ((4096, 4097), (4097, 4097), (2, 4097), (3, 4097)))
+    bundle = draft(tmp_path, engine, lambda: Products(weight, other), {"weight": weight, "other": other}, [x, y])
+    return bundle, [x, y], [x @ weight.T, y @ weight.T, x @ other.T]
+
+
+def test_packed_weights_take_no_memory(products, engine):
+    """The system's cache of files holds them. A run after a change of the file fails."""
+    bundle, inputs, right = products
+    assert [outcome.added is None for outcome in pack(bundle, engine)] == [False]
+    rows = bundle.packed.graphs["part/graph.ms.recipe"].packed
+    assert len(rows) == 3 and sum(row.length for row in rows) >= 3 * 4096 * 4097 * 4  # the shared one for each of its readers
+    before = in_use()
+    with bundle.model("part/graph.ms.recipe").assembled() as file:
+        model = engine.load(file)
+    with model:
+        assert in_use() - before < RUNTIME
+        for found, expected in zip(model.run(inputs), right, strict=True):
+            np.testing.assert_array_equal(found, expected)
+        assert in_use() - before < RUNTIME
+        path = bundle.path / packed.FOLDER / "part" / "graph.bin"
+        path.touch()
+        assert_one_line(f"{path} was changed on disk while", lambda: model.run(inputs))
+
+
+@pytest.mark.parametrize("change", [
+    lambda rows: rows[1:],
+    lambda rows: [*rows, rows[0]._replace(position=rows[0].position + 64)],
+    lambda rows: [rows[0]._replace(length=rows[0].length - 64), *rows[1:]],
+])  # fmt: skip
+def test_what_does_not_fit_the_graph(products, engine, change):
+    """As where Lite packs otherwise than where the bundle was packed."""
+    bundle, *_ = products
+    list(pack(bundle, engine))
+    source = bundle.model("part/graph.ms.recipe")
+    with source._replace(packed=change(list(source.packed))).assembled() as file:
+        with pytest.raises(EngineError, match="its weights were packed for another processor: pack the bundle again"):
+            engine.load(file)
+
+
+def test_a_weight_that_is_read_both_ways(engine, tmp_path):
+    """Such a graph is left as it is, and says so."""
+    random = np.random.default_rng(0)
+    weight, x = random.standard_normal((512, 512)).astype(np.float32), np.ones((512, 512), np.float32)
+    bundle = draft(tmp_path, engine, lambda: Both(weight), {"weight": weight}, [x])
+    rows = pack(bundle, engine)
+    (outcome,) = islice(rows, 1)
+    assert outcome.added is None
+    assert_one_line("has no weights that are worth packing", lambda: list(rows))
+    assert not leftovers(tmp_path) and not (tmp_path / packed.FOLDER).exists() and bundle.packed is None
+
+
+def test_the_manifest_is_small(whole):
+    data = json.loads((whole[0] / packed.FOLDER / FILE_NAME).read_text())
+    assert set(data) == {"format", "made_for", "files", "graphs", "seal"}
