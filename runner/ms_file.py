@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -22,6 +23,7 @@ WEIGHTS = "weights.bin"  # what all graphs of a part share, as the checkpoint ha
 LITE_WEIGHTS = "lite_weights.bin"  # further tensors, which Lite's converter made
 HOLE = ""  # the source of a stretch that nobody reads
 UNIT = 1 << 16  # bytes: the largest page of the machines that Linux runs on, and a multiple of all others
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a source
 LARGEST = 1 << 32  # bytes: what a flatbuffer's offsets reach
 
 
@@ -32,6 +34,13 @@ class Piece(NamedTuple):
     source: str
     offset: int
     length: int
+
+    @property
+    def plausible(self) -> bool:
+        """Whether it may be true: of a file that was read, nothing is sure."""
+        position, source, offset, length = self
+        known = isinstance(source, str) and (source == HOLE or NAME.fullmatch(source))
+        return bool(known) and all(type(n) is int for n in (position, offset, length)) and min(position, offset, length - 1) >= 0
 
     @property
     def mapped(self) -> bool:
@@ -116,12 +125,9 @@ class Recipe(NamedTuple):
     def _plausible(self) -> bool:
         end = 0
         for piece in self.pieces:
-            position, source, *numbers = piece
-            if not _is_name(source) or not all(type(n) is int for n in (position, *numbers)):
+            if not piece.plausible or piece.position < end:
                 return False
-            if position < end or piece.offset < 0 or piece.length < 1:
-                return False
-            end = position + piece.length
+            end = piece.position + piece.length
         return end <= self.size <= LARGEST
 
 
@@ -177,11 +183,6 @@ class ModelFile:
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-def _is_name(source: object) -> bool:
-    """Whether it is HOLE or the name of a file in the recipe's folder."""
-    return isinstance(source, str) and source not in (".", "..") and not any(char in source for char in "/\\\0\n")
 
 
 def _write(file: BinaryIO, data) -> None:

@@ -40,9 +40,11 @@ class Packed(CheckedFiles):
             if data["format"] != FORMAT or not is_sealed(text, data["seal"]):
                 raise ValueError("it is not as pack wrote it")
             self.made_for = data["made_for"]
-            files = {inside(name, str(manifest)): FileInfo(info["size"], info["sha256"]) for name, info in data["files"].items()}
+            files = {
+                inside(name, FILE_NAME): FileInfo.from_json(info, f"files[{name!r}]") for name, info in data["files"].items()
+            }
             self.graphs = {
-                path: ModelSource(self, graph["recipe"], tuple(Piece(*row) for row in graph["packed"]))
+                path: ModelSource(self, graph["recipe"], tuple(map(_piece, graph["packed"])))
                 for path, graph in data["graphs"].items()
             }
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -53,6 +55,13 @@ class Packed(CheckedFiles):
     def size(self) -> int:
         """Bytes on disk."""
         return sum(info.size for info in self._files.values())
+
+
+def _piece(row: list) -> Piece:
+    piece = Piece(*row)
+    if not piece.plausible:
+        raise ValueError(f"{row} is no place of a weight")
+    return piece
 
 
 def read(bundle: Path) -> Packed | None:

@@ -131,6 +131,9 @@ def unsealed(change):
     (FILE_NAME, lambda path: edit_json(path, lambda data: data.pop("graphs")), "cannot be read"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"recipe": "a", "packed": [[1]]})),
      "cannot be read"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"recipe": "a", "packed": [[0, "../a", 0, 1]]})),
+     "is no place of a weight"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data["files"].update({"a": {"size": -1, "sha256": ""}})), "damaged"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data["files"].update({"../a": {"size": 1, "sha256": ""}})),
      "leaves the bundle"),
 ])  # fmt: skip
