@@ -53,7 +53,7 @@ def test_packed(bundles, tmp_path):
                          "--rounds", 1, "--runs", 1, "--threads", 1))
     assert [row[:2] for row in found] == [["unet 64x64 batch 2", "ours"], ["unet 64x64 batch 2", "packed"]]
     assert all(float(row[column]) > 0 for row in found for column in (2, 5, 7))
-    plain, packed = rows(printed("memory.py", bundle, "--runs", 2))  # a graph in one piece can be loaded in one way
+    plain, packed = rows(printed("memory.py", bundle, "--runs", 2, "--threads", 1))  # one piece can be loaded in one way
     assert (plain[0], packed[0]) == ("1 of 1", "1 of 1, packed")
     assert all(float(figure) >= 0 for row in (plain, packed) for figure in row[1:])
     assert float(packed[1]) <= float(plain[1])  # the estimate

@@ -15,6 +15,7 @@ from kandinsky_mindir.runner.footprint import PROGRAM
 from kandinsky_mindir.runner.manifest import GraphInfo
 from kandinsky_mindir.runner.memory import PeakMemory, as_bytes, in_use
 from kandinsky_mindir.runner.ms_file import MemoryFile
+from kandinsky_mindir.runner.model_source import ModelSource
 from kandinsky_mindir.runner.plan import Plan, Stage, plan, text_to_picture
 
 MEGABYTES_100 = 100_000_000
@@ -154,11 +155,18 @@ def in_pieces(monkeypatch):
     footprint.footprint.cache_clear()
 
 
+class Exported:
+    """A bundle of which nothing is packed."""
+
+    def model(self, path):
+        return ModelSource(self, path)
+
+
 @pytest.mark.parametrize("budget, resident, peak", [(5, 5, 5), (4.9, 3, 4), (3, 2, 3), (2.9, 1, 2), (1.9, 0, 1), (0.5, 0, 1)])
 def test_pieces_that_do_not_fit_are_loaded_when_their_turn_comes(in_pieces, budget, resident, peak):
     """Four that stay and one that is loaded take as much as five."""
     found = footprint.choose(None, in_pieces, budget * GB)
     assert found == resident
     assert footprint.footprint(None, in_pieces, found).loading == peak * GB
-    (stage,) = plan(None, [in_pieces], budget=budget * GB + PROGRAM).stages
+    (stage,) = plan(Exported(), [in_pieces], budget=budget * GB + PROGRAM).stages
     assert stage.reloaded == 5 - resident and (f"{stage.reloaded} of its 5 pieces" in stage.remark) == (resident < 5)
