@@ -12,10 +12,10 @@ import math
 from pathlib import Path
 
 import numpy as np
+from canvas import BLUE, FAINT, GRAY, INK, ORANGE, Canvas
 from kandinsky_mindir.runner import schedulers
 from kandinsky_mindir.runner.errors import UserError
 from normal_data import distance
-from PIL import Image, ImageDraw, ImageFont
 from scheduler_reference import KANDINSKY
 
 TRAIN = 2**16  # training timesteps, nearly continuous; the whole process is as noisy as Kandinsky's
@@ -63,30 +63,18 @@ def curve(error, name: str, counts) -> list[tuple[int, float]]:
     return points
 
 
-GRAY, BLUE, ORANGE, INK, FAINT = "#6e7781", "#0550ae", "#d4570a", "#1f2328", "#e6eaef"
-COLUMNS, WIDTH, HEIGHT, SCALE = 4, 250, 180, 3  # panels in a row; of a panel in pixels; drawn larger, then reduced
+COLUMNS, WIDTH, HEIGHT = 4, 250, 180  # panels in a row; of a panel, in pixels
 LEFT, TOP, GAP, TITLE = 56, 66, 24, 34
 X, Y = (4, 300), (1e-6, 1)
 X_TICKS, Y_TICKS = (5, 10, 25, 50, 100, 250), {1: "1", 1e-2: "0.01", 1e-4: "1e-4", 1e-6: "1e-6"}
 
 
-class Sheet:
-    """Panels with common axes, in pixels of the reduced picture."""
+class Sheet(Canvas):
+    """Panels with common axes."""
 
     def __init__(self, panels: int):
         rows = math.ceil(panels / COLUMNS)
-        size = (LEFT + COLUMNS * (WIDTH + GAP) - 8, TOP + rows * (HEIGHT + GAP + TITLE))
-        self.image = Image.new("RGB", [side * SCALE for side in size], "white")
-        self.draw, self.size = ImageDraw.Draw(self.image), size
-
-    def text(self, x, y, text, size=14, ink=INK, anchor="la"):
-        self.draw.text((x * SCALE, y * SCALE), text, ink, ImageFont.load_default(size * SCALE), anchor=anchor)
-
-    def line(self, points, ink, width=2.0, dots=False):
-        points = [(x * SCALE, y * SCALE) for x, y in points]
-        self.draw.line(points, ink, round(width * SCALE), joint="curve")
-        for x, y in points if dots else ():
-            self.draw.circle((x, y), 2.6 * SCALE, ink)
+        super().__init__((LEFT + COLUMNS * (WIDTH + GAP) - 8, TOP + rows * (HEIGHT + GAP + TITLE)))
 
     def dashes(self, start, end, ink):
         count = max(2, round(math.dist(start, end) / 9))
@@ -96,9 +84,6 @@ class Sheet:
 
     def corner(self, index):
         return (LEFT + index % COLUMNS * (WIDTH + GAP), TOP + index // COLUMNS * (HEIGHT + GAP + TITLE))
-
-    def reduced(self):
-        return self.image.resize(self.size, Image.Resampling.LANCZOS)
 
 
 def place(corner, steps, error):
@@ -157,7 +142,7 @@ def main():
     for index, name in enumerate(ORDERS):
         panel(sheet, index, name)
     legend(sheet, len(ORDERS))
-    sheet.reduced().quantize(64).save(output, optimize=True)
+    sheet.save(output)
 
 
 if __name__ == "__main__":
