@@ -14,6 +14,7 @@ from .errors import UserError
 INTERVAL = 0.05  # seconds between two looks
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 CGROUP = Path("/sys/fs/cgroup")
+PF_FORKNOEXEC = 0x40  # of the flags in /proc/PID/stat: include/linux/sched.h of Linux
 
 
 def as_bytes(value: Any, name: str = "memory") -> int:
@@ -48,20 +49,23 @@ def available() -> int:
 def in_use() -> int:
     """Bytes of this process and its descendants that are theirs alone: private memory, and files in memory, each once.
 
-    Pages of files on disk do not count: the system takes them back when it needs them.
+    Pages of files on disk do not count: the system takes them back when it needs them. A process that was forked and runs
+    no program of its own yet shares the pages of its parent: only what it has more than its parent counts.
     """
-    private, files = 0, {}
-    for pid in (os.getpid(), *_descendants(os.getpid())):
+    private, files = {}, {}
+    total = 0
+    for pid, parent in ((os.getpid(), None), *_descendants(os.getpid())):
         try:
             status = Path(f"/proc/{pid}/status").read_text()
-            private += int(re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
+            private[pid] = int(re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
+            total += max(0, private[pid] - private.get(parent, 0)) if parent and _only_forked(pid) else private[pid]
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 if os.readlink(entry.path).startswith("/memfd:"):
                     found = entry.stat()
                     files[found.st_ino] = found.st_blocks * 512
         except (OSError, TypeError):  # it has ended, or is about to
             continue
-    return private + sum(files.values())
+    return total + sum(files.values())
 
 
 class PeakMemory:
@@ -86,8 +90,14 @@ class PeakMemory:
         self.peak = max(self.peak, in_use())
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    """The processes that a process has started, and those that these have."""
+def _only_forked(pid: int) -> bool:
+    """Whether a process was forked and has not called exec since."""
+    flags = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6]
+    return bool(int(flags) & PF_FORKNOEXEC)
+
+
+def _descendants(pid: int) -> Iterator[tuple[int, int]]:
+    """The processes that a process has started, and those that these have, each with the one that started it."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").glob("*/children"))
     except OSError:  # the process has ended
@@ -98,5 +108,5 @@ def _descendants(pid: int) -> Iterator[int]:
         except OSError:  # the thread has ended
             continue
         for child in map(int, children):
-            yield child
+            yield child, pid
             yield from _descendants(child)
