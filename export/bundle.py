@@ -97,7 +97,8 @@ def export_bundle(
             remove_part(folder, "image_encoder")
         manifest = replace(manifest, files=_files(folder))
         (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
-        require_right(verify(Components(Draft(folder, manifest), lite, keep_loaded=False), files=False))
+        verdicts = verify(Components(Draft(folder, manifest), lite, keep_loaded=False), files=False)
+        require_right(verdicts, "the bundle is not published: report it")
     return Path(output)
 
 

@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
             problems.append(f"{title(graph)}: nothing speaks for {', '.join(found['unknown'])} on Lite {args.lite}, "
                             f"{args.device}")
     if problems:
-        raise UserError(problems[0] + (f", and {len(problems) - 1} more graphs" if problems[1:] else ""))
+        more = f", and {len(problems) - 1} more graphs" if problems[1:] else ""
+        raise UserError(f"{problems[0]}{more}: kandinsky-mindir verify tells there, or choose another --lite or --device")
 
 
 def file_for(graph: GraphInfo, version: str) -> str:

@@ -9,4 +9,4 @@ def require_exporter() -> None:
     """UserError, saying how to install it, if MindSpore or a library that reads checkpoints is missing."""
     missing = [name for name in ("mindspore", "transformers") if find_spec(name) is None]
     if missing:
-        raise UserError(f"export needs {', '.join(missing)}: pip install 'kandinsky-mindir[export]'")
+        raise UserError(f"export needs {', '.join(missing)}: run pip install '.[export]' in a clone of kandinsky-mindir")

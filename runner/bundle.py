@@ -53,8 +53,15 @@ class Bundle(CheckedFiles):
         """The same, for an engine with so many threads: what is packed suits one number of them."""
         if threads == self.threads:
             return self
+        return self._copy(threads=threads)
+
+    def as_exported(self) -> Bundle:
+        """The same without what is packed, which not every engine can use."""
+        return self._copy(use_packed=False) if self.use_packed else self
+
+    def _copy(self, **changes) -> Bundle:
         other = copy(self)
-        other.threads = threads
+        vars(other).update(changes)
         vars(other).pop("packed", None)
         return other
 
@@ -95,8 +102,9 @@ class Bundle(CheckedFiles):
     def packed(self) -> Packed | None:
         """What ``kandinsky-mindir pack`` made of the weights; None if it is not there, or for another machine or number of
         threads."""
-        found = packed.read(self.path) if self.use_packed else None
-        return found if found and found.made_for == packed.here(self.path, self.threads) else None
+        if not (self.use_packed and (self.path / packed.FOLDER).is_dir()):
+            return None
+        return packed.read(self.path, packed.here(self.path, self.threads))
 
     def model(self, path: str) -> ModelSource:
         """Where the `.ms` model of the recipe `path` comes from."""

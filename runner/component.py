@@ -29,7 +29,7 @@ LOADING = 2  # pieces of a graph that load at once
 class Component:
     """A named graph of a bundle (in all its batches and sizes) and the owner of its loaded models.
 
-    bundle: for that number of threads (Bundle.for_threads). keep_loaded: whether a model stays in memory after its last
+    bundle: as the engine loads it (`loadable`). keep_loaded: whether a model stays in memory after its last
     user is done with it. budget: says how many bytes a model may take when it is loaded.
     """
 
@@ -136,7 +136,7 @@ class Components:
         self, bundle: Bundle, engine: Engine, *, device: str = "cpu", threads: int | None = None, keep_loaded: bool,
         memory: int | None = None,
     ):  # fmt: skip
-        bundle = bundle.for_threads(threads)
+        bundle = loadable(bundle, engine, device, threads)
         self.bundle, self.engine, self.device, self.keep_loaded = bundle, engine, device, keep_loaded
         self.memory = memory
         names = dict.fromkeys(graph.name for graph in bundle.manifest.graphs)
@@ -156,6 +156,11 @@ class Components:
     def unload(self) -> None:
         for component in self._components.values():
             component.unload()
+
+
+def loadable(bundle: Bundle, engine: Engine, device: str, threads: int | None) -> Bundle:
+    """The bundle as that engine loads it: what is packed serves where Lite's own format is loaded, on a CPU."""
+    return bundle.for_threads(threads) if device == "cpu" and engine.takes_model_files else bundle.as_exported()
 
 
 def _check_tensors(graph: GraphInfo, model: LiteModel, path: Path) -> None:

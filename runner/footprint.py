@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from .bundle import Bundle
 from .manifest import GraphInfo, count
+from .model_source import ModelSource
 
 # Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
 # weights in five processes take 7.4 GB in a step at 512x512 and 8.8 GB at 768x768, the MoVQ decoder 0.9 and 1.6 GB.
@@ -44,7 +45,6 @@ def choose(bundle: Bundle, graph: GraphInfo, budget: float) -> int:
     return next((way for way in found[:-1] if footprint(bundle, graph, way).loading <= budget), found[-1])
 
 
-@lru_cache(maxsize=256)
 def footprint(bundle: Bundle, graph: GraphInfo, resident: int) -> Footprint:
     """What a graph takes of which `resident` pieces stay in memory."""
     running = activations(graph)
@@ -52,8 +52,7 @@ def footprint(bundle: Bundle, graph: GraphInfo, resident: int) -> Footprint:
         weights = bundle.manifest.files[bundle.weights_of(graph.part)].size
         kept = int(MINDIR_KEPT * weights) + RUNTIME + running
         return Footprint(max(int(MINDIR_LOADING * weights) + RUNTIME, kept), kept)
-    sizes = _sizes(bundle, graph)
-    loaded = [int(PACKED * size) + RUNTIME for size in sizes]
+    loaded = [int(PACKED * _weight_bytes(bundle.model(path))) + RUNTIME for path in graph.ms]
     kept = sum(loaded[:resident])
     # One of several pieces takes less than half of what all do, and those that stay keep about half from the step before:
     # by measurement (tests/benchmarks/memory.py).
@@ -69,8 +68,8 @@ def mapped(bundle: Bundle, graph: GraphInfo) -> int:
 
 
 @lru_cache(maxsize=256)
-def _sizes(bundle: Bundle, graph: GraphInfo) -> list[int]:
-    return [bundle.model(path).read().weight_bytes for path in graph.ms]
+def _weight_bytes(source: ModelSource) -> int:
+    return source.read().weight_bytes
 
 
 def activations(graph: GraphInfo) -> int:

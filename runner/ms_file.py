@@ -153,8 +153,8 @@ class MemoryFile:
 class ModelFile:
     """A `.ms` file in memory that has no name and is gone when it is closed; a context manager.
 
-    size: bytes. origin: what error messages call it. table: what is to be mapped into it, as engine/bridge.cc reads
-    it; `pieces` holds it as a file in memory.
+    size: bytes. origin: what error messages call it. table: what is to be mapped into it, as
+    engine/mapped_weights.h reads it; `pieces` holds it as a file in memory.
     """
 
     def __init__(self, size: int, origin: Path, table: str):

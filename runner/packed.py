@@ -17,7 +17,7 @@ from .engine.runtime import VERSION
 from .errors import UserError
 from .manifest import FILE_NAME, FileInfo, inside, is_sealed
 from .model_source import ModelSource
-from .ms_file import Piece
+from .ms_file import HOLE, LARGEST, UNIT, Piece
 
 FOLDER = "packed"
 FORMAT = 1
@@ -26,30 +26,18 @@ VECTORS = re.compile(r"(avx|sse|fma|f16c|asimd|neon|sve|fp|i8mm|bf16)")  # instr
 
 
 class Packed(CheckedFiles):
-    """The folder ``packed`` of the bundle in the folder `bundle`; UserError if it is damaged.
+    """What is in the folder ``packed``.
 
-    made_for: the bundle, the version of Lite and the processor that it can be used with (see `here`).
+    made_for: what it can be used with (see `here`). graphs: models by the names of their recipes in the bundle; of each,
+    the name of the recipe of its packed form and its packed weights.
     """
 
-    def __init__(self, bundle: Path):
-        folder = bundle / FOLDER
-        manifest = folder / FILE_NAME
-        try:
-            text = manifest.read_bytes().decode()
-            data = json.loads(text)
-            if data["format"] != FORMAT or not is_sealed(text, data["seal"]):
-                raise ValueError("it is not as pack wrote it")
-            self.made_for = data["made_for"]
-            files = {
-                inside(name, FILE_NAME): FileInfo.from_json(info, f"files[{name!r}]") for name, info in data["files"].items()
-            }
-            self.graphs = {
-                path: ModelSource(self, graph["recipe"], tuple(map(_piece, graph["packed"])))
-                for path, graph in data["graphs"].items()
-            }
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise UserError(f"{manifest} cannot be read ({error}): {REMEDY}") from None
-        super().__init__(folder, files, REMEDY)
+    def __init__(
+        self, path: Path, files: dict[str, FileInfo], made_for: dict, graphs: dict[str, tuple[str, tuple[Piece, ...]]]
+    ):
+        super().__init__(path, files, REMEDY)
+        self.made_for = made_for
+        self.graphs = {name: ModelSource(self, *packed) for name, packed in graphs.items()}
 
     @property
     def size(self) -> int:
@@ -57,16 +45,45 @@ class Packed(CheckedFiles):
         return sum(info.size for info in self._files.values())
 
 
-def _piece(row: list) -> Piece:
+def read(bundle: Path, use: dict | None = None) -> Packed | None:
+    """What is in the folder of a bundle; None if it has none, or one that was made for something else than `use`.
+
+    UserError if it is damaged; of what was made for something else, nothing but its manifest is looked at.
+    """
+    folder = bundle / FOLDER
+    if not folder.is_dir():
+        return None
+    manifest = folder / FILE_NAME
+    try:
+        text = manifest.read_bytes().decode()
+        data = json.loads(text)
+        if data["format"] != FORMAT or not is_sealed(text, data["seal"]):
+            raise ValueError("it is not as pack wrote it")
+        made_for = data["made_for"]
+        if type(made_for["threads"]) is not int:
+            raise ValueError("it does not say for how many threads")
+        if use not in (None, made_for):
+            return None
+        files = {
+            inside(name, FILE_NAME): FileInfo.from_json(info, f"files[{name!r}]") for name, info in data["files"].items()
+        }
+        graphs = {path: _graph(graph["recipe"], graph["packed"], files) for path, graph in data["graphs"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"{manifest} cannot be read ({error}): {REMEDY}") from None
+    return Packed(folder, files, made_for, graphs)
+
+
+def _graph(recipe: str, rows: list, files: dict[str, FileInfo]) -> tuple[str, tuple[Piece, ...]]:
+    if recipe not in files or not rows:
+        raise ValueError(f"{recipe!r} is none of its files, or has no packed weights")
+    return recipe, tuple(map(_weight, rows))
+
+
+def _weight(row: list) -> Piece:
     piece = Piece(*row)
-    if not piece.plausible:
+    if not piece.plausible or piece.source == HOLE or piece.position > LARGEST or piece.offset % UNIT:
         raise ValueError(f"{row} is no place of a weight")
     return piece
-
-
-def read(bundle: Path) -> Packed | None:
-    """What is in the folder of a bundle; None if it has none."""
-    return Packed(bundle) if (bundle / FOLDER).is_dir() else None
 
 
 def here(bundle: Path, threads: int | None) -> dict[str, str | int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -46,17 +47,21 @@ def pack(bundle: Bundle, engine: Engine, threads: int | None = None) -> Iterator
     pieces = [(graph, path) for graph in bundle.manifest.graphs for path in graph.ms]
     if not (pieces and engine.takes_model_files):
         raise UserError(f"{bundle.path} has no graphs in Lite's own format that could be packed")
-    free = shutil.disk_usage(bundle.path).free
-    if free < bundle.weight_bytes:
-        raise UserError(f"packing {bundle.path} takes about {as_text(bundle.weight_bytes)} of disk, {as_text(free)} is left "
-                        "there: free some")
-    with _replaced(bundle.path / packed.FOLDER) as folder:
-        packer = _Packer(bundle, engine, threads, folder)
-        for graph, path in pieces:
-            started = time.monotonic()
-            added = packer.add(graph.part, path)
-            yield Outcome(graph, graph.ms.index(path), added, time.monotonic() - started)
-        packer.finish()
+    try:
+        with _replaced(bundle.path / packed.FOLDER) as folder:
+            free = shutil.disk_usage(folder).free
+            if free < bundle.weight_bytes:
+                raise UserError(f"packing {bundle.path} takes about {as_text(bundle.weight_bytes)} of disk, {as_text(free)} "
+                                "is left there: free some")
+            packer = _Packer(bundle, engine, threads, folder)
+            for graph, path in pieces:
+                started = time.monotonic()
+                added = packer.add(graph.part, path)
+                yield Outcome(graph, graph.ms.index(path), added, time.monotonic() - started)
+            packer.finish()
+    except OSError as error:
+        raise UserError(f"{bundle.path / packed.FOLDER} cannot be written ({error.strerror or error}): free disk space, or "
+                        "copy the bundle to where it can be written") from None
     vars(bundle).pop("packed", None)
 
 
@@ -98,7 +103,7 @@ class _Packer:
     def finish(self) -> None:
         """Write the manifest; UserError if nothing was packed."""
         if not self._graphs:
-            raise UserError(f"{self._bundle.path} has no weights that are worth packing: it loads at once")
+            raise UserError(f"{self._bundle.path} has no weights that could be packed: it works as it is")
         data = {
             "format": packed.FORMAT,
             "made_for": packed.here(self._bundle.path, self._threads),
@@ -159,10 +164,13 @@ def _random(model: LiteModel) -> list[np.ndarray]:
 @contextmanager
 def _replaced(target: Path) -> Iterator[Path]:
     """An empty folder that becomes `target`, in place of an old one, when the block ends well; else nothing changes."""
+    written = target.is_dir() and not target.is_symlink() and not target.is_mount() and (target / FILE_NAME).is_file()
+    if os.path.lexists(target) and not written:
+        raise UserError(f"{target} is no folder that pack wrote: remove it, or move it away")
     folder = target.with_name(f".{target.name}.partial")
-    folder.mkdir(exist_ok=True)
     try:
-        with locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with locked(target.parent.resolve(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            folder.mkdir(exist_ok=True)
             for leftover in folder.iterdir():  # of one that was killed
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             try:

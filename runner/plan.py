@@ -66,8 +66,9 @@ class Plan(NamedTuple):
         worst = max(self.stages, key=lambda stage: stage.loading)
         needs = f"keeping all models loaded needs about {as_text(self.peak)}" if self.keep_loaded \
             else f"{title(worst.graph)} needs about {as_text(self.peak)}"
-        advice = f"one at a time, without --keep-loaded, they need {as_text(staged.peak)}" \
-            if self.keep_loaded and staged.peak <= budget else "choose a smaller size, or free memory, or set --memory"
+        advice = "choose a smaller size, or make room for it (free memory, raise --memory)"
+        if self.keep_loaded and staged.peak <= budget:
+            advice = f"one at a time, without --keep-loaded, they need {as_text(staged.peak)}"
         raise UserError(f"{needs} of memory and {as_text(budget)} is there: {advice}")
 
     def __str__(self) -> str:

@@ -25,7 +25,11 @@ def _exchange(one: Path, other: Path) -> None:
         aside = one.with_name(f"{one.name}.old")
         remove(aside)
         other.rename(aside)
-        one.rename(other)
+        try:
+            one.rename(other)
+        except BaseException:
+            aside.rename(other)
+            raise
         aside.rename(one)
 
 

@@ -56,11 +56,11 @@ def verify(
         yield _replay(components, graph, read_golden(bundle, graph), tolerance)
 
 
-def require_right(verdicts: Iterable[Verdict]) -> None:
-    """UserError that names the first graph that is wrong."""
+def require_right(verdicts: Iterable[Verdict], advice: str = "kandinsky-mindir verify --bisect names the layer") -> None:
+    """UserError that names the first graph that is wrong, and what to do."""
     for verdict in verdicts:
         if not verdict.right:
-            raise UserError(str(verdict))
+            raise UserError(f"{verdict}; {advice}")
 
 
 def read_golden(bundle, graph: GraphInfo) -> Golden:

@@ -43,7 +43,7 @@ def cases():
                _machine((*INSTALL, "--wheel", "missing.whl")))
     for name in ("mindspore", "transformers"):
         for command in (EXPORT, ("demo",)):
-            yield Case(f"{command[0]} without {name}", f"needs {name}: pip install 'kandinsky-mindir[export]'",
+            yield Case(f"{command[0]} without {name}", f"needs {name}: run pip install '.[export]'",
                        _machine(command, _without(name)))
     read_only = mock.patch.object(os, "access", lambda *_, **__: False)  # root may write anywhere
     for command in (EXPORT, GENERATE):

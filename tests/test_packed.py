@@ -12,7 +12,7 @@ import pytest
 from damage import assert_one_line, cut, edit_json
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, checked_files, cli, packed, packing
 from kandinsky_mindir.runner.bundle import Bundle
-from kandinsky_mindir.runner.component import Component
+from kandinsky_mindir.runner.component import Component, Components
 from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.footprint import mapped
 from kandinsky_mindir.runner.manifest import FILE_NAME
@@ -87,22 +87,55 @@ def test_what_it_says_of_memory(whole, capsys):
     assert "MB, for this machine" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change", [
-    lambda folder, monkeypatch: monkeypatch.setattr(packed, "processor", lambda: "x86_64 avx"),
-    lambda folder, monkeypatch: monkeypatch.setattr(packed, "VERSION", "2.0.1"),
-    lambda folder, monkeypatch: monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3))),
-    lambda folder, monkeypatch: edit_json(folder / FILE_NAME, lambda manifest: manifest["source"].update(made="again")),
+OLDER = "not for this machine, or an older bundle: run kandinsky-mindir pack"
+
+
+@pytest.mark.parametrize("change, note", [
+    (lambda folder, monkeypatch: monkeypatch.setattr(packed, "processor", lambda: "x86_64 avx"), OLDER),
+    (lambda folder, monkeypatch: monkeypatch.setattr(packed, "VERSION", "2.0.1"), OLDER),
+    (lambda folder, monkeypatch: monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3))),
+     f"for this machine with --threads {len(os.sched_getaffinity(0))}"),
+    (lambda folder, monkeypatch: edit_json(folder / FILE_NAME, lambda manifest: manifest["source"].update(made="again")), OLDER),
 ], ids=["processor", "lite", "CPUs", "export"])  # fmt: skip
-def test_made_for_something_else(copy, engine, monkeypatch, capsys, change):
-    """It is not used, the bundle works as it was exported, and packing again replaces it."""
+def test_made_for_something_else(copy, engine, monkeypatch, capsys, change, note):
+    """It is not used, whatever became of it, the bundle works as it was exported, and packing again replaces it."""
+    assert len(os.sched_getaffinity(0)) != 3
     change(copy, monkeypatch)
-    bundle = Bundle(copy)
+    bundle, weights = Bundle(copy), next((copy / packed.FOLDER).glob("unet/*.bin"))
+    moved = weights.rename(copy.parent / "elsewhere")
     assert bundle.packed is None and bundle.model(unet(bundle).ms[0]).files is bundle
     load(bundle, engine)
+    moved.rename(weights)
     assert cli.main(["inspect", str(copy)]) == 0
-    assert "not for this machine and its CPUs, or an older bundle: run kandinsky-mindir pack" in capsys.readouterr().out
+    assert note in capsys.readouterr().out
     list(pack(bundle, engine))
     assert bundle.packed and not leftovers(copy)
+
+
+def test_engines_that_cannot_use_it(whole, engine):
+    """Nothing of it is counted on: what they load takes its whole memory."""
+    vendor = SimpleNamespace(takes_model_files=False)
+    for lite, device in ((vendor, "cpu"), (engine, "ascend")):
+        bundle = Components(Bundle(whole[0]), lite, device=device, keep_loaded=False).bundle
+        assert bundle.packed is None and mapped(bundle, unet(bundle)) == 0
+
+
+def test_a_plan_before_and_after(copy, engine):
+    shutil.rmtree(copy / packed.FOLDER)
+    bundle = Bundle(copy)
+    graphs = text_to_picture(bundle.manifest, (64, 64))
+    before = plan(bundle, graphs).peak
+    list(pack(bundle, engine))
+    assert plan(bundle, graphs).peak < before
+
+
+def first(data):
+    """What the manifest says of a graph of the UNet."""
+    return next(graph for path, graph in data["graphs"].items() if path.startswith("unet/unet_b1"))
+
+
+def misplaced(field, value):
+    return lambda path: edit_json(path, lambda data: first(data)["packed"][0].__setitem__(field, value))
 
 
 def unsealed(change):
@@ -123,8 +156,14 @@ def unsealed(change):
     (FILE_NAME, lambda path: edit_json(path, lambda data: data.pop("graphs")), "cannot be read"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"recipe": "a", "packed": [[1]]})),
      "cannot be read"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"recipe": "a", "packed": [[0, "../a", 0, 1]]})),
-     "is no place of a weight"),
+    (FILE_NAME, misplaced(1, "../a"), "is no place of a weight"),
+    (FILE_NAME, misplaced(0, 2**64), "is no place of a weight"),
+    (FILE_NAME, misplaced(1, HOLE), "is no place of a weight"),
+    (FILE_NAME, misplaced(2, 1), "is no place of a weight"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(packed=[])), "has no packed weights"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(recipe="unet/a")), "is none of its files"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(recipe=[])), "cannot be read"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data["made_for"].update(threads="2")), "for how many threads"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data["files"].update({"a": {"size": -1, "sha256": ""}})), "damaged"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data["files"].update({"../a": {"size": 1, "sha256": ""}})),
      "leaves the bundle"),
@@ -162,13 +201,50 @@ def test_interrupted(copy, engine, monkeypatch):
     load(Bundle(copy), engine)
 
 
+@pytest.mark.parametrize("put", [
+    lambda target: target.symlink_to(target.parent / "unet"),
+    lambda target: target.write_text("notes"),
+    lambda target: target.mkdir(),
+    lambda target: target.symlink_to("nowhere"),
+], ids=["link", "file", "folder", "dangling link"])  # fmt: skip
+def test_what_pack_did_not_write(copy, engine, put):
+    """It is not replaced, nor written through."""
+    target = copy / packed.FOLDER
+    shutil.rmtree(target)
+    put(target)
+    assert_one_line(f"{target} is no folder that pack wrote: remove it, or move it away", lambda: next(pack(Bundle(copy), engine)))
+    assert os.path.lexists(target) and not leftovers(copy)
+
+
+def test_a_killed_one_left_no_room(copy, engine, monkeypatch):
+    """What it left is cleared before the room is measured."""
+    leftover = copy / f".{packed.FOLDER}.partial"
+    leftover.mkdir()
+    (leftover / "large").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(packing.shutil, "disk_usage",
+                      lambda path: SimpleNamespace(free=0 if (leftover / "large").exists() else 10**12))
+        next(rows := pack(Bundle(copy), engine))
+    rows.close()
+
+
+def test_a_disk_that_fails(copy, engine, monkeypatch):
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(packing, "sha256_of", fail)
+    assert_one_line(rf"{copy / packed.FOLDER} cannot be written \(No space left on device\): free disk space",
+                    lambda: list(pack(Bundle(copy), engine)))
+    assert not leftovers(copy)
+
+
 def test_no_room(copy, engine, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(packing.shutil, "disk_usage", lambda _: SimpleNamespace(free=12_300_000))
         assert_one_line(r"takes about .* of disk, 12.3 MB is left there: free some", lambda: next(pack(Bundle(copy), engine)))
     source = as_exported(copy).model(unet(Bundle(copy)).ms[0])
     with source.assembled() as file, open(os.devnull, "rb") as nowhere:  # nothing can be laid out in it
-        with pytest.raises(EngineError, match="no room on the disk for its packed weights"):
+        with pytest.raises(EngineError, match="packed weights cannot be written to the disk: Bad file descriptor"):
             engine.pack(file, nowhere)
 
 

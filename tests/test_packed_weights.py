@@ -111,5 +111,5 @@ def test_a_weight_that_is_read_both_ways(engine, tmp_path):
     rows = pack(bundle, engine)
     (outcome,) = islice(rows, 1)
     assert outcome.added is None
-    assert_one_line("has no weights that are worth packing", lambda: list(rows))
+    assert_one_line("has no weights that could be packed", lambda: list(rows))
     assert not list(tmp_path.glob("*packed*")) and bundle.packed is None

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SETUP, TEST, *SHELL = [body.strip() for language, body in BLOCKS if language == "bash"]
-COMMANDS = [line for body in SHELL for line in body.splitlines()]
+ACTIVATE, *COMMANDS = [line for body in SHELL for line in body.splitlines()]
 PROGRAMS = [body for language, body in BLOCKS if language == "python"]
 
 
@@ -31,6 +31,7 @@ def newcomer(tmp_path_factory, bundles):
 
 
 def test_blocks_are_found():
+    assert ACTIVATE == ". .venv/bin/activate"  # the environment that the first command made
     assert len(COMMANDS) >= 5 and len(PROGRAMS) >= 2
 
 

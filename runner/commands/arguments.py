@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..memory import as_bytes
 from ..noise import GENERATORS
+from ..schedulers import SHORT_NAMES
 
 
 def size(text: str) -> tuple[int, int]:
@@ -61,7 +62,8 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
                        help="guide only this share of the decoder's steps, for example 0.2 0.8; the others take half "
                        "the time (default 0 1)")
     group.add_argument("--scheduler", metavar="NAME",
-                       help="sampler of the decoder, dpmpp-2m for example, or checkpoint for the checkpoint's own")
+                       help="sampler of the decoder: checkpoint for the checkpoint's own, a class name of diffusers, or "
+                       f"one of {', '.join(SHORT_NAMES)}")
     group.add_argument("--images", type=int, metavar="N", help="pictures of each prompt (default 1)")
     group.add_argument("--seed", type=int, metavar="N", help="seed of the noise; without it one is drawn")
     group.add_argument("--rng", choices=tuple(GENERATORS),
@@ -78,15 +80,24 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def add_threads(parser) -> None:
+    """The option --threads, for a parser or a group of one."""
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: one on each CPU)")
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
-                       help="bridge: Lite's C++ libraries, fetched when first needed; vendor: the mindspore_lite package")
+                       help="bridge: Lite's C++ libraries, fetched when first needed; vendor: the mindspore_lite package "
+                       "(default auto: bridge)")
     group.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
-    group.add_argument("--threads", type=int, metavar="N", help="threads of the engine")
-    group.add_argument("--keep-loaded", action="store_true", default=None, help="keep all models in memory between stages")
+    add_threads(group)
+    group.add_argument("--keep-loaded", action="store_true", default=None,
+                       help="keep all models in memory between stages (default: with up to 1 GiB of weights, or if it fits "
+                       "into --memory)")
     group.add_argument("--memory", type=memory, metavar="SIZE",
-                       help="stay below SIZE, for example 12GB: models stay loaded between stages if that fits, else one "
-                       "is in memory at a time, and what cannot fit is refused (default: what the machine has left)")
+                       help="stay below SIZE, for example 12GB (a bare number is bytes): models stay loaded between stages "
+                       "if that fits, else one is in memory at a time, and what cannot fit is refused (default: one at a "
+                       "time, in what the machine has left)")
     group.add_argument("--plan", action="store_true", help="only say what memory each stage would need")
     group.add_argument("--verify", action="store_true", help="first check that the bundle computes what it should here")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import packed
 from ..bundle import Bundle
+from ..engine.interface import thread_count
 from ..memory import as_text, available
 from ..plan import plan, text_to_picture
 
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     bundle = Bundle(args.bundle)
+    found = packed.read(bundle.path)
+    if found:
+        bundle = bundle.for_threads(found.made_for["threads"])
     if args.files:
         bundle.verify_files()
     manifest = bundle.manifest
@@ -51,8 +55,9 @@ def run(args: argparse.Namespace) -> None:
     for name, info in manifest.files.items():
         if name.endswith("weights.bin"):
             print(f"  {name:28} {_megabytes(info.size)}")
-    if found := packed.read(bundle.path):
-        note = "for this machine" if bundle.packed else f"not for this machine and its CPUs, or an older bundle: {packed.REMEDY}"
+    if found:
+        usable = "for this machine" + (f" with --threads {bundle.threads}" if bundle.threads != thread_count(None) else "")
+        note = usable if bundle.packed else f"not for this machine, or an older bundle: {packed.REMEDY}"
         print(f"packed    {_megabytes(found.size)}, {note}")
     for size in manifest.sizes:
         print(f"memory at {size[0]}x{size[1]}, estimated (this machine has {as_text(available())} left)")

@@ -1,13 +1,12 @@
-"""Lay the weights of a bundle out for this machine's processor, once: models then load several times faster.
+"""Lay the weights of a bundle out for this machine's processor, once: models then load faster, in less memory.
 
   kandinsky-mindir pack BUNDLE
 
 MindSpore Lite brings all weights into an order of its own whenever it loads a model, in memory of its own. This does it
 once and keeps the outcome in BUNDLE/packed, which takes about as much disk as the bundle. Loaded models then use the pages
 of these files: processes that run the same bundle share them, and the system takes them back when it needs memory. Run it
-on the machine that makes the pictures; on one with another processor the bundle works as before, as it does with another
-number of threads. Each graph is checked to
-compute the same, bit for bit. To undo it, remove BUNDLE/packed.
+on the machine that makes the pictures, with the number of threads that it makes them with: with another processor or
+number the bundle works as before. Each graph is checked to compute the same, bit for bit. To undo it, remove BUNDLE/packed.
 """
 
 from __future__ import annotations
@@ -22,13 +21,14 @@ from ..memory import as_text
 from ..options import as_count
 from ..packing import pack
 from ..verify import title
+from . import arguments
 
 HELP = "lay the weights out for this machine: models load faster"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine")
+    arguments.add_threads(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from ..component import Components
 from ..errors import UserError
 from ..options import as_count
 from ..verify import Verdict, require_right, verify
+from . import arguments
 
 HELP = "check that a bundle computes what it should on this machine"
 BISECT = "kandinsky_mindir.bisect"  # entry point: the exporter brings it, the runner does not import the exporter
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="relative error to allow, for devices of lower precision (default: what float32 explains)")
     parser.add_argument("--engine", choices=engines.ENGINES, default="auto", help="what runs the graphs (default auto)")
     parser.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine")
+    arguments.add_threads(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -71,4 +72,4 @@ def _bisect():
     try:
         return point.load()
     except ImportError:
-        raise UserError("--bisect needs the exporter: pip install 'kandinsky-mindir[export]'") from None
+        raise UserError("--bisect needs the exporter: run pip install '.[export]' in a clone of kandinsky-mindir") from None

@@ -42,7 +42,7 @@ class Engine(Protocol):
 
     name: str
     version: str
-    takes_model_files: bool  # `load` takes an ms_file.ModelFile, too, and there is `convert` to make `.ms` files
+    takes_model_files: bool  # `load` takes an ms_file.ModelFile, too; `convert` makes `.ms` files, `pack` packs them
 
     def load(self, path, *, device: str = "cpu", threads: int | None = None) -> LiteModel:
         """Load a MindIR or `.ms` file; `device` is "cpu", "ascend" or "ascend:1". EngineError names the file."""

@@ -4,6 +4,7 @@
 #define KANDINSKY_MINDIR_MAPPED_WEIGHTS_H
 
 #include <fstream>
+#include <stdexcept>
 #include <string>
 
 #include "lean_weights.h"
@@ -25,6 +26,9 @@ struct MappedWeights {
       } else {
         lean.Map(position, length, files.Open(path), offset);
       }
+    }
+    if (!lines.eof()) {
+      throw std::runtime_error("the table of its pieces cannot be read");
     }
   }
 

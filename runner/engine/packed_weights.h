@@ -8,12 +8,15 @@
 #ifndef KANDINSKY_MINDIR_PACKED_WEIGHTS_H
 #define KANDINSKY_MINDIR_PACKED_WEIGHTS_H
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <set>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -56,7 +59,7 @@ class PackedWeights {
     }
     const Weight weight{static_cast<size_t>(data - model_), size, end_};
     if (file_ >= 0) {
-      return Write(weight);
+      return error_ == 0 ? Write(weight) : nullptr;
     }
     const auto found = known_.find({weight.position, size});
     if (found == known_.end() || found->second.empty()) {
@@ -75,8 +78,8 @@ class PackedWeights {
   // To be called once the model is built. Throws unless it asked for just the weights that were added, or all were kept.
   void EndBuilding() {
     built_ = true;
-    if (full_) {
-      throw std::runtime_error("there is no room on the disk for its packed weights");
+    if (error_ != 0) {
+      throw std::runtime_error(std::string("its packed weights cannot be written to the disk: ") + std::strerror(error_));
     }
     for (const auto &[key, left] : known_) {
       unknown_ = unknown_ || !left.empty();
@@ -92,12 +95,13 @@ class PackedWeights {
   void *Write(const Weight &weight) {
     const size_t end = weight.offset + (weight.length + kPage - 1) / kPage * kPage;
     const auto offset = static_cast<off_t>(weight.offset);
-    void *memory = MAP_FAILED;
-    if (posix_fallocate(file_, offset, static_cast<off_t>(end - weight.offset)) == 0) {  // a full disk is to show here
-      memory = mmap(nullptr, weight.length, PROT_READ | PROT_WRITE, MAP_SHARED, file_, offset);
+    error_ = posix_fallocate(file_, offset, static_cast<off_t>(end - weight.offset));  // a full disk is to show here
+    if (error_ != 0) {
+      return nullptr;
     }
+    void *memory = mmap(nullptr, weight.length, PROT_READ | PROT_WRITE, MAP_SHARED, file_, offset);
     if (memory == MAP_FAILED) {
-      full_ = true;
+      error_ = errno;
       return nullptr;
     }
     end_ = end;
@@ -110,7 +114,8 @@ class PackedWeights {
   size_t size_;
   int file_ = -1;
   size_t end_ = 0;
-  bool expected_ = false, unknown_ = false, full_ = false, built_ = false;
+  bool expected_ = false, unknown_ = false, built_ = false;
+  int error_ = 0;  // why a weight could not be kept
   std::map<std::pair<size_t, size_t>, std::deque<char *>> known_;  // by position and length
   std::set<const void *> mapped_;
   std::vector<Weight> kept_;

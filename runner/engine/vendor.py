@@ -26,7 +26,7 @@ class VendorEngine:
             import mindspore_lite
         except ImportError as failure:
             raise error("the engine 'vendor' needs the mindspore_lite package, which cannot be imported here: "
-                        + _first_line(failure))
+                        + _first_line(failure) + ": use the engine 'bridge'")
         self.version = mindspore_lite.__version__
         self._lite = mindspore_lite
         self._error = error

@@ -13,7 +13,7 @@ import numpy as np
 from .. import engine as engines
 from .. import schedulers
 from ..bundle import Bundle
-from ..component import Components
+from ..component import Components, loadable
 from ..diffusion import Step, as_latents
 from ..engine.interface import parse_device
 from ..errors import UserError
@@ -59,15 +59,17 @@ class Pipeline:
         parse_device(device)
         if threads is not None:
             as_count(threads, "threads")
-        bundle = (bundle if isinstance(bundle, Bundle) else Bundle(bundle)).for_threads(threads)
+        bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         memory = None if memory is None else as_bytes(memory)
+        lite = engines.create(engine, say=_say)
+        bundle = loadable(bundle, lite, device, threads)
         if keep_loaded is None and memory is None:
             keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW
         elif keep_loaded is None:
             keep_loaded = all(plan(bundle, text_to_picture(bundle.manifest, size), True).peak <= memory
                               for size in bundle.manifest.sizes)
         options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "memory": memory}
-        return cls(Components(bundle, engines.create(engine, say=_say), **options))
+        return cls(Components(bundle, lite, **options))
 
     def set_progress_bar_config(self, **options) -> None:
         """Options for tqdm; ``disable=True`` switches the bars off."""

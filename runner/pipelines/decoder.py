@@ -68,7 +68,8 @@ class KandinskyV22Pipeline(DiffusionPipeline):
             negative_image_embeds = constants["zero_image_embeds"]
         negatives = as_array(negative_image_embeds, "negative_image_embeds", embedding_dim)
         if len(negatives) not in (1, len(image_embeds)):
-            raise UserError(f"negative_image_embeds has {len(negatives)} rows and image_embeds has {len(image_embeds)}")
+            raise UserError(f"negative_image_embeds has {len(negatives)} rows and image_embeds has {len(image_embeds)}: "
+                            "give one row, or as many")
         negatives = np.broadcast_to(negatives, image_embeds.shape)
         image_embeds, negatives = (np.repeat(x, num_images_per_prompt, axis=0) for x in (image_embeds, negatives))
 

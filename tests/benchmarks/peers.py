@@ -14,6 +14,7 @@ import tempfile
 import textwrap
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import cases
@@ -67,6 +68,8 @@ def parse():
     parser.add_argument("--output", type=Path, help="write the table to a file too")
     parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)  # what one process does: a name and its arguments
     options = parser.parse_args()
+    if not options.task and "openvino" in options.systems and find_spec("openvino") is None:
+        parser.error("openvino is not installed: pip install -e '.[benchmark]', or leave it out of --systems")
     options.sizes = options.sizes or SIZES[options.scale]
     options.prior_steps, options.steps = (
         given or default for given, default in zip((options.prior_steps, options.steps), STEPS[options.scale])
