@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import mindspore
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
@@ -15,6 +17,7 @@ from .layers import REFERENCE
 from .weights import Location
 
 DTYPES = {"float32": mindspore.float32, "int32": mindspore.int32}
+REPORTS = "MS_OM_PATH"  # the variable that says where MindSpore puts them
 GRAPH = "graph"  # what we call every graph: MindSpore's own name counts the graphs of the process
 
 
@@ -43,13 +46,30 @@ def compile_graph(
     tensors = [mindspore.Tensor(shape=shape, dtype=DTYPES[dtype]) for _, shape, dtype in inputs]
     # Ctrl-C inside its compiler MindSpore reports as a fault of the cell, with pages of trace and files in the working
     # folder, or loses and hangs.
-    with scratch_folder() as folder, interrupt_after():
-        name = str(folder / GRAPH)
+    with _compiler_folder() as folder, interrupt_after():
+        name = f"{folder}/{GRAPH}"
         mindspore.export(cell.set_train(False), *tensors, file_name=name, file_format="MINDIR", custom_func=capture)
     _rename(captured, [name for name, *_ in inputs], outputs)
     for parameter in captured.graph.parameter:
         _point(parameter, weights, weights_location)
     return captured
+
+
+@contextmanager
+def _compiler_folder() -> Iterator[str]:
+    """A temporary folder for what MindSpore writes, the report of a failed compilation too, which else would stay in the
+    working folder (unless MS_OM_PATH says where). It takes no path with a space in it, or a letter with an accent: this is
+    a plain one, whatever the folder's name is."""
+    with scratch_folder() as folder:
+        opened, reports = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), os.environ.get(REPORTS)
+        path = f"/proc/self/fd/{opened}"
+        os.environ.setdefault(REPORTS, path)
+        try:
+            yield path
+        finally:
+            if reports is None:
+                del os.environ[REPORTS]
+            os.close(opened)
 
 
 def give_back_memory() -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 import mindspore
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from kandinsky_mindir.export.lowering import lower
-from kandinsky_mindir.export.mindir import compile_graph, output_tensors
+from kandinsky_mindir.export.mindir import REPORTS, compile_graph, output_tensors
 from kandinsky_mindir.export.weights import ALIGNMENT, Location, WeightsWriter
 from kandinsky_mindir.models.layers import Conv2d, Linear
 from kandinsky_mindir.models.pictures import to_channels_first, to_channels_last
@@ -190,6 +191,42 @@ def test_an_image_keeps_its_layout(tmp_path, engine):
     # Winograd's transform multiplies by fractions: rounding of 18 products, relative to the greatest.
     tolerance = 18 * 2.0**-23 * abs(expected).max()
     np.testing.assert_allclose(result, expected.repeat(2, 2).repeat(2, 3), rtol=0, atol=tolerance)
+
+
+class Wrong(nn.Cell):
+    def construct(self, x):
+        return ops.matmul(x, x)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """An empty folder for temporary files, of a name that MindSpore refuses, beside the working folder, empty too."""
+    folder, working = tmp_path / "Temporärer Ordner", tmp_path / "working"
+    folder.mkdir()
+    working.mkdir()
+    monkeypatch.chdir(working)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.delenv(REPORTS, raising=False)
+    yield folder
+    assert not os.listdir(folder) and not os.listdir(working)
+
+
+def test_any_temporary_folder(temporary, tmp_path):
+    graph = compiled(Part(), {"hidden": HIDDEN}, ["output"], write_weights(tmp_path))
+    assert graph.graph.output and REPORTS not in os.environ
+
+
+def test_a_failed_compilation_leaves_nothing(temporary):
+    with pytest.raises(RuntimeError, match="analyze_fail"):
+        compiled(Wrong(), {"x": whole(1, 3)}, ["y"], {})
+    assert REPORTS not in os.environ
+
+
+def test_a_report_goes_where_the_user_wants_it(temporary, monkeypatch, tmp_path):
+    monkeypatch.setenv(REPORTS, str(tmp_path / "reports"))
+    with pytest.raises(RuntimeError):
+        compiled(Wrong(), {"x": whole(1, 3)}, ["y"], {})
+    assert list((tmp_path / "reports").glob("**/analyze_fail.ir")) and os.environ[REPORTS] == str(tmp_path / "reports")
 
 
 def test_compiling_makes_no_weights():
