@@ -10,6 +10,7 @@ import multiprocessing
 import resource
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -106,8 +107,8 @@ def ours(part, open_bundle, given, size):
 
 def alone(function, *arguments):
     """(what the function returns, seconds, peak memory in GB) from a fresh process; its children's memory counts."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (function, arguments))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measured, function, arguments).result()
 
 
 def _measured(function, arguments):
