@@ -75,6 +75,12 @@ class Component:
                 if not self.keep_loaded:
                     self._free_unused()
 
+    @property
+    def in_memory(self) -> list[GraphInfo]:
+        """The graphs whose models are in memory now, whole or in part."""
+        with self._lock:
+            return list(self._models)
+
     def unload(self) -> None:
         """Free every model that nobody is using."""
         with self._lock:
@@ -129,16 +135,19 @@ class Component:
 class Components:
     """All components of a bundle, by name, on one engine.
 
-    memory: bytes that this process and its models should stay below; None for what the machine has left.
+    memory: bytes that this process and its models should stay below; None for what the machine has left. may_free: whether
+    models may be freed between stages all the same, where memory is short. expected: the graphs that requests have asked for,
+    which stay in memory if models do.
     """
 
     def __init__(
         self, bundle: Bundle, engine: Engine, *, device: str = "cpu", threads: int | None = None, keep_loaded: bool,
-        memory: int | None = None,
+        memory: int | None = None, may_free: bool = False,
     ):  # fmt: skip
         bundle = loadable(bundle, engine, device, threads)
         self.bundle, self.engine, self.device, self.keep_loaded = bundle, engine, device, keep_loaded
-        self.memory = memory
+        self.memory, self.may_free = memory, may_free
+        self.expected: set[GraphInfo] = set()
         names = dict.fromkeys(graph.name for graph in bundle.manifest.graphs)
         options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "budget": lambda: self.budget - PROGRAM}
         self._components = {name: Component(bundle, name, engine, **options) for name in names}
@@ -153,7 +162,20 @@ class Components:
         """Bytes for all: this process, its models, and what can still be had."""
         return available() + in_use() if self.memory is None else self.memory
 
+    @property
+    def loaded(self) -> set[GraphInfo]:
+        """The graphs whose models are in memory now."""
+        return {graph for component in self._components.values() for graph in component.in_memory}
+
+    def free_between_stages(self) -> None:
+        """From now on, keep no model in memory after its last user is done with it."""
+        self.keep_loaded = False
+        for component in self._components.values():
+            component.keep_loaded = False
+        self.unload()
+
     def unload(self) -> None:
+        self.expected.clear()
         for component in self._components.values():
             component.unload()
 

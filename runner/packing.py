@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import os
@@ -27,6 +28,11 @@ from .model_source import ModelSource
 from .ms_file import HOLE, UNIT, Piece, Recipe
 from .publishing import publish
 from .scratch import locked
+
+
+MOVE = "copy the bundle to where it can be written"
+FREE = "free disk space there"
+ADVICE = {errno.ENOSPC: FREE, errno.EDQUOT: FREE, errno.EROFS: MOVE, errno.EACCES: MOVE, errno.EPERM: MOVE}
 
 
 class Outcome(NamedTuple):
@@ -60,8 +66,8 @@ def pack(bundle: Bundle, engine: Engine, threads: int | None = None) -> Iterator
                 yield Outcome(graph, graph.ms.index(path), added, time.monotonic() - started)
             packer.finish()
     except OSError as error:
-        raise UserError(f"{bundle.path / packed.FOLDER} cannot be written ({error.strerror or error}): free disk space, or "
-                        "copy the bundle to where it can be written") from None
+        advice = ADVICE.get(error.errno, "mend that, and pack it again")
+        raise UserError(f"{bundle.path} cannot be packed ({error}): {advice}") from None
     vars(bundle).pop("packed", None)
 
 

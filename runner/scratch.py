@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-PREFIX = "kandinsky-mindir-"
+PREFIX = ".kandinsky-mindir-scratch-"  # of no folder that people make: what nobody holds goes
 
 
 @contextmanager

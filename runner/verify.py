@@ -57,10 +57,10 @@ def verify(
 
 
 def require_right(verdicts: Iterable[Verdict], advice: str = "kandinsky-mindir verify --bisect names the layer") -> None:
-    """UserError that names the first graph that is wrong, and what to do."""
+    """UserError that names the first graph that is wrong, and what to do; one that does not run says so itself."""
     for verdict in verdicts:
         if not verdict.right:
-            raise UserError(f"{verdict}; {advice}")
+            raise UserError(f"{verdict}; {advice}" if advice and not verdict.failure else str(verdict))
 
 
 def read_golden(bundle, graph: GraphInfo) -> Golden:

@@ -61,7 +61,7 @@ def draw(cases: dict[str, list[Row]]) -> Canvas:
         at += 42 + 7.2 * len(NAMES[system])
     for index, (title, value, label) in enumerate(PANELS):
         x = LEFT + index * (WIDTH + GAP)
-        scale = WIDTH / max(value(row) or 0 for row in rows)
+        scale = WIDTH / (max(value(row) or 0 for row in rows) or 1)
         canvas.text(x, TOP - 16, title, 15, anchor="ls")
         if index == 0:
             canvas.line([(x + scale, TOP - 8), (x + scale, height - BETWEEN)], FAINT, 1.5)  # the best peer

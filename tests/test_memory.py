@@ -7,8 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, UserError, footprint
+from kandinsky_mindir.runner import (
+    KandinskyV22CombinedPipeline,
+    KandinskyV22Pipeline,
+    KandinskyV22PriorPipeline,
+    UserError,
+    footprint,
+)
 from kandinsky_mindir.runner.bundle import Bundle
 from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.footprint import PROGRAM
@@ -120,6 +127,48 @@ def test_memory_chooses_whether_models_stay_loaded(bundle):
     for memory, expected in ((2 * all_of_them, True), (largest + 1, False)):
         pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, memory=memory)
         assert pipeline.components.keep_loaded is expected
+
+
+def test_what_stays_loaded_counts_for_the_next(bundle):
+    """Prior and decoder each fit, together they do not: refused before either is loaded."""
+    opened = Bundle(bundle)
+    graphs = text_to_picture(opened.manifest, opened.manifest.sizes[0])
+    half = max(plan(opened, part, True).peak for part in (graphs[:3], graphs[3:]))
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, memory=half, keep_loaded=True)
+    height, width = opened.manifest.sizes[0]
+    with pytest.raises(UserError, match="^keeping all models loaded needs about .* without --keep-loaded, they need"):
+        pipeline("a cat", generator=0, height=height, width=width)
+    assert not pipeline.components.loaded
+    pipeline.prior_pipe("a cat", num_inference_steps=1, generator=0)
+    with pytest.raises(UserError, match="^keeping all models loaded needs about"):
+        pipeline.decoder_pipe.check(height=height, width=width)
+    pipeline.unload()
+    pipeline.decoder_pipe.check(height=height, width=width)
+
+
+def test_nobody_who_did_not_ask_to_keep_models_is_refused_for_it(bundle):
+    opened = Bundle(bundle)
+    height, width = opened.manifest.sizes[0]
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle)
+    options = {"height": height, "width": width, "prior_num_inference_steps": 1, "num_inference_steps": 2, "generator": 0,
+               "output_type": "np"}
+    expected = pipeline("a cat", **options).images
+    assert pipeline.components.keep_loaded
+    graphs = text_to_picture(opened.manifest, (height, width))
+    pipeline.components.memory = plan(opened, graphs).peak
+    assert not pipeline.plan(graphs).keep_loaded
+    assert np.array_equal(pipeline("a cat", **options).images, expected)
+    assert not pipeline.components.keep_loaded
+    assert not pipeline.components.loaded
+
+
+def test_the_image_encoder_is_planned_for_pictures(bundle, monkeypatch):
+    pipeline, planned = KandinskyV22PriorPipeline.from_pretrained(bundle), []
+    monkeypatch.setattr(pipeline, "require_memory", planned.extend)
+    for mix in (["a cat"], ["a cat", Image.new("RGB", (9, 9))]):
+        pipeline.interpolate(mix, [1.0] * len(mix), num_inference_steps=1, generator=0)
+    names = [graph.name for graph in planned]
+    assert names.count("image_encoder") == 1 and names.index("image_encoder") > names.index("prior")
 
 
 @pytest.mark.parametrize("options, batches", [

@@ -24,6 +24,13 @@ def test_read():
     assert cases["picture 16x16"][0][3:5] == (None, None)  # no peer, and loading is in its seconds
 
 
+def test_a_panel_without_bars(tmp_path):
+    """Of pictures alone there are no loads, without a peer no ratios."""
+    lines = TABLE.splitlines(keepends=True)
+    peers_plot.draw(peers_plot.read("".join(line for line in lines if "movq" not in line))).save(tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").exists()
+
+
 def test_bars(tmp_path):
     """Each is as long as its figure, of the longest in its panel; a pixel is lost or won at each end."""
     peers_plot.draw(peers_plot.read(TABLE)).save(tmp_path / "plot.png")

@@ -37,12 +37,13 @@ def test_an_error_goes_through_and_leaves_nothing(home):
 
 
 def test_the_next_folder_removes_what_a_killed_process_left(home):
-    (home / "kandinsky").mkdir()
+    clone = home / "kandinsky-mindir-main"
+    clone.mkdir()
     subprocess.run([sys.executable, "-c", KILLED], check=False)
     (left,) = home.glob(f"{PREFIX}*")
     assert (left / "file").exists()
     with scratch_folder() as folder:
-        assert sorted(home.iterdir()) == sorted([home / "kandinsky", folder])
+        assert sorted(home.iterdir()) == sorted([clone, folder])
 
 
 def test_folders_in_use_stay(home):

@@ -63,8 +63,12 @@ def test_a_plant_is_found_and_located(graph, plant, layer, planted, engine):
     (verdict,) = verify(Components(bundle, engine, keep_loaded=False))
     print(f"{plant.__name__}: {verdict}")
     assert not verdict.right
-    with pytest.raises(UserError, match=f"^{graph} batch 1"):
+    with pytest.raises(UserError, match=f"^{graph} batch 1.*; kandinsky-mindir verify --bisect names the layer$"):
         require_right([verdict])
+    for other, advice in ((verdict, ""), (verdict._replace(failure="its file is cut"), "look")):  # it says all there is to do
+        with pytest.raises(UserError) as caught:
+            require_right([other], advice)
+        assert str(caught.value) == str(other)
     assert f"first wrong in {layer} " in bisect(bundle, verdict.graph, engine)
 
 

@@ -93,11 +93,11 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
     add_threads(group)
     group.add_argument("--keep-loaded", action="store_true", default=None,
-                       help="keep all models in memory between stages (default: with up to 1 GiB of weights, or if it fits "
-                       "into --memory)")
+                       help="keep all models in memory between stages, or refuse (default: they stay with up to 1 GiB of "
+                       "weights, or with --memory, if they fit)")
     group.add_argument("--memory", type=memory, metavar="SIZE",
                        help="stay below SIZE, for example 12GB (a bare number is bytes): models stay loaded between stages "
-                       "if that fits, else one is in memory at a time, and what cannot fit is refused (default: one at a "
-                       "time, in what the machine has left)")
+                       "if that fits, else one is in memory at a time, and what cannot fit is refused (default: what "
+                       "the machine has left)")
     group.add_argument("--plan", action="store_true", help="only say what memory each stage would need")
     group.add_argument("--verify", action="store_true", help="first check that the bundle computes what it should here")

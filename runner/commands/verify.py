@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         if bisect and not verdict.right:
             print(f"  {bisect(bundle, verdict.graph, engine)}", flush=True)
         verdicts.append(verdict)
-    require_right(verdicts)
+    require_right(verdicts, *([""] if bisect else []))  # with --bisect, the layer was named
 
 
 def _row(verdict: Verdict) -> str:

@@ -51,7 +51,7 @@ class Pipeline:
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
         mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU.
         keep_loaded: keep models in memory between stages and calls; None keeps them if that fits into `memory`, or
-        without it if the bundle's weights are small. memory: bytes, or a text such as "12GB", to stay below (None: what
+        without it if the bundle's weights are small, and frees them all the same where memory gets short. memory: bytes, or a text such as "12GB", to stay below (None: what
         the machine has left): a model that does not fit is loaded a piece at a time in every step, which is slow; calls
         that cannot be made to fit are refused before a model is loaded. UserError if the bundle is damaged or the
         engine cannot be had.
@@ -63,12 +63,13 @@ class Pipeline:
         memory = None if memory is None else as_bytes(memory)
         lite = engines.create(engine, say=_say)
         bundle = loadable(bundle, lite, device, threads)
+        may_free = keep_loaded is None
         if keep_loaded is None and memory is None:
             keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW
         elif keep_loaded is None:
             keep_loaded = all(plan(bundle, text_to_picture(bundle.manifest, size), True).peak <= memory
                               for size in bundle.manifest.sizes)
-        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "memory": memory}
+        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "memory": memory, "may_free": may_free}
         return cls(Components(bundle, lite, **options))
 
     def set_progress_bar_config(self, **options) -> None:
@@ -79,16 +80,35 @@ class Pipeline:
         """UserError, with the figures, if `graphs` cannot run in the memory that there is for them."""
         if self.components.device != "cpu":
             return
-        budget = self.components.budget  # once: what the machine has left changes all the time
-        found = plan(self.bundle, graphs, self.components.keep_loaded, budget)
-        found.require(budget)
+        graphs, budget = list(graphs), self.components.budget  # once: what the machine has left changes all the time
+        found = self._plan(graphs, budget)
+        try:
+            found.require(budget)
+        except UserError:
+            self.components.expected &= self.components.loaded  # what the same request had asked for before will not come
+            raise
+        if self.components.keep_loaded and not found.keep_loaded:
+            self.components.free_between_stages()
+        self.components.expected.update(graphs)
         for stage in found.stages:
             if stage.remark:
                 warnings.warn(f"memory is short for {title(stage.graph)}: {stage.remark}, which is slow", stacklevel=2)
 
     def plan(self, graphs: Iterable[GraphInfo]) -> Plan:
         """What memory running `graphs` will take."""
-        return plan(self.bundle, graphs, self.components.keep_loaded, self.components.budget)
+        return self._plan(list(graphs), self.components.budget)
+
+    def _plan(self, graphs: list[GraphInfo], budget: int) -> Plan:
+        """Models that stay loaded, stay beside those of earlier calls; where that does not fit, they need not if nobody
+        asked for it."""
+        components = self.components
+        if components.keep_loaded:
+            wanted = components.expected.union(graphs)
+            in_order = [graph for graph in self.bundle.manifest.graphs if graph in wanted]
+            found = plan(self.bundle, in_order, True, budget)
+            if found.peak <= budget or not components.may_free:
+                return found
+        return plan(self.bundle, graphs, False, budget)
 
     def unload(self) -> None:
         """Free the memory of all loaded models; the next call loads them again."""

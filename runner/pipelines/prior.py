@@ -112,7 +112,8 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
             "latents": latents,
             "guidance_scale": guidance_scale,
         }
-        _, schedule = self._check(num_inference_steps, guidance_scale, num_images_per_prompt)
+        pictures = any(not isinstance(item, str) for item in images_and_prompts)
+        _, schedule = self._check(num_inference_steps, guidance_scale, num_images_per_prompt, pictures)
         for text, name in ((negative_prompt, "negative_prompt"), (negative_prior_prompt, "negative_prior_prompt")):
             if not isinstance(text, (str, type(None))):
                 raise UserError(f"{name} is {text!r}: it must be one text, for the whole mix")
@@ -137,9 +138,9 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         return np.repeat(self.bundle.constants["zero_image_embeds"], rows, axis=0)
 
     def _check(
-        self, steps: int | None, guidance_scale: float | None, num_images_per_prompt: int
+        self, steps: int | None, guidance_scale: float | None, num_images_per_prompt: int, pictures: bool = False
     ) -> tuple[Sampling, Schedule]:
-        """What a call with these options would run; UserError if it would be refused."""
+        """What a call with these options would run; UserError if it would be refused. pictures: whether it is given some."""
         sampling = Sampling.of(
             self.bundle.manifest.defaults["prior"],
             num_inference_steps=steps,
@@ -147,8 +148,9 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
             num_images_per_prompt=num_images_per_prompt,
         )
         manifest = self.bundle.manifest
-        self.require_memory([manifest.find("text_encoder"), manifest.find("prior_context"),
-                             manifest.find("prior", 2 if sampling.guidance.on else 1)])
+        graphs = [manifest.find("image_encoder")] if pictures else []
+        graphs += [manifest.find("text_encoder"), manifest.find("prior_context")]
+        self.require_memory([*graphs, manifest.find("prior", 2 if sampling.guidance.on else 1)])
         return sampling, self.scheduler.schedule(sampling.num_inference_steps)
 
     def _pixel_values(self, item: Any) -> np.ndarray:
