@@ -163,7 +163,7 @@ class Components:
         return available() + in_use() if self.memory is None else self.memory
 
     @property
-    def loaded(self) -> set[GraphInfo]:
+    def in_memory(self) -> set[GraphInfo]:
         """The graphs whose models are in memory now."""
         return {graph for component in self._components.values() for graph in component.in_memory}
 

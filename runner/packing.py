@@ -29,7 +29,6 @@ from .ms_file import HOLE, UNIT, Piece, Recipe
 from .publishing import publish
 from .scratch import locked
 
-
 MOVE = "copy the bundle to where it can be written"
 FREE = "free disk space there"
 ADVICE = {errno.ENOSPC: FREE, errno.EDQUOT: FREE, errno.EROFS: MOVE, errno.EACCES: MOVE, errno.EPERM: MOVE}

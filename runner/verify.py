@@ -12,6 +12,9 @@ from .golden import Golden, file_name
 from .manifest import GraphInfo
 
 
+ADVICE = "kandinsky-mindir verify --bisect names the layer"
+
+
 class Verdict(NamedTuple):
     """What came of a graph's example. error: relative, of the worst output; bound: what is allowed there; psnr: in dB.
 
@@ -56,7 +59,7 @@ def verify(
         yield _replay(components, graph, read_golden(bundle, graph), tolerance)
 
 
-def require_right(verdicts: Iterable[Verdict], advice: str = "kandinsky-mindir verify --bisect names the layer") -> None:
+def require_right(verdicts: Iterable[Verdict], advice: str = ADVICE) -> None:
     """UserError that names the first graph that is wrong, and what to do; one that does not run says so itself."""
     for verdict in verdicts:
         if not verdict.right:

@@ -138,7 +138,7 @@ def test_what_stays_loaded_counts_for_the_next(bundle):
     height, width = opened.manifest.sizes[0]
     with pytest.raises(UserError, match="^keeping all models loaded needs about .* without --keep-loaded, they need"):
         pipeline("a cat", generator=0, height=height, width=width)
-    assert not pipeline.components.loaded
+    assert not pipeline.components.in_memory
     pipeline.prior_pipe("a cat", num_inference_steps=1, generator=0)
     with pytest.raises(UserError, match="^keeping all models loaded needs about"):
         pipeline.decoder_pipe.check(height=height, width=width)
@@ -159,7 +159,7 @@ def test_nobody_who_did_not_ask_to_keep_models_is_refused_for_it(bundle):
     assert not pipeline.plan(graphs).keep_loaded
     assert np.array_equal(pipeline("a cat", **options).images, expected)
     assert not pipeline.components.keep_loaded
-    assert not pipeline.components.loaded
+    assert not pipeline.components.in_memory
 
 
 def test_the_image_encoder_is_planned_for_pictures(bundle, monkeypatch):

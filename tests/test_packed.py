@@ -87,14 +87,15 @@ def test_what_it_says_of_memory(whole, capsys):
     assert "MB, for this machine" in capsys.readouterr().out
 
 
+CPUS = len(os.sched_getaffinity(0))
 OLDER = "not for this machine, or an older bundle: run kandinsky-mindir pack"
 
 
 @pytest.mark.parametrize("change, note", [
     (lambda folder, monkeypatch: monkeypatch.setattr(packed, "processor", lambda: "x86_64 avx"), OLDER),
     (lambda folder, monkeypatch: monkeypatch.setattr(packed, "VERSION", "2.0.1"), OLDER),
-    (lambda folder, monkeypatch: monkeypatch.setattr(os, "sched_getaffinity", lambda _, more=len(os.sched_getaffinity(0)) + 1: set(range(more))),
-     f"for this machine with --threads {len(os.sched_getaffinity(0))}"),
+    (lambda folder, monkeypatch: monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(CPUS + 1))),
+     f"for this machine with --threads {CPUS}"),
     (lambda folder, monkeypatch: edit_json(folder / FILE_NAME, lambda manifest: manifest["source"].update(made="again")), OLDER),
 ], ids=["processor", "lite", "CPUs", "export"])  # fmt: skip
 def test_made_for_something_else(copy, engine, monkeypatch, capsys, change, note):

@@ -19,7 +19,7 @@ from ..bundle import Bundle
 from ..component import Components
 from ..errors import UserError
 from ..options import as_count
-from ..verify import Verdict, require_right, verify
+from ..verify import ADVICE, Verdict, require_right, verify
 from . import arguments
 
 HELP = "check that a bundle computes what it should on this machine"
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         if bisect and not verdict.right:
             print(f"  {bisect(bundle, verdict.graph, engine)}", flush=True)
         verdicts.append(verdict)
-    require_right(verdicts, *([""] if bisect else []))  # with --bisect, the layer was named
+    require_right(verdicts, "" if bisect else ADVICE)
 
 
 def _row(verdict: Verdict) -> str:

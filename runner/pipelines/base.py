@@ -51,10 +51,10 @@ class Pipeline:
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
         mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU.
         keep_loaded: keep models in memory between stages and calls; None keeps them if that fits into `memory`, or
-        without it if the bundle's weights are small, and frees them all the same where memory gets short. memory: bytes, or a text such as "12GB", to stay below (None: what
-        the machine has left): a model that does not fit is loaded a piece at a time in every step, which is slow; calls
-        that cannot be made to fit are refused before a model is loaded. UserError if the bundle is damaged or the
-        engine cannot be had.
+        without it if the bundle's weights are small, and frees them all the same where memory gets short. memory: bytes,
+        or a text such as "12GB", to stay below (None: what the machine has left): a model that does not fit is loaded a
+        piece at a time in every step, which is slow; calls that cannot be made to fit are refused before a model is
+        loaded. UserError if the bundle is damaged or the engine cannot be had.
         """
         parse_device(device)
         if threads is not None:
@@ -85,7 +85,7 @@ class Pipeline:
         try:
             found.require(budget)
         except UserError:
-            self.components.expected &= self.components.loaded  # what the same request had asked for before will not come
+            self.components.expected &= self.components.in_memory  # what the same request had asked for before will not come
             raise
         if self.components.keep_loaded and not found.keep_loaded:
             self.components.free_between_stages()
