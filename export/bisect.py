@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto
 
-from ..runner.bundle import Bundle
+from ..runner.bundle.opened import Bundle
 from ..runner.engine import Engine, EngineError, LiteModel
-from ..runner.errors import UserError
-from ..runner.golden import Golden
-from ..runner.manifest import GraphInfo
-from ..runner.verify import read_golden
-from .layers import REFERENCE, layers_of, operator_of
+from ..runner.common.errors import UserError
+from ..runner.bundle.sealed_examples import Golden
+from ..runner.bundle.manifest import GraphInfo
+from ..runner.upkeep.replay import read_golden
+from .node_layers import REFERENCE, layers_of, operator_of
 from .reader import read_model
 
 WIDTH = 32  # layers that are looked at in one run; each run loads the graph once

@@ -13,18 +13,18 @@ import numpy as np
 
 from ..runner import engine as engines
 from ..runner import schedulers
-from ..runner.checked_files import sha256_of
-from ..runner.component import Components
-from ..runner.errors import UserError
-from ..runner.manifest import FILE_NAME, FileInfo, Manifest
-from ..runner.preprocessing import ImageProcessor
-from ..runner.tokens import Tokenizer
-from ..runner.verify import require_right, verify
+from ..runner.bundle.checked_files import sha256_of
+from ..runner.loading.component import Components
+from ..runner.common.errors import UserError
+from ..runner.bundle.manifest import FILE_NAME, FileInfo, Manifest
+from ..runner.inputs.preprocessing import ImageProcessor
+from ..runner.inputs.tokens import Tokenizer
+from ..runner.upkeep.replay import require_right, verify
 from .checkpoint import KINDS, Checkpoint
 from .constants import step_independent
 from .draft import Draft
-from .golden import seal
-from .graphs import GraphSpec, Size, movq_scale_factor, plan
+from .seal_examples import seal
+from .stages import GraphSpec, Size, movq_scale_factor, plan
 from .parts import PARTS, match_parts, remove_part, write_parts
 from .staging import NOTES, check_target, parts_done, staged_folder
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..runner.bundle import Bundle
-from ..runner.errors import UserError
-from ..runner.manifest import GraphInfo
-from ..runner.verify import title
+from ..runner.bundle.opened import Bundle
+from ..runner.common.errors import UserError
+from ..runner.bundle.manifest import GraphInfo
+from ..runner.upkeep.replay import title
 from .operators import OPERATORS
 
 HELP = "say what of a bundle a version of Lite and a device can run"
@@ -82,7 +82,7 @@ def evidence(operators: list[str], version: str, device: str) -> dict[str, list[
 
 def operators_in(mindir: bytes, where: str) -> list[str]:
     """Names of the operators of a MindIR file's content that compute something. where: its name, for errors."""
-    from .layers import STRUCTURE
+    from .node_layers import STRUCTURE
     from .reader import read_model
 
     model = read_model(mindir, where)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..models import config as model_config
 from ..runner import schedulers
-from ..runner.errors import UserError
+from ..runner.common.errors import UserError
 from .json_files import read_json
 from .safetensors_reader import TensorFiles
 from .tokenizer_files import TokenizerData, read_tokenizer

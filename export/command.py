@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     from .requirements import require_exporter
 
     require_exporter()
-    from ..runner.memory import PeakMemory, as_text
+    from ..runner.common.memory import PeakMemory, as_text
     from .bundle import export_bundle
 
     started = time.monotonic()

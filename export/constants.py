@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runner.component import Components
+from ..runner.loading.component import Components
 
 
 def step_independent(components: Components, prior_tensors) -> dict[str, np.ndarray]:

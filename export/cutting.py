@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
-from .layers import CONSTANT, REFERENCE
+from .node_layers import CONSTANT, REFERENCE
 from .mindir import GRAPH, output_nodes
 
 RESHAPE, TUPLE = "Reshape", "MakeTuple"

@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..runner.errors import UserError
+from ..runner.common.errors import UserError
 
 HELP = "make pictures from the checkpoint that ships with the project"
 CHECKPOINT = Path("artifacts", "micro")
@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> None:
     checkpoint = args.checkpoint or find_checkpoint()
     if not (checkpoint / "prior").is_dir() or not (checkpoint / "decoder").is_dir():
         raise UserError(f"{checkpoint} does not hold the folders prior and decoder: give the folder that does")
-    from ..runner import noise
-    from ..runner.contact_sheet import labelled_sheet
-    from ..runner.images import save_image
+    from ..runner.diffusion import noise
+    from ..runner.pictures.contact_sheet import labelled_sheet
+    from ..runner.pictures.images import save_image
     from ..runner.pipelines import KandinskyV22CombinedPipeline
     from .bundle import export_bundle
 

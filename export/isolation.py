@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from ..runner.errors import UserError
+from ..runner.common.errors import UserError
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto
 
-from ..runner.errors import UserError
-from .layers import CONSTANT, REFERENCE
+from ..runner.common.errors import UserError
+from .node_layers import CONSTANT, REFERENCE
 from .operators import OPERATORS
 
 # MindSpore's type ids (mindspore/core/include/mindapi/base/type_id.h), which MindIR 3 writes where MindIR 1 has an

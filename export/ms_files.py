@@ -16,8 +16,8 @@ import numpy as np
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ..runner.engine import Engine
-from ..runner.errors import UserError
-from ..runner.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from ..runner.common.errors import UserError
+from ..runner.bundle.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
 from .mindir import weight_bytes
 from .weights import LARGE, Location, WeightsWriter, padding
 

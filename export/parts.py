@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..runner import mindir_archive
+from ..runner.bundle import mindir_archive
 from ..runner.engine import Engine
-from ..runner.manifest import GraphInfo, TensorInfo
-from ..runner.ms_file import WEIGHTS
+from ..runner.bundle.manifest import GraphInfo, TensorInfo
+from ..runner.bundle.ms_file import WEIGHTS
 from .checkpoint import Checkpoint
 from .cutting import cut
-from .graphs import GraphSpec
+from .stages import GraphSpec
 from .isolation import isolated
 from .lowering import lower
 from .mindir import compile_graph, give_back_memory, output_tensors, weight_bytes

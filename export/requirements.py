@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from ..runner.errors import UserError
+from ..runner.common.errors import UserError
 
 
 def require_exporter() -> None:

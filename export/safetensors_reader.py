@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..runner.errors import UserError
+from ..runner.common.errors import UserError
 from .json_files import one_line, read_json
 
 ITEM_SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,

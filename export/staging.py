@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..runner.errors import UserError
-from ..runner.publishing import publish, remove
+from ..runner.common.errors import UserError
+from ..runner.common.publishing import publish, remove
 from .isolation import Killed
 
 NOTES = ".notes"  # a folder in the unfinished one: what it is made of, and a file for each part of it that is whole

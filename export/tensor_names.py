@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..models import winograd
-from ..runner.errors import UserError
+from ..runner.common.errors import UserError
 
 
 def channels_last(array):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..runner.errors import UserError
-from ..runner.ms_file import UNIT
+from ..runner.common.errors import UserError
+from ..runner.bundle.ms_file import UNIT
 
 # The layout of MindSpore's own split export (mindspore/train/serialization.py: _split_save): a header whose first byte
 # says that the numbers are little-endian, then tensors at multiples of 64 bytes; here large ones at those of whole pages,

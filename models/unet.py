@@ -9,8 +9,7 @@ from mindspore import nn, ops
 
 from .layers import ACTIVATIONS, Conv2d, GroupNorm, LayerNorm, Linear, split_heads
 from .pictures import to_channels_first, to_channels_last
-from .unet_blocks import (IMAGE_TOKENS, AddedKVAttention, DownBlock, MidBlock, ResnetBlock, TimestepEmbedding,
-                          UpBlock)
+from .unet_blocks import IMAGE_TOKENS, AddedKVAttention, DownBlock, MidBlock, ResnetBlock, TimestepEmbedding, UpBlock
 
 
 def attention_channels(config):

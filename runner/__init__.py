@@ -11,10 +11,10 @@ Names are imported when they are first used: the command line answers --help wit
 from importlib import import_module
 
 _NAMES = {
-    "bundle": ("Bundle",),
-    "errors": ("UserError",),
-    "images": ("load_image", "make_image_grid"),
-    "noise": ("TorchGenerator",),
+    "bundle.opened": ("Bundle",),
+    "common.errors": ("UserError",),
+    "pictures.images": ("load_image", "make_image_grid"),
+    "diffusion.noise": ("TorchGenerator",),
     "pipelines": ("KandinskyV22CombinedPipeline", "KandinskyV22Pipeline", "KandinskyV22PriorPipeline"),
     "schedulers": (
         "DDIMScheduler",

@@ -7,7 +7,7 @@ import sys
 import warnings
 from importlib.metadata import entry_points
 
-from .errors import UserError
+from .common.errors import UserError
 
 PROGRAM = "kandinsky-mindir"
 GROUP = "kandinsky_mindir.commands"  # entry points: the runner does not import the exporter, each brings its commands

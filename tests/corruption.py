@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from kandinsky_mindir.runner.bundle import Bundle
-from kandinsky_mindir.runner.component import Components
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.loading.component import Components
 from kandinsky_mindir.runner.engine import EngineError
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.verify import read_golden
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.upkeep.replay import read_golden
 
 OPENED, FIRST_USE, MISSED = "when opened", "at first use", "missed"
 PROGRAM = [sys.executable, "-m", "kandinsky_mindir.runner.cli"]

@@ -28,11 +28,11 @@ from unittest import mock
 
 import kandinsky_mindir.runner
 from kandinsky_mindir.runner import cli
-from kandinsky_mindir.runner.bundle import Bundle
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.manifest import FILE_NAME, Manifest, sealed
-from kandinsky_mindir.runner.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
-from kandinsky_mindir.runner.verify import read_golden
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, Manifest, sealed
+from kandinsky_mindir.runner.bundle.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.upkeep.replay import read_golden
 
 HOME = str(Path(kandinsky_mindir.runner.__file__).parents[1])
 VALUES = [None, True, 0, 1, -1, 2**31, 2**63, 2**64, 10**400, 0.5, float("nan"), float("inf"), "", "..", "/", "\0", "é", "\ud800",
@@ -118,8 +118,8 @@ def mindir(bundle: Path, _: Path) -> Target:
     from mindspore.train.mind_ir_pb2 import ModelProto
 
     from kandinsky_mindir.export import bisect
-    from kandinsky_mindir.export.golden import example
-    from kandinsky_mindir.export.layers import seams
+    from kandinsky_mindir.export.seal_examples import example
+    from kandinsky_mindir.export.node_layers import seams
     from kandinsky_mindir.export.lowering import lower
     from kandinsky_mindir.export.reader import read_model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from kandinsky_mindir.runner import KandinskyV22Pipeline
-from kandinsky_mindir.runner.sampling import Guidance
+from kandinsky_mindir.runner.diffusion.guidance import Guidance
 
 SCALE, STEPS = 4.0, 20
 OPTIONS = {

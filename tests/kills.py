@@ -30,7 +30,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.engine import runtime
 
 PROGRAM = [sys.executable, "-m", "kandinsky_mindir.runner.cli"]

@@ -1,7 +1,7 @@
 """Errors to plant in a lowered graph, as a broken converter or kernel would make them."""
 
 import numpy as np
-from kandinsky_mindir.export.layers import layers_of, operator_of
+from kandinsky_mindir.export.node_layers import layers_of, operator_of
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from canvas import BLUE, FAINT, GRAY, INK, ORANGE, Canvas
 from kandinsky_mindir.runner import schedulers
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.common.errors import UserError
 from normal_data import distance
 from scheduler_reference import KANDINSKY
 

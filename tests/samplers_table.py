@@ -13,7 +13,7 @@ import warnings
 import diffusers
 import torch
 from kandinsky_mindir.runner import schedulers
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.common.errors import UserError
 from scheduler_reference import KANDINSKY, worst_error
 
 KARRAS, EXPONENTIAL = dict(use_karras_sigmas=True), dict(use_exponential_sigmas=True)

@@ -1,4 +1,4 @@
-"""The memory of the values between operators (runner/engine/arena.h): alone, and under Lite."""
+"""The memory of the values between operators (runner/engine/native/arena.h): alone, and under Lite."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 import small_graph
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.engine import runtime
-from kandinsky_mindir.runner.memory import PeakMemory
+from kandinsky_mindir.runner.common.memory import PeakMemory
 from mindspore import nn, ops
 
 # Each act prints "fine" or stops with the line in which it was not.
@@ -95,7 +95,7 @@ int main(int, char **argv) {
 def program(tmp_path_factory):
     folder = tmp_path_factory.mktemp("program")
     (folder / "main.cc").write_text(PROGRAM)
-    headers = Path(engine.__file__).parent, engine.create().runtime.root
+    headers = Path(engine.__file__).parent / "native", engine.create().runtime.root
     command = [runtime._compiler(), "-std=c++17", "-O1", *(f"-I{path}" for path in headers), "main.cc", "-o", "program"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "program"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bad_inputs import Place, all_cases, rewrite
 from kandinsky_mindir.runner import KandinskyV22Pipeline, UserError, cli
-from kandinsky_mindir.runner.manifest import Manifest
+from kandinsky_mindir.runner.bundle.manifest import Manifest
 
 CASES = all_cases()
 COMMAND = [sys.executable, "-m", "kandinsky_mindir.runner.cli"]

@@ -6,7 +6,7 @@ import re
 import pytest
 from kandinsky_mindir.export.check import DOCUMENTED, evidence, file_for, operators_in
 from kandinsky_mindir.export.operators import OPERATORS
-from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.cli import main
 
 STRUCTURE = {"Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState"}

@@ -4,7 +4,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from kandinsky_mindir.runner.component import Component
+from kandinsky_mindir.runner.loading.component import Component
 from kandinsky_mindir.runner.engine import EngineError
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from kandinsky_mindir.runner.contact_sheet import _wrap, labelled_sheet
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.pictures.contact_sheet import _wrap, labelled_sheet
+from kandinsky_mindir.runner.common.errors import UserError
 
 COLORS = [["red", "lime", "blue"], ["black", "magenta"]]
 

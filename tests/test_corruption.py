@@ -5,10 +5,10 @@ import shutil
 
 import corruption
 import pytest
-from kandinsky_mindir.runner.bundle import Bundle
-from kandinsky_mindir.runner.component import Components
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.manifest import FILE_NAME
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.loading.component import Components
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
 
 
 def test_damage_at_random_places(bundles):

@@ -1,7 +1,7 @@
 """The demo, as the README's first command runs it after installing."""
 
 from kandinsky_mindir.runner import cli
-from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner.bundle.opened import Bundle
 from PIL import Image
 
 

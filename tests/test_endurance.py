@@ -7,7 +7,7 @@ import signal
 import endurance
 import numpy as np
 import pytest
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.common.errors import UserError
 
 STEPS, PICTURES = 1, 8
 

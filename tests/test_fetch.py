@@ -5,8 +5,8 @@ import threading
 import time
 
 import pytest
-from kandinsky_mindir.runner.fetch import fetch
-from kandinsky_mindir.runner.images import load_image
+from kandinsky_mindir.runner.pictures.fetch import fetch
+from kandinsky_mindir.runner.pictures.images import load_image
 from test_images import assert_refused, assert_same, bomb, encoded, picture
 
 

@@ -9,7 +9,7 @@ import pytest
 from damage import assert_one_line
 from kandinsky_mindir.export.ms_files import WeightStore
 from kandinsky_mindir.export.safetensors_reader import TensorFiles
-from kandinsky_mindir.runner.ms_file import Recipe
+from kandinsky_mindir.runner.bundle.ms_file import Recipe
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from kandinsky_mindir.runner import KandinskyV22Pipeline, UserError
-from kandinsky_mindir.runner.sampling import Guidance
+from kandinsky_mindir.runner.diffusion.guidance import Guidance
 from numpy.testing import assert_allclose
 
 STEPS = 4

@@ -13,8 +13,8 @@ from diffusers.utils import make_image_grid as diffusers_make_image_grid
 from diffusers.utils.pil_utils import numpy_to_pil
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.images import READ_FORMATS, load_image, make_image_grid, save_image, to_pil
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.pictures.images import READ_FORMATS, load_image, make_image_grid, save_image, to_pil
 from PIL import Image
 
 

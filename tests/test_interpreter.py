@@ -6,9 +6,9 @@ import mindspore
 import numpy as np
 import pytest
 from kandinsky_mindir.export import interpreter
-from kandinsky_mindir.runner.bundle import Bundle
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.verify import read_golden
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.upkeep.replay import read_golden
 from operator_cases import CASES, compiled, padded_mean
 from plants import read
 from test_verify import unpack

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from kandinsky_mindir.export.isolation import Killed, interrupt_after, isolated
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.memory import in_use
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.common.memory import in_use
 
 MEGABYTES_100 = 100_000_000
 PATIENCE = 60  # seconds for what should happen at once, on a machine that may be busy

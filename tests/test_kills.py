@@ -11,8 +11,8 @@ import kills
 import numpy as np
 import pytest
 from kandinsky_mindir.export.staging import staged_folder
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.images import save_image
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.pictures.images import save_image
 from PIL import Image
 
 
@@ -36,7 +36,7 @@ def test_half_an_output_is_found(tmp_path):
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "one after the other"])
 def test_the_old_bundle_stays_until_the_new_one_is_there(tmp_path, monkeypatch, exchange):
-    from kandinsky_mindir.runner import publishing
+    from kandinsky_mindir.runner.common import publishing
 
     class Library:
         """A C library without renameat2."""

@@ -1,4 +1,4 @@
-"""Weights that take no memory (runner/engine/lean_weights.h), in a program of its own in Lite's place, and under Lite."""
+"""Weights that take no memory (runner/engine/native/lean_weights.h), in a program of its own in Lite's place, and under Lite."""
 
 import subprocess
 from pathlib import Path
@@ -11,9 +11,9 @@ from kandinsky_mindir.export.ms_files import WeightStore, write_recipe
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.engine import runtime
-from kandinsky_mindir.runner.footprint import PACKED, RUNTIME
-from kandinsky_mindir.runner.memory import in_use
-from kandinsky_mindir.runner.ms_file import LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.loading.footprint import PACKED, RUNTIME
+from kandinsky_mindir.runner.common.memory import in_use
+from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
 from mindspore import Parameter, Tensor, nn, ops
 
 # Does what Lite does: asks for memory as large as the file to copy it there, and reads it after the load. The first
@@ -80,7 +80,7 @@ SKELETON = bytes(range(256)) * (2 * UNIT // 256) + b"end"
 def program(tmp_path_factory):
     folder = tmp_path_factory.mktemp("program")
     (folder / "main.cc").write_text(PROGRAM)
-    headers = Path(engine.__file__).parent
+    headers = Path(engine.__file__).parent / "native"
     command = [runtime._compiler(), "-std=c++17", "-O2", f"-I{headers}", "main.cc", "-o", "program"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "program"

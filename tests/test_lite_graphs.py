@@ -6,13 +6,13 @@ import pytest
 import references
 import torch
 from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
-from kandinsky_mindir.export.graphs import PARTS
+from kandinsky_mindir.export.stages import PARTS
 from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.export.mindir import compile_graph
 from kandinsky_mindir.export.tensor_names import SOURCES
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.models import winograd
-from kandinsky_mindir.runner.sinusoid import timestep_embedding
+from kandinsky_mindir.runner.diffusion.sinusoid import timestep_embedding
 
 # Float32 rounds each operation to 6e-8 of its result. Errors of some hundred operations in sequence add like a random
 # walk (about 10 x 6e-8), and cancellation in sums and norms amplifies them up to ten times: 1e-5 has room for that, and

@@ -7,7 +7,7 @@ import pytest
 from kandinsky_mindir.export.lowering import LoweringError, lower
 from kandinsky_mindir.export.operators import OPERATORS
 from kandinsky_mindir.export.weights import WeightsWriter
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.common.errors import UserError
 from mindspore import dtype as mstype
 from mindspore import ops
 from operator_cases import CASES, IMAGE, Call, Halves, Layer, Stateful, X, compiled, random

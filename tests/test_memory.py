@@ -9,21 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kandinsky_mindir.runner import (
-    KandinskyV22CombinedPipeline,
-    KandinskyV22Pipeline,
-    KandinskyV22PriorPipeline,
-    UserError,
-    footprint,
-)
-from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline, UserError
+from kandinsky_mindir.runner.loading import footprint
+from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.cli import main
-from kandinsky_mindir.runner.footprint import PROGRAM
-from kandinsky_mindir.runner.manifest import GraphInfo
-from kandinsky_mindir.runner.memory import PeakMemory, as_bytes, in_use
-from kandinsky_mindir.runner.ms_file import MemoryFile
-from kandinsky_mindir.runner.model_source import ModelSource
-from kandinsky_mindir.runner.plan import Plan, Stage, plan, text_to_picture
+from kandinsky_mindir.runner.loading.footprint import PROGRAM
+from kandinsky_mindir.runner.bundle.manifest import GraphInfo
+from kandinsky_mindir.runner.common.memory import PeakMemory, as_bytes, in_use
+from kandinsky_mindir.runner.bundle.ms_file import MemoryFile
+from kandinsky_mindir.runner.bundle.model_source import ModelSource
+from kandinsky_mindir.runner.loading.memory_plan import Plan, Stage, plan, text_to_picture
 
 MEGABYTES_100 = 100_000_000
 
@@ -207,7 +202,7 @@ def test_processes_may_end_while_they_are_looked_at(monkeypatch):
 MEASURE = """
 import sys
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline
-from kandinsky_mindir.runner.memory import PeakMemory
+from kandinsky_mindir.runner.common.memory import PeakMemory
 with PeakMemory() as memory:
     before = memory.peak
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(sys.argv[1], keep_loaded=False)

@@ -6,7 +6,7 @@ import pytest
 import references
 import torch
 
-from kandinsky_mindir.export.layers import operator_of
+from kandinsky_mindir.export.node_layers import operator_of
 from kandinsky_mindir.export.mindir import compile_graph
 from kandinsky_mindir.export.weights import Location
 from kandinsky_mindir.models import layers, pictures

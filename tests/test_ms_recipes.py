@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damage import assert_one_line, cut
-from kandinsky_mindir.runner.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.bundle.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
 
 # A small recipe: four bytes, a weight, another, a byte, a hole, a byte, pages of a weight.
 PIECES = [

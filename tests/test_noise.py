@@ -7,9 +7,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kandinsky_mindir.runner import noise
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.torch_generator import TorchGenerator, _log, _sin_cos
+from kandinsky_mindir.runner.diffusion import noise
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.diffusion.torch_generator import TorchGenerator, _log, _sin_cos
 
 # torch takes the C library's logarithm and sine where it has no AVX2: equal bits are promised for AVX2 alone.
 needs_avx2 = pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from kandinsky_mindir.export.weights import WeightsWriter
-from kandinsky_mindir.runner import decoder, prior
-from kandinsky_mindir.runner.decoder import decode_latents
-from kandinsky_mindir.runner.diffusion import diffuse
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.pipelines import decoder_steps, prior_steps
+from kandinsky_mindir.runner.pipelines.decoder_steps import decode_latents
+from kandinsky_mindir.runner.diffusion.loop import diffuse
+from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.schedulers import create_by_name
 
 LATENTS = np.random.default_rng(0).standard_normal((1, 4, 2, 2)).astype(np.float32)
@@ -50,10 +50,10 @@ ROW = np.zeros((1, 2), np.float32)
 
 
 @pytest.mark.parametrize("stage, call", [
-    ("text_encoder", lambda components: prior.encode_texts(components, ["a cat"])),
-    ("prior_context", lambda components: prior._contexts(components, [prior.TextCondition(ROW, ROW, ROW)])),
-    ("image_encoder", lambda components: prior.image_embedding(components, ROW)),
-    ("unet_context", lambda components: decoder._contexts(components, ROW, None)),
+    ("text_encoder", lambda components: prior_steps.encode_texts(components, ["a cat"])),
+    ("prior_context", lambda components: prior_steps._contexts(components, [prior_steps.TextCondition(ROW, ROW, ROW)])),
+    ("image_encoder", lambda components: prior_steps.image_embedding(components, ROW)),
+    ("unet_context", lambda components: decoder_steps._contexts(components, ROW, None)),
 ])
 def test_a_stage_without_steps_is_named(stage, call):
     with pytest.raises(UserError, match=f"^{stage}: it computed values that are not finite"):

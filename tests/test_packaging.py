@@ -33,8 +33,8 @@ def wheel(tmp_path_factory):
 
 def test_wheel_holds_the_sources_of_the_bridge(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for source in (ROOT / "runner" / "engine").glob("*.cc"):
-        assert f"kandinsky_mindir/runner/engine/{source.name}" in names
+    for source in (ROOT / "runner" / "engine" / "native").glob("*.cc"):
+        assert f"kandinsky_mindir/runner/engine/native/{source.name}" in names
     assert not [name for name in names if name.startswith(("tests", "artifacts"))]
     for package in ("models", "export", "runner"):
         expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}

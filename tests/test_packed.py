@@ -10,15 +10,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from damage import assert_one_line, cut, edit_json
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, checked_files, cli, packed, packing
-from kandinsky_mindir.runner.bundle import Bundle
-from kandinsky_mindir.runner.component import Component, Components
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, cli
+from kandinsky_mindir.runner.bundle import checked_files, packed
+from kandinsky_mindir.runner.upkeep import packing
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.loading.component import Component, Components
 from kandinsky_mindir.runner.engine import EngineError
-from kandinsky_mindir.runner.footprint import mapped
-from kandinsky_mindir.runner.manifest import FILE_NAME
-from kandinsky_mindir.runner.ms_file import HOLE, UNIT, WEIGHTS, Piece
-from kandinsky_mindir.runner.packing import pack
-from kandinsky_mindir.runner.plan import plan, text_to_picture
+from kandinsky_mindir.runner.loading.footprint import mapped
+from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
+from kandinsky_mindir.runner.bundle.ms_file import HOLE, UNIT, WEIGHTS, Piece
+from kandinsky_mindir.runner.upkeep.packing import pack
+from kandinsky_mindir.runner.loading.memory_plan import plan, text_to_picture
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Packed weights under Lite (runner/engine/packed_weights.h): large ones, shared ones, and what does not fit."""
+"""Packed weights under Lite (runner/engine/native/packed_weights.h): large ones, shared ones, and what does not fit."""
 
 from itertools import islice
 from types import SimpleNamespace
@@ -10,13 +10,13 @@ from damage import assert_one_line
 from kandinsky_mindir.export.draft import Draft
 from kandinsky_mindir.export.ms_files import WeightStore, write_recipe
 from kandinsky_mindir.export.weights import WeightsWriter
-from kandinsky_mindir.runner import packed
+from kandinsky_mindir.runner.bundle import packed
 from kandinsky_mindir.runner.engine import EngineError
-from kandinsky_mindir.runner.footprint import RUNTIME
-from kandinsky_mindir.runner.manifest import FILE_NAME, GraphInfo, TensorInfo
-from kandinsky_mindir.runner.memory import in_use
-from kandinsky_mindir.runner.ms_file import WEIGHTS
-from kandinsky_mindir.runner.packing import pack
+from kandinsky_mindir.runner.loading.footprint import RUNTIME
+from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, GraphInfo, TensorInfo
+from kandinsky_mindir.runner.common.memory import in_use
+from kandinsky_mindir.runner.bundle.ms_file import WEIGHTS
+from kandinsky_mindir.runner.upkeep.packing import pack
 from mindspore import Parameter, Tensor, nn, ops
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.preprocessing import ImageProcessor
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.inputs.preprocessing import ImageProcessor
 
 SMALL = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}}
 CONFIGS = {

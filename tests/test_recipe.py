@@ -7,10 +7,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from kandinsky_mindir.runner import UserError, cli
-from kandinsky_mindir.runner.images import load_image, save_image
-from kandinsky_mindir.runner.manifest import sealed
-from kandinsky_mindir.runner.noise import OneOfBatch, TorchGenerator
-from kandinsky_mindir.runner.recipe import KEY, Recipe
+from kandinsky_mindir.runner.pictures.images import load_image, save_image
+from kandinsky_mindir.runner.bundle.manifest import sealed
+from kandinsky_mindir.runner.diffusion.noise import OneOfBatch, TorchGenerator
+from kandinsky_mindir.runner.pictures.provenance import KEY, Recipe
 from PIL import Image
 
 STEPS = ("--steps", "3", "--prior-steps", "2", "--quiet")

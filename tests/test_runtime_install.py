@@ -17,7 +17,7 @@ import zipfile
 import pytest
 
 from kandinsky_mindir.runner.engine import runtime
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.common.errors import UserError
 
 COMPILER = """#!{python}
 import sys

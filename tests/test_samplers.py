@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 from kandinsky_mindir.runner import schedulers
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.common.errors import UserError
 from scheduler_reference import KANDINSKY, SHAPE, Case, Noises, rounded_correctly, trajectory, worst_error
 
 TOLERANCE = 1e-5

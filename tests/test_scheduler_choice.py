@@ -6,7 +6,7 @@ import kandinsky_mindir.runner as runner
 import pytest
 from diffusers import DDIMScheduler
 from kandinsky_mindir.runner import cli, schedulers
-from kandinsky_mindir.runner.recipe import Recipe
+from kandinsky_mindir.runner.pictures.provenance import Recipe
 
 
 @pytest.fixture(scope="module")

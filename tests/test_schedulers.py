@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kandinsky_mindir.runner import schedulers
-from kandinsky_mindir.runner.errors import UserError
+from kandinsky_mindir.runner.common.errors import UserError
 from scheduler_reference import SHAPE, rounded_correctly, worst_error
 
 TOLERANCE = 1e-6

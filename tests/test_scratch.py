@@ -5,11 +5,11 @@ import sys
 import tempfile
 
 import pytest
-from kandinsky_mindir.runner.scratch import PREFIX, scratch_folder
+from kandinsky_mindir.runner.common.scratch import PREFIX, scratch_folder
 
 KILLED = """
 import os, signal
-from kandinsky_mindir.runner.scratch import scratch_folder
+from kandinsky_mindir.runner.common.scratch import scratch_folder
 with scratch_folder() as folder:
     (folder / "file").write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)

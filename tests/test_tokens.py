@@ -12,8 +12,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizerFast
 
-from kandinsky_mindir.runner.errors import UserError
-from kandinsky_mindir.runner.tokens import Tokenizer
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.inputs.tokens import Tokenizer
 
 MICRO = Path(__file__).parents[1] / "artifacts" / "micro" / "prior" / "tokenizer"
 FIRST, LAST = "<|startoftext|>", "<|endoftext|>"

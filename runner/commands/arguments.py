@@ -6,9 +6,9 @@ import argparse
 import re
 from pathlib import Path
 
-from ..errors import UserError
-from ..memory import as_bytes
-from ..noise import GENERATORS
+from ..common.errors import UserError
+from ..common.memory import as_bytes
+from ..diffusion.noise import GENERATORS
 from ..schedulers import SHORT_NAMES
 
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..memory import PeakMemory
+    from ..common.memory import PeakMemory
     from . import making
 
     started = time.monotonic()

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import packed
-from ..bundle import Bundle
+from ..bundle import packed
+from ..bundle.opened import Bundle
 from ..engine.interface import thread_count
-from ..memory import as_text, available
-from ..plan import plan, text_to_picture
+from ..common.memory import as_text, available
+from ..loading.memory_plan import plan, text_to_picture
 
 HELP = "say what a bundle holds"
 

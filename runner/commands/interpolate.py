@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..common.errors import UserError
 from . import arguments
 
 HELP = "make pictures from a weighted mix of texts and pictures"
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..memory import PeakMemory
+    from ..common.memory import PeakMemory
     from . import making
 
     started = time.monotonic()
@@ -81,7 +81,7 @@ def load_item(item: dict[str, Any]) -> Any:
     """The text or the picture of an item; the sha256 of the pixels goes into `item`. UserError if it held another."""
     if "text" in item:
         return item["text"]
-    from ..images import load_image
+    from ..pictures.images import load_image
 
     picture = load_image(item["image"])
     sha256 = hashlib.sha256(f"{picture.width}x{picture.height}".encode() + picture.tobytes()).hexdigest()

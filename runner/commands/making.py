@@ -13,18 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .. import noise, schedulers
-from ..checked_files import sha256_of
-from ..errors import UserError
-from ..images import WRITE_FORMATS, make_image_grid, save_image
-from ..manifest import FILE_NAME
-from ..memory import as_text, available
-from ..options import as_size
+from ..diffusion import noise
+from .. import schedulers
+from ..bundle.checked_files import sha256_of
+from ..common.errors import UserError
+from ..pictures.images import WRITE_FORMATS, make_image_grid, save_image
+from ..bundle.manifest import FILE_NAME
+from ..common.memory import as_text, available
+from ..common.options import as_size
 from ..pipelines import KandinskyV22CombinedPipeline
-from ..plan import text_to_picture
-from ..recipe import OPTIONS, Recipe
-from ..sampling import Guidance
-from ..verify import require_right, verify
+from ..loading.memory_plan import text_to_picture
+from ..pictures.provenance import OPTIONS, Recipe
+from ..diffusion.guidance import Guidance
+from ..upkeep.replay import require_right, verify
 
 SEED_BITS = 32  # of a seed that nobody gave: what every kind of generator takes
 

@@ -15,12 +15,12 @@ import argparse
 from pathlib import Path
 
 from .. import engine as engines
-from .. import packed
-from ..bundle import Bundle
-from ..memory import as_text
-from ..options import as_count
-from ..packing import pack
-from ..verify import title
+from ..bundle import packed
+from ..bundle.opened import Bundle
+from ..common.memory import as_text
+from ..common.options import as_count
+from ..upkeep.packing import pack
+from ..upkeep.replay import title
 from . import arguments
 
 HELP = "lay the weights out for this machine: models load faster"

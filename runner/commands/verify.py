@@ -15,11 +15,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from .. import engine as engines
-from ..bundle import Bundle
-from ..component import Components
-from ..errors import UserError
-from ..options import as_count
-from ..verify import ADVICE, Verdict, require_right, verify
+from ..bundle.opened import Bundle
+from ..loading.component import Components
+from ..common.errors import UserError
+from ..common.options import as_count
+from ..upkeep.replay import ADVICE, Verdict, require_right, verify
 from . import arguments
 
 HELP = "check that a bundle computes what it should on this machine"

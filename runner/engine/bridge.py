@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ms_file import HOLE, ModelFile, Piece
+from ..bundle.ms_file import HOLE, ModelFile, Piece
 from . import runtime
 from .interface import EngineError, TensorSpec, check_arrays, parse_device, say_on_stderr, thread_count
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, Sequence
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 
 class EngineError(UserError):

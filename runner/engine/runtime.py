@@ -20,11 +20,11 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .interface import say_on_stderr
 
 VERSION = "2.0.0"
-SOURCES = Path(__file__).parent
+SOURCES = Path(__file__).parent / "native"
 PROGRAMS = {  # source NAME.cc, and the libraries it calls
     "bridge": ("mindspore-extendrt_python",),
     "convert": ("mindspore_converter", "mindspore_core"),

@@ -12,18 +12,18 @@ import numpy as np
 
 from .. import engine as engines
 from .. import schedulers
-from ..bundle import Bundle
-from ..component import Components, loadable
-from ..diffusion import Step, as_latents
+from ..bundle.opened import Bundle
+from ..loading.component import Components, loadable
+from ..diffusion.loop import Step, as_latents
 from ..engine.interface import parse_device
-from ..errors import UserError
-from ..manifest import GraphInfo
-from ..memory import as_bytes
-from ..options import as_count
-from ..plan import Plan, plan, text_to_picture
-from ..progress import ProgressBar
+from ..common.errors import UserError
+from ..bundle.manifest import GraphInfo
+from ..common.memory import as_bytes
+from ..common.options import as_count
+from ..loading.memory_plan import Plan, plan, text_to_picture
+from ..common.progress import ProgressBar
 from ..schedulers import Scheduler
-from ..verify import title
+from ..upkeep.replay import title
 
 KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded between calls unless told otherwise
 

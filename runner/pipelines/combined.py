@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import noise
-from ..component import Components
-from ..outputs import ImagePipelineOutput
+from ..diffusion import noise
+from ..loading.component import Components
+from .outputs import ImagePipelineOutput
 from ..schedulers import Scheduler
 from .base import Pipeline
 from .decoder import KandinskyV22Pipeline

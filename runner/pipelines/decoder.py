@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import noise
-from ..decoder import decode_latents, decoder_steps
-from ..diffusion import initial_latents
-from ..errors import UserError
-from ..images import to_pil
-from ..options import as_array, as_output_type, as_size
-from ..outputs import ImagePipelineOutput
-from ..sampling import Sampling
+from ..diffusion import noise
+from .decoder_steps import decode_latents, decoder_steps
+from ..diffusion.loop import initial_latents
+from ..common.errors import UserError
+from ..pictures.images import to_pil
+from ..common.options import as_array, as_output_type, as_size
+from .outputs import ImagePipelineOutput
+from ..diffusion.guidance import Sampling
 from ..schedulers import Schedule
 from .base import DiffusionPipeline
 

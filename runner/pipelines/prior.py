@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .. import noise
-from ..component import Components
-from ..diffusion import diffuse, initial_latents
-from ..errors import UserError
-from ..options import as_floats, as_output_type, as_texts, as_weights
-from ..outputs import KandinskyPriorPipelineOutput
-from ..preprocessing import ImageProcessor
-from ..prior import empty_text, encode_texts, image_embedding, prior_steps
-from ..sampling import Sampling
+from ..diffusion import noise
+from ..loading.component import Components
+from ..diffusion.loop import diffuse, initial_latents
+from ..common.errors import UserError
+from ..common.options import as_floats, as_output_type, as_texts, as_weights
+from .outputs import KandinskyPriorPipelineOutput
+from ..inputs.preprocessing import ImageProcessor
+from .prior_steps import empty_text, encode_texts, image_embedding, prior_steps
+from ..diffusion.guidance import Sampling
 from ..schedulers import Schedule
 from .base import DiffusionPipeline
 

@@ -1,6 +1,6 @@
 """Samplers in NumPy, one file a family, under diffusers' class names and short names for the command line."""
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import Schedule, Scheduler
 from .consistency import LCMScheduler, TCDScheduler
 from .ddim import DDIMScheduler

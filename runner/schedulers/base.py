@@ -9,7 +9,7 @@ from typing import Any, Callable, ClassVar, Mapping
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from . import formulas
 from .formulas import ONE
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import BETA_OPTIONS, CLIP_OPTIONS, THRESHOLDING_OPTIONS, Schedule, Scheduler
 from .formulas import ONE
 

@@ -8,7 +8,7 @@ prediction = D0 + D1 u + D2 u^2 / 2, where u runs from 0 to 1 over the step.
 
 import math
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import BETA_OPTIONS, THRESHOLDING_OPTIONS
 from .log_snr import LogSnrSchedule, LogSnrScheduler, combine
 from .sigmas import FLOW_OPTIONS, GRID_OPTIONS, REFUSED_FLOW, REFUSED_GRIDS

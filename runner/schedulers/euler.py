@@ -12,7 +12,13 @@ import numpy as np
 from .base import BETA_OPTIONS, PreciseSchedule, Scheduler
 from .formulas import exp, linspace, spaced_timesteps
 from .sigmas import (
-    GRID_OPTIONS, LEAST_ALPHA_BAR, REFUSED_GRIDS, chosen_grid, falling_grid, interpolate, timesteps_of,
+    GRID_OPTIONS,
+    LEAST_ALPHA_BAR,
+    REFUSED_GRIDS,
+    chosen_grid,
+    falling_grid,
+    interpolate,
+    timesteps_of,
     training_sigmas,
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import BETA_OPTIONS
 from .euler import SigmaSchedule, SigmaScheduler
 from .sigmas import GRID_OPTIONS, REFUSED_GRIDS

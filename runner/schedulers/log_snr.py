@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import PreciseSchedule, Scheduler
-from .sigmas import (
-    LEAST_ALPHA_BAR, chosen_grid, falling_grid, interpolate, solver_timesteps, timesteps_of, training_sigmas
-)  # fmt: skip
+from .sigmas import LEAST_ALPHA_BAR, chosen_grid, falling_grid, interpolate, solver_timesteps, timesteps_of, training_sigmas  # fmt: skip
 
 
 class Level(NamedTuple):

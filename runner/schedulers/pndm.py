@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import BETA_OPTIONS, PreciseSchedule, Scheduler
 from .formulas import ONE, spaced_timesteps
 

@@ -2,7 +2,7 @@
 
 import math
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .adams import lagrange_weights, moments
 from .base import BETA_OPTIONS, THRESHOLDING_OPTIONS
 from .log_snr import LogSnrSchedule, LogSnrScheduler, combine

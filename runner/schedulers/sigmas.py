@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .formulas import ONE, log, trailing_timesteps
 
 GRID_OPTIONS = dict(use_karras_sigmas=False, use_exponential_sigmas=False, use_beta_sigmas=False)

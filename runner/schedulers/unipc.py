@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import BETA_OPTIONS, THRESHOLDING_OPTIONS
 from .log_snr import LogSnrSchedule, LogSnrScheduler, combine
 from .sigmas import FLOW_OPTIONS, GRID_OPTIONS, REFUSED_FLOW, REFUSED_GRIDS

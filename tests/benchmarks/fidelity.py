@@ -75,8 +75,8 @@ def reference(part, folder, given):
 def ours(part, open_bundle, given, size):
     """The outputs of the bundle's graphs."""
     from kandinsky_mindir.runner import engine
-    from kandinsky_mindir.runner.component import Components
-    from kandinsky_mindir.runner.sinusoid import timestep_embedding
+    from kandinsky_mindir.runner.loading.component import Components
+    from kandinsky_mindir.runner.diffusion.sinusoid import timestep_embedding
 
     bundle = open_bundle()
     components = Components(bundle, engine.create(), keep_loaded=False)
@@ -132,7 +132,7 @@ def compare(part, open_bundle, checkpoint, size=None):
 
 
 def main():
-    from kandinsky_mindir.runner.bundle import Bundle
+    from kandinsky_mindir.runner.bundle.opened import Bundle
     from kandinsky_mindir.runner.commands.arguments import size
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -1,6 +1,6 @@
 """What a gigabyte less costs: the UNet's step in every way to load it, ``memory.py BUNDLE [--size HxW] [--runs 2]``.
 
-A graph in pieces may keep some of them in memory and load the others again in every step (runner/footprint.py). For
+A graph in pieces may keep some of them in memory and load the others again in every step (runner/loading/footprint.py). For
 each such way the table gives what the plan estimates, the peak that was measured, and the seconds of loading before the
 first step, of the first step, and of a later one, the best of the runs. If the bundle is packed, both ways are measured.
 """
@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from kandinsky_mindir.runner import engine, footprint
-from kandinsky_mindir.runner.bundle import Bundle
+from kandinsky_mindir.runner import engine
+from kandinsky_mindir.runner.loading import footprint
+from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.commands.arguments import size
-from kandinsky_mindir.runner.component import Component
-from kandinsky_mindir.runner.memory import PeakMemory
+from kandinsky_mindir.runner.loading.component import Component
+from kandinsky_mindir.runner.common.memory import PeakMemory
 
 
 def measure(bundle, graph, budget, runs, threads):

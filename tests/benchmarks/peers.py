@@ -123,7 +123,7 @@ def task(name, options, *arguments):
 
 
 def run(options):
-    from kandinsky_mindir.runner.memory import PeakMemory
+    from kandinsky_mindir.runner.common.memory import PeakMemory
 
     _, part, height, width, system = options.task
     case = Case(part, (int(height), int(width)))

@@ -24,8 +24,8 @@ SETUP = {
 def ours(case, options, packed=False):
     """A function that runs the case on a bundle's graph, or makes a picture. packed: with what `pack` has made of it."""
     from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
-    from kandinsky_mindir.runner.bundle import Bundle
-    from kandinsky_mindir.runner.component import Components
+    from kandinsky_mindir.runner.bundle.opened import Bundle
+    from kandinsky_mindir.runner.loading.component import Components
 
     bundle = Bundle(options.bundle, use_packed=packed).for_threads(options.threads)
     if packed and bundle.packed is None:
@@ -54,8 +54,9 @@ def packed(case, options):
 
 def pack(options):
     """Pack the bundle, unless it is."""
-    from kandinsky_mindir.runner import engine, packing
-    from kandinsky_mindir.runner.bundle import Bundle
+    from kandinsky_mindir.runner import engine
+    from kandinsky_mindir.runner.upkeep import packing
+    from kandinsky_mindir.runner.bundle.opened import Bundle
 
     bundle = Bundle(options.bundle).for_threads(options.threads)
     if bundle.packed is None:

@@ -1,0 +1,120 @@
+"""A bundle on disk: its manifest, its constants, its graphs, and files that are checked before they are used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import mindir_archive, packed
+from .checked_files import CheckedFiles
+from ..common.errors import UserError
+from .manifest import FILE_NAME, GraphInfo, Manifest
+from .model_source import ModelSource
+from .packed import Packed
+from ..common.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from ..inputs.tokens import Tokenizer
+
+
+class Bundle(CheckedFiles):
+    """An exported bundle, opened for reading.
+
+    path: the folder that ``kandinsky-mindir export`` wrote. use_packed: whether models are loaded from what
+    ``kandinsky-mindir pack`` made of it, if that is there. Raises UserError if it is not a whole bundle.
+    """
+
+    threads: int | None = None  # of the engine that loads its models; None: one for each CPU
+    use_packed = True
+
+    def __init__(self, path: str | Path, use_packed: bool = True):
+        if not isinstance(path, (str, os.PathLike)):
+            raise UserError(f"a bundle must be the path of a folder, not {path!r}")
+        folder = Path(path)
+        manifest = folder / FILE_NAME
+        try:
+            text = manifest.read_bytes().decode()  # every byte: the seal is on them
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{folder} is not a bundle (no {FILE_NAME}): make one with kandinsky-mindir export") from None
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
+            raise UserError(f"{manifest} cannot be read ({error}): export the bundle again") from None
+        self.manifest = Manifest.parse(text, str(manifest))
+        super().__init__(folder, self.manifest.files, "export the bundle again")
+        self.use_packed = use_packed
+
+    def for_threads(self, threads: int | None) -> Bundle:
+        """The same, for an engine with so many threads: what is packed suits one number of them."""
+        if threads == self.threads:
+            return self
+        return self._copy(threads=threads)
+
+    def as_exported(self) -> Bundle:
+        """The same without what is packed, which not every engine can use."""
+        return self._copy(use_packed=False) if self.use_packed else self
+
+    def _copy(self, **changes) -> Bundle:
+        other = copy(self)
+        vars(other).update(changes)
+        vars(other).pop("packed", None)
+        return other
+
+    def mindir(self, name: str) -> bytes:
+        """A MindIR file of a graph (its `mindir` or its `lite`), out of its part's archive."""
+        return mindir_archive.read(self.file(mindir_archive.archive_of(name)), name)
+
+    @contextmanager
+    def unpacked(self, graph: GraphInfo, name: str) -> Iterator[Path]:
+        """A MindIR file of `graph` as a file beside its weights, in a folder that is gone after the block."""
+        weights = self.file(self.weights_of(graph.part)).absolute()
+        with scratch_folder() as folder:
+            (folder / weights.name).symlink_to(weights)
+            path = folder / Path(name).name
+            path.write_bytes(self.mindir(name))
+            yield path
+
+    @cached_property
+    def constants(self) -> dict[str, np.ndarray]:
+        """What does not depend on prompt or seed: ``clip_mean``, ``clip_std``, ``zero_image_embeds`` and the
+        unconditional text (``empty_text_embeds``, ``empty_text_hidden_states``, ``empty_text_mask``)."""
+        with np.load(self.file("constants.npz"), allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        from ..inputs.tokens import Tokenizer  # its library takes a while to import
+
+        options = {name: self.manifest.tokenizer[name] for name in ("max_length", "pad_token_id", "eos_token_id")}
+        return Tokenizer(self.file("tokenizer.json"), **options)
+
+    def verify_files(self) -> None:
+        super().verify_files()
+        if self.packed:
+            self.packed.verify_files()
+
+    @cached_property
+    def packed(self) -> Packed | None:
+        """What ``kandinsky-mindir pack`` made of the weights; None if it is not there, or for another machine or number of
+        threads."""
+        if not (self.use_packed and (self.path / packed.FOLDER).is_dir()):
+            return None
+        return packed.read(self.path, packed.here(self.path, self.threads))
+
+    def model(self, path: str) -> ModelSource:
+        """Where the `.ms` model of the recipe `path` comes from."""
+        found = self.packed and self.packed.graphs.get(path)
+        return found or ModelSource(self, path)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, as stored."""
+        return sum(info.size for name, info in self.manifest.files.items() if name.endswith("weights.bin"))
+
+    def weights_of(self, part: str) -> str:
+        return f"{part}/weights.bin"

@@ -1,0 +1,108 @@
+"""Sealed examples: for a graph, inputs from a forward pass and what it must make of them, kept beside it in the bundle.
+
+The exporter computes the values in float64 on a path of its own. It also computes them in float32: how far that is off
+is what rounding costs this graph on these inputs, and a device may be off by a known multiple of it, not more.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..common.errors import UserError
+from .manifest import GraphInfo
+
+OUTPUT_VALUES = 4096  # how many values of an output are kept
+LAYER_VALUES = 8  # and of what a layer inside the graph computes, for `verify --bisect`
+
+UNIT = 2.0**-24  # half a unit in the last place of 1, float32
+# How much more than NumPy's a correct float32 kernel may round. Winograd's F(4x4, 3x3), which Lite uses for
+# convolutions, costs about ten times what a direct sum does (Lavin and Gray, "Fast Algorithms for Convolutional Neural
+# Networks", 2016; Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution", 2020); sums in
+# plain order, where BLAS and NumPy add blocks or pairs, and polynomials for exp and erf cost up to three times.
+ROUNDING_FACTOR = 32
+
+
+class Sample(NamedTuple):
+    """Some values of a tensor (at `positions`), the root mean square of all, the relative error of float32."""
+
+    values: np.ndarray
+    rms: float
+    rounding: float
+
+    @classmethod
+    def of(cls, exact: np.ndarray, rounded: np.ndarray, count: int) -> Sample:
+        """A sample of at most `count` values of `exact`; `rounded` is the same tensor computed in float32."""
+        rms = math.sqrt(np.mean(np.square(exact)))
+        rounding = math.sqrt(np.mean(np.square(exact - rounded))) / (rms or 1.0)
+        return cls(exact.reshape(-1)[positions(exact.size, count)].astype(np.float32), rms, rounding)
+
+    @property
+    def bound(self) -> float:
+        """The largest relative error that rounding explains."""
+        return ROUNDING_FACTOR * max(self.rounding, UNIT)
+
+    def relative_error(self, actual: np.ndarray) -> float:
+        """Root mean square of the differences over that of the tensor; infinite if `actual` holds no finite numbers."""
+        if not np.isfinite(actual).all():
+            return math.inf
+        return self._difference(actual) / (self.rms or 1.0)
+
+    def psnr(self, actual: np.ndarray) -> float:
+        """Peak signal to noise ratio in dB; the peak is the range of the values."""
+        peak, difference = float(np.ptp(self.values)), self._difference(actual)
+        return 20 * math.log10(peak / difference) if peak and difference else math.inf
+
+    def _difference(self, actual: np.ndarray) -> float:
+        difference = actual.reshape(-1)[positions(actual.size, self.values.size)] - self.values.astype(np.float64)
+        return math.sqrt(np.mean(np.square(difference)))
+
+
+class Golden(NamedTuple):
+    """A sealed example. inputs: by name; outputs: in the graph's order; layers: by the node's name in the MindIR."""
+
+    inputs: dict[str, np.ndarray]
+    outputs: list[Sample]
+    layers: dict[str, Sample]
+
+    def write(self, path: Path) -> None:
+        samples = [*self.outputs, *self.layers.values()]
+        np.savez_compressed(
+            path,
+            **{f"input.{name}": array for name, array in self.inputs.items()},
+            layers=np.array(list(self.layers), np.str_),
+            sizes=np.array([sample.values.size for sample in samples], np.int32),
+            values=np.concatenate([sample.values for sample in samples]),
+            rms=np.array([sample.rms for sample in samples], np.float32),
+            rounding=np.array([sample.rounding for sample in samples], np.float32),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Golden:
+        """UserError if the file is damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                inputs = {key.removeprefix("input."): file[key] for key in file.files if key.startswith("input.")}
+                values = np.split(file["values"], np.cumsum(file["sizes"])[:-1])
+                samples = [Sample(*row) for row in zip(values, file["rms"].tolist(), file["rounding"].tolist())]
+                layers = file["layers"].tolist()
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
+        outputs = len(samples) - len(layers)
+        return cls(inputs, samples[:outputs], dict(zip(layers, samples[outputs:])))
+
+
+def file_name(graph: GraphInfo) -> str:
+    """The path of the graph's example inside its bundle."""
+    return f"{graph.mindir.removesuffix('.mindir')}.golden.npz"
+
+
+def positions(size: int, count: int) -> np.ndarray:
+    """`count` places in a tensor of `size` values (or all), spread evenly: multiples of the golden ratio, modulo 1."""
+    if size <= count:
+        return np.arange(size)
+    return (np.arange(count) * ((math.sqrt(5) - 1) / 2) % 1 * size).astype(np.intp)

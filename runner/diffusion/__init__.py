@@ -1,0 +1,1 @@
+"""The denoising loop, guidance, and where noise comes from."""

@@ -1,0 +1,63 @@
+"""The reverse diffusion loop: a generator that yields every step, so that progress, callbacks and stopping live outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import noise
+from ..common.errors import UserError
+from ..common.options import as_floats
+from ..schedulers import Schedule
+
+
+@dataclass
+class Step:
+    """One finished step. Whoever iterates may put other `latents` here: the loop goes on from them."""
+
+    index: int
+    timestep: float
+    latents: np.ndarray
+
+
+def initial_latents(shape: tuple[int, ...], given: np.ndarray | None, source, schedule: Schedule) -> np.ndarray:
+    """`given` instead of the first draw, or a draw of that shape; times the schedule's initial scale. float32."""
+    latents = noise.draw(source, shape) if given is None else as_latents(given, shape)
+    return latents * np.float32(schedule.init_noise_sigma)
+
+
+def as_latents(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`given` as float32, if it is of that shape and finite."""
+    latents = as_floats(given, "latents")
+    if latents.shape != shape:
+        raise UserError(f"latents have shape {latents.shape}: this request needs {shape}")
+    return latents
+
+
+def finite(stage: str, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """`arrays` as they are; UserError names `stage`, the graph that computed them, if a value is not finite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise UserError(f"{stage}: it computed values that are not finite: check the bundle with kandinsky-mindir verify")
+    return arrays
+
+
+def diffuse(
+    schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, int], np.ndarray], source, stage: str
+) -> Iterator[Step]:
+    """Denoise `latents` along `schedule`.
+
+    predict: (scaled latents, index of the step) -> model output. source: where the steps' noise is drawn, one tensor of
+    the latents' shape for each step that needs it. UserError names `stage` and step where numbers stop being finite.
+    """
+    state = None
+    for index, timestep in enumerate(schedule.timesteps):
+        output = predict(schedule.scale_model_input(latents, index), index)
+        latents, state = schedule.step(output, index, latents, lambda: noise.draw(source, latents.shape), state)
+        if not (np.isfinite(output).all() and np.isfinite(latents).all()):  # clipping would hide an infinite output
+            raise UserError(f"{stage}: values that are not finite after step {index + 1} of {len(schedule.timesteps)} "
+                            f"(timestep {timestep:g}): try a lower guidance scale, or check the bundle")
+        step = Step(index, timestep, latents)
+        yield step
+        latents = step.latents

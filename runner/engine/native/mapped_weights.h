@@ -1,0 +1,46 @@
+// A `.ms` file in memory of which parts lie in other files, and those files.
+
+#ifndef KANDINSKY_MINDIR_MAPPED_WEIGHTS_H
+#define KANDINSKY_MINDIR_MAPPED_WEIGHTS_H
+
+#include <fstream>
+#include <stdexcept>
+#include <string>
+
+#include "lean_weights.h"
+#include "packed_weights.h"
+#include "weight_files.h"
+
+struct MappedWeights {
+  // file: descriptor of the `.ms` file, in memory. pieces: a file of lines "raw|packed POSITION LENGTH OFFSET PATH"
+  // (runner/bundle/ms_file.py: Recipe.assemble). keep: descriptor of an empty file for packed weights, or -1. replies: see
+  // WeightFiles.
+  MappedWeights(int file, size_t size, const char *pieces, int keep, int replies)
+      : files(replies), lean(file, size), packed(lean.data(), size) {
+    packed.Keep(keep);
+    std::ifstream lines(pieces);
+    size_t position, length, offset;
+    for (std::string kind, path; lines >> kind >> position >> length >> offset && std::getline(lines >> std::ws, path);) {
+      if (kind == "packed") {
+        packed.Add({position, length, offset}, files.Open(path));
+      } else {
+        lean.Map(position, length, files.Open(path), offset);
+      }
+    }
+    if (!lines.eof()) {
+      throw std::runtime_error("the table of its pieces cannot be read");
+    }
+  }
+
+  // To be called once Lite has built the model. Throws if it does not fit what was packed.
+  void EndBuilding() {
+    lean.EndLending();
+    packed.EndBuilding();
+  }
+
+  WeightFiles files;
+  LeanWeights lean;
+  PackedWeights packed;
+};
+
+#endif

@@ -1,0 +1,1 @@
+"""Texts and pictures as the models take them."""

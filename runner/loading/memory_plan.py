@@ -1,0 +1,101 @@
+"""What memory a request takes, stage by stage, said before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ..bundle.opened import Bundle
+from ..common.errors import UserError
+from .footprint import PROGRAM, choose, footprint, mapped, ways
+from ..bundle.manifest import GraphInfo, Manifest
+from ..common.memory import as_text
+from ..upkeep.replay import title
+
+
+class Stage(NamedTuple):
+    """A graph that a request loads. loading: the most while it is loaded and run; kept: once it only waits. Bytes.
+
+    reloaded: how many of its pieces are loaded again in every run, for lack of memory. mapped: bytes of packed weights
+    that it reads in every run, which are pages of files.
+    """
+
+    graph: GraphInfo
+    loading: int
+    kept: int
+    reloaded: int = 0
+    mapped: int = 0
+
+    @property
+    def remark(self) -> str:
+        """What is slow about it; "" if nothing is."""
+        if not self.reloaded:
+            return ""
+        return f"{self.reloaded} of its {len(self.graph.ms)} pieces are loaded again in every step"
+
+    @property
+    def reads(self) -> str:
+        """What a run reads beside its memory; "" if nothing."""
+        return f"and {as_text(self.mapped)} of the system's cache of files" if self.mapped else ""
+
+    def __str__(self) -> str:
+        notes = ", ".join(filter(None, (self.reads, self.remark)))
+        return f"  {title(self.graph):32} {as_text(self.loading):>10}  {notes}".rstrip()
+
+
+class Plan(NamedTuple):
+    """The stages of a request in their order, and whether models stay loaded from one to the next."""
+
+    stages: Sequence[Stage]
+    keep_loaded: bool
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the worst moment."""
+        kept = most = 0
+        for stage in self.stages:
+            most = max(most, kept + stage.loading)
+            kept += stage.kept if self.keep_loaded else 0
+        return PROGRAM + most
+
+    def require(self, budget: int) -> None:
+        """UserError if it does not fit into `budget` bytes."""
+        if self.peak <= budget:
+            return
+        staged = self._replace(keep_loaded=False)
+        worst = max(self.stages, key=lambda stage: stage.loading)
+        needs = f"keeping all models loaded needs about {as_text(self.peak)}" if self.keep_loaded \
+            else f"{title(worst.graph)} needs about {as_text(self.peak)}"
+        advice = "choose a smaller size, or make room for it (free memory, raise --memory)"
+        if self.keep_loaded and staged.peak <= budget:
+            advice = f"one at a time, without --keep-loaded, they need {as_text(staged.peak)}"
+        raise UserError(f"{needs} of memory and {as_text(budget)} is there: {advice}")
+
+    def __str__(self) -> str:
+        lines = map(str, self.stages)
+        how = "all kept loaded" if self.keep_loaded else "one at a time"
+        return "\n".join([*lines, f"  {f'peak, {how}':32} {as_text(self.peak):>10}"])
+
+
+def plan(bundle: Bundle, graphs: Iterable[GraphInfo], keep_loaded: bool = False, budget: int | None = None) -> Plan:
+    """The plan of running `graphs`, one after another, each within `budget` bytes if it can (None: as fast as it can)."""
+    stages = []
+    for graph in graphs:
+        all_of_it = ways(graph)[0]
+        resident = all_of_it if keep_loaded or budget is None else choose(bundle, graph, budget - PROGRAM)
+        stages.append(Stage(graph, *footprint(bundle, graph, resident), all_of_it - resident, mapped(bundle, graph)))
+    return Plan(stages, keep_loaded)
+
+
+def text_to_picture(
+    manifest: Manifest, size: tuple[int, int], batches: Sequence[int] = (2,), prior_batch: int = 2
+) -> list[GraphInfo]:
+    """The graphs that make a picture of `size` (height, width) from a text. batches, prior_batch: 2 with guidance."""
+    return [
+        manifest.find("text_encoder"),
+        manifest.find("prior_context"),
+        manifest.find("prior", prior_batch),
+        manifest.find("unet_context"),
+        *(manifest.find("unet", batch, size) for batch in batches),
+        manifest.find("movq_decoder", 1, size),
+    ]

@@ -1,0 +1,141 @@
+"""How a picture was made: everything that generate or interpolate needs to make it again, in the text of its PNG."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..common.errors import UserError
+from .fetch import shorten
+
+KEY = "kandinsky-mindir"  # of the text chunk that holds the recipe
+FORMAT = 1
+
+NUMBER = (int, float)
+SAMPLING = {
+    "steps": int,
+    "prior_steps": int,
+    "guidance_scale": NUMBER,
+    "prior_guidance_scale": NUMBER,
+    "guidance_rescale": NUMBER,
+    "guidance_interval": list,
+    "scheduler": dict,
+    "images": int,
+    "seed": int,
+    "rng": str,
+    "size": list,
+    "grid": bool,
+}
+# Command -> the options that a recipe of it holds, under the names of the command's arguments, and their JSON types.
+OPTIONS = {
+    "generate": {"prompt": list, "negative_prompt": str, **SAMPLING},
+    "interpolate": {"items": list, "negative_prompt": str, "negative_prior_prompt": str, **SAMPLING},
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A picture, or a grid of them.
+
+    command: a key of OPTIONS. options: its arguments, nothing left to defaults; an option that was off is not there.
+    bundle: its path, as it was given. bundle_sha256: of its manifest.json, which holds the sha256 of its other files.
+    row, rows: the picture's place among all that were drawn from the seed together; row None for all of them.
+    versions: of what took part, to explain a difference.
+    """
+
+    command: str
+    options: dict[str, Any]
+    bundle: str
+    bundle_sha256: str
+    row: int | None = None
+    rows: int = 1
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def picture(self, row: int, rows: int) -> Recipe:
+        """The recipe of one of the `rows` pictures that this one makes; itself, if it makes but one."""
+        if rows == 1:
+            return self
+        options = {**self.options, "images": 1}
+        if "prompt" in options:
+            options["prompt"] = [options["prompt"][row // self.options["images"]]]
+        return replace(self, options=options, row=row, rows=rows)
+
+    def text(self) -> dict[str, str]:
+        """Text chunks: the recipe as JSON, and ``parameters`` as other programs write it, for people and viewers."""
+        return {"parameters": self._parameters(), KEY: json.dumps(asdict(self), default=np.ndarray.tolist)}
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """The recipe in a PNG file; UserError if there is none that this version understands."""
+        name = shorten(str(path))
+        text = _read_text(path, name)
+        if text is None:
+            raise UserError(f"{name} carries no recipe: only PNG files that generate or interpolate wrote do")
+        try:
+            data = json.loads(text)
+            if data["format"] != FORMAT:
+                raise UserError(f"{name}: its recipe has format {data['format']!r}, this version reads format {FORMAT}")
+            recipe = cls(**data)
+            recipe._check()
+        except UserError:
+            raise
+        except Exception as error:  # anything can stand in a file
+            raise UserError(f"{name}: its recipe is damaged ({shorten(str(error))})") from None
+        return recipe
+
+    def _check(self) -> None:
+        types = OPTIONS[self.command]
+        for option, value in self.options.items():
+            if not isinstance(value, types[option]) or (isinstance(value, bool) and types[option] is not bool):
+                raise ValueError(f"{option} is {value!r}")
+        if len(self.options["size"]) != 2:
+            raise ValueError(f"size is {self.options['size']!r}")
+        for item in self.options["items" if self.command == "interpolate" else "prompt"]:
+            if not isinstance(item, str) and not isinstance(item.get("text") or item["image"], str):
+                raise ValueError(f"{item!r} is neither a text nor a picture")
+        if not isinstance(self.bundle, str):
+            raise ValueError(f"bundle is {self.bundle!r}")
+        if self.row is not None and self.row not in range(self.rows):
+            raise ValueError(f"picture {self.row} of {self.rows}")
+
+    def _parameters(self) -> str:
+        """The form of AUTOMATIC1111's web interface, which picture viewers know."""
+        options = self.options
+        lines = options.get("prompt") or [_mixed(item) for item in options["items"]]
+        if options.get("negative_prompt"):
+            lines = [*lines, f"Negative prompt: {options['negative_prompt']}"]
+        height, width = options["size"]
+        facts = {
+            "Steps": options["steps"],
+            "Sampler": options["scheduler"]["_class_name"],
+            "CFG scale": options["guidance_scale"],
+            "Seed": options["seed"],
+            "RNG": options["rng"],
+            "Size": f"{width}x{height}",
+            "Model hash": self.bundle_sha256[:10],
+            **({} if self.row is None else {"Picture": f"{self.row + 1} of {self.rows}"}),
+        }
+        return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in facts.items())])
+
+
+def _mixed(item: dict[str, Any]) -> str:
+    return f"{item['weight']:g} x {item.get('text') or item['image']}"
+
+
+def _read_text(path: str | Path, name: str) -> str | None:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.text.get(KEY)
+    except Image.UnidentifiedImageError:
+        return None
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except Exception as error:  # on damaged files Pillow raises nearly anything
+        reason = str(error)
+    raise UserError(f"{name} cannot be read: {shorten(reason)}")

@@ -1,0 +1,96 @@
+"""Replay the sealed examples of a bundle on the device at hand and say which graphs compute what they should."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ..loading.component import Components
+from ..common.errors import UserError
+from ..bundle.sealed_examples import Golden, file_name
+from ..bundle.manifest import GraphInfo
+
+
+ADVICE = "kandinsky-mindir verify --bisect names the layer"
+
+
+class Verdict(NamedTuple):
+    """What came of a graph's example. error: relative, of the worst output; bound: what is allowed there; psnr: in dB.
+
+    seconds: to load the graph and run it once. failure: why it could not be run at all, else None.
+    """
+
+    graph: GraphInfo
+    error: float
+    bound: float
+    psnr: float
+    seconds: float
+    failure: str | None = None
+
+    @property
+    def right(self) -> bool:
+        return self.failure is None and self.error <= self.bound
+
+    def __str__(self) -> str:
+        if self.failure:
+            return f"{title(self.graph)} does not run: {self.failure}"
+        word = "right" if self.right else "wrong"
+        return f"{title(self.graph)} is {word}: relative error {self.error:.1e}, rounding explains {self.bound:.1e}"
+
+
+def verify(
+    components: Components, part: str | None = None, tolerance: float | None = None, files: bool = True
+) -> Iterator[Verdict]:
+    """The verdict on each graph, one after another.
+
+    part: only the graphs of that part. tolerance: the relative error to allow, instead of what float32 arithmetic
+    explains: for devices that compute in lower precision. files: check all files of the bundle first. UserError if a
+    file is damaged, or if the bundle has no such part or no examples.
+    """
+    bundle = components.bundle
+    graphs = [graph for graph in bundle.manifest.graphs if part in (None, graph.part)]
+    if not graphs:
+        parts = ", ".join(dict.fromkeys(graph.part for graph in bundle.manifest.graphs))
+        raise UserError(f"{bundle.path} has no part {part!r}: it has {parts}")
+    if files:
+        bundle.verify_files()
+    for graph in graphs:
+        yield _replay(components, graph, read_golden(bundle, graph), tolerance)
+
+
+def require_right(verdicts: Iterable[Verdict], advice: str = ADVICE) -> None:
+    """UserError that names the first graph that is wrong, and what to do; one that does not run says so itself."""
+    for verdict in verdicts:
+        if not verdict.right:
+            raise UserError(f"{verdict}; {advice}" if advice and not verdict.failure else str(verdict))
+
+
+def read_golden(bundle, graph: GraphInfo) -> Golden:
+    """The sealed example of a graph; UserError if there is none."""
+    name = file_name(graph)
+    if name not in bundle.manifest.files:
+        raise UserError(f"{bundle.path} has no sealed example of {title(graph)}: export the bundle again")
+    return Golden.read(bundle.file(name))
+
+
+def title(graph: GraphInfo) -> str:
+    """The graph's name, its batch and its size in pixels."""
+    size = f" {graph.size[0]}x{graph.size[1]}" if graph.size else ""
+    return f"{graph.name} batch {graph.batch}{size}"
+
+
+def _replay(components: Components, graph: GraphInfo, golden: Golden, tolerance: float | None) -> Verdict:
+    started = time.monotonic()
+    try:
+        with components[graph.name].loaded(graph.batch, graph.size) as run:
+            outputs = run(**golden.inputs)
+    except UserError as error:
+        return Verdict(graph, float("inf"), 0.0, float("-inf"), time.monotonic() - started, str(error))
+    seconds = time.monotonic() - started
+    rows = [
+        (sample.relative_error(output), tolerance or sample.bound, sample.psnr(output))
+        for sample, output in zip(golden.outputs, outputs, strict=True)
+    ]
+    error, bound, psnr = max(rows, key=lambda row: row[0] / row[1])
+    return Verdict(graph, error, bound, psnr, seconds)
