@@ -71,7 +71,7 @@ def evidence(operators: list[str], version: str, device: str) -> dict[str, list[
     """`operators` by what speaks for them: "run" here, "listed" in the documentation alone, or "unknown"."""
     found = {"run": [], "listed": [], "unknown": []}
     for operator in operators:
-        if (version, device) == ("2.0", "cpu"):  # tests/test_lowering.py runs every row of that table
+        if (version, device) == ("2.0", "cpu"):  # tests/export/test_lowering.py runs every row of that table
             known = operator in OPERATORS and not OPERATORS[operator].refused
             found["run" if known else "unknown"].append(operator)
         else:

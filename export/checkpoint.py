@@ -43,7 +43,7 @@ KINDS = {
     ),
 }
 # What takes the place of a hundred steps of the sampler that Kandinsky comes with: no worse, in a fifth of the steps
-# (tests/sampler_choice.py counts, tests/samplers_plot.py draws why).
+# (tests/programs/sampler_choice.py counts, tests/programs/samplers_plot.py draws why).
 FASTER = {"scheduler": "dpmpp-2m-karras", "num_inference_steps": 20}
 SLOWER = ("DDPMScheduler", "DDIMScheduler")
 
