@@ -15,6 +15,7 @@ _NAMES = {
     "common.errors": ("UserError",),
     "pictures.images": ("load_image", "make_image_grid"),
     "diffusion.noise": ("TorchGenerator",),
+    "request": ("Item", "Request"),
     "pipelines": ("KandinskyV22CombinedPipeline", "KandinskyV22Pipeline", "KandinskyV22PriorPipeline"),
     "schedulers": (
         "DDIMScheduler",

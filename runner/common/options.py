@@ -14,6 +14,25 @@ MOST_PIXELS = 2**26
 LARGEST = float(np.finfo(np.float32).max)
 
 
+def plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own number, which compares and multiplies without overflow; anything else as it is."""
+    if not isinstance(value, np.generic):
+        return value
+    value = value.item()
+    return float(value) if isinstance(value, np.floating) else value  # a long double stays one
+
+
+def as_text(value: Any, name: str) -> str:
+    """A text that UTF-8 can hold."""
+    if not isinstance(value, str):
+        raise UserError(f"{name} is {value!r}: it must be a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a surrogate without its other half
+        raise UserError(f"{name} must be Unicode text, not {value!r}") from None
+    return str(value)
+
+
 def as_texts(value: Any, name: str) -> list[str]:
     """A text or a list of texts as a list; UserError if it is empty or holds anything else."""
     texts = [value] if isinstance(value, str) else value
@@ -21,7 +40,14 @@ def as_texts(value: Any, name: str) -> list[str]:
         raise UserError(f"{name} must be a text or a list of texts, not {_describe(value)}")
     if not texts:
         raise UserError(f"{name} is an empty list: give at least one text")
-    return list(texts)
+    return [as_text(text, name) for text in texts]
+
+
+def as_choice(value: Any, known: tuple[str, ...], name: str) -> str:
+    """One of the words in `known`."""
+    if not isinstance(value, str) or value not in known:
+        raise UserError(f"{name} is {value!r}: choose one of {', '.join(known)}")
+    return str(value)
 
 
 def as_weights(weights: Any, items: Sequence) -> list[float]:
@@ -40,10 +66,19 @@ def as_weights(weights: Any, items: Sequence) -> list[float]:
 
 def as_count(value: Any, name: str, most: int | None = None) -> int:
     """A whole number of at least 1, and at most `most`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(f"{name} is {value!r}: it must be a whole number of at least 1")
     if most is not None and value > most:
         raise UserError(f"{name} is {value}: at most {most} are made at a time")
+    return int(value)
+
+
+def as_pixels(value: Any, name: str) -> int:
+    """A side of a picture, in pixels."""
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST_PIXELS:
+        raise UserError(f"{name} is {value!r}: it must be a positive whole number of pixels")
     return int(value)
 
 
@@ -51,18 +86,34 @@ def as_size(height: Any, width: Any, scale_factor: int) -> tuple[int, int]:
     """The size in pixels that is made when height x width is asked for: sides rounded up to a multiple of the MoVQ's
     squared scale factor, as diffusers' ``pipeline_kandinsky2_2.py: downscale_height_and_width`` does."""
     step = scale_factor**2
-    sides = []
-    for name, value in (("height", height), ("width", width)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 < value <= MOST_PIXELS:
-            raise UserError(f"{name} is {value!r}: it must be a positive whole number of pixels")
-        sides.append(math.ceil(value / step) * step)
-    return sides[0], sides[1]
+    sides = as_pixels(height, "height"), as_pixels(width, "width")
+    return math.ceil(sides[0] / step) * step, math.ceil(sides[1] / step) * step
 
 
-def as_output_type(value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise UserError(f"output_type is {value!r}: choose one of {', '.join(known)}")
+def as_guidance_scale(value: Any, name: str) -> float:
+    """A guidance scale: not negative."""
+    value = as_number(value, name)
+    if value < 0:
+        raise UserError(f"{name} is {value}: it must not be negative (1 switches guidance off)")
     return value
+
+
+def as_share(value: Any, name: str) -> float:
+    """A number from 0 to 1."""
+    value = as_number(value, name)
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} is {value}: it must be from 0 (off) to 1")
+    return value
+
+
+def as_interval(value: Any, name: str) -> tuple[float, float]:
+    """(start, stop), shares of the steps: 0 <= start < stop <= 1."""
+    if not isinstance(value, (tuple, list, np.ndarray)) or len(value) != 2:
+        raise UserError(f"{name} is {value!r}: it must be (start, stop)")
+    start, stop = (as_number(end, f"an end of {name}") for end in value)
+    if not 0 <= start < stop <= 1:
+        raise UserError(f"{name} is ({start:g}, {stop:g}): it must be shares of the steps, 0 <= start < stop <= 1")
+    return start, stop
 
 
 def as_array(value: Any, name: str, width: int) -> np.ndarray:
@@ -91,7 +142,8 @@ def as_floats(value: Any, name: str) -> np.ndarray:
 
 def as_number(value: Any, name: str) -> float:
     """A number that is finite as float32, too."""
-    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    value = plain(value)
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not known or not abs(value) <= LARGEST:  # a NaN is not either
         raise UserError(f"{name} is {value!r}: it must be a finite number")
     return float(value)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common.errors import UserError
-from ..common.options import as_count, as_number
+from ..common.options import as_count, as_guidance_scale, as_interval, as_share
 
 MOST_IMAGES = 10_000  # of a prompt in one call: a slip of the keyboard should not fill the memory
 
@@ -31,16 +30,9 @@ class Guidance:
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self):
-        if as_number(self.scale, "guidance_scale") < 0:
-            raise UserError(f"guidance_scale is {self.scale}: it must not be negative (1 switches guidance off)")
-        if not 0 <= as_number(self.rescale, "guidance_rescale") <= 1:
-            raise UserError(f"guidance_rescale is {self.rescale}: it must be from 0 (off) to 1")
-        if not isinstance(self.interval, (tuple, list)) or len(self.interval) != 2:
-            raise UserError(f"guidance_interval is {self.interval!r}: it must be (start, stop)")
-        start, stop = (as_number(end, "an end of guidance_interval") for end in self.interval)
-        if not 0 <= start < stop <= 1:
-            raise UserError(f"guidance_interval is ({start:g}, {stop:g}): it must be shares of the steps, "
-                            "0 <= start < stop <= 1")
+        object.__setattr__(self, "scale", as_guidance_scale(self.scale, "guidance_scale"))
+        object.__setattr__(self, "rescale", as_share(self.rescale, "guidance_rescale"))
+        object.__setattr__(self, "interval", as_interval(self.interval, "guidance_interval"))
 
     @property
     def on(self) -> bool:

@@ -12,7 +12,7 @@ from .decoder_steps import decode_latents, decoder_steps
 from ..diffusion.loop import initial_latents
 from ..common.errors import UserError
 from ..pictures.images import to_pil
-from ..common.options import as_array, as_output_type, as_size
+from ..common.options import as_array, as_choice, as_size
 from .outputs import ImagePipelineOutput
 from ..diffusion.guidance import Sampling
 from ..schedulers import Schedule
@@ -115,7 +115,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
 
         For whoever has work to do before the call, as the prior has.
         """
-        as_output_type(output_type, ("pil", "np", "latent"))
+        as_choice(output_type, ("pil", "np", "latent"), "output_type")
         self._check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         manifest = self.bundle.manifest
         defaults = manifest.defaults["decoder"]

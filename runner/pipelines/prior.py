@@ -12,7 +12,7 @@ from ..diffusion import noise
 from ..loading.component import Components
 from ..diffusion.loop import diffuse, initial_latents
 from ..common.errors import UserError
-from ..common.options import as_floats, as_output_type, as_texts, as_weights
+from ..common.options import as_choice, as_floats, as_texts, as_weights
 from .outputs import KandinskyPriorPipelineOutput
 from ..inputs.preprocessing import ImageProcessor
 from .prior_steps import empty_text, encode_texts, image_embedding, prior_steps
@@ -50,7 +50,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         A negative prompt doubles the batch, as in the reference: one draw of latents (N or 2N, E) for all. Returns
         (N, E) float32 twice, N = prompts x num_images_per_prompt, the pictures of one prompt next to each other.
         """
-        as_output_type(output_type, ("np",))
+        as_choice(output_type, ("np",), "output_type")
         self._check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
         sampling, schedule = self._check(num_inference_steps, guidance_scale, num_images_per_prompt)
         prompts = as_texts(prompt, "prompt")

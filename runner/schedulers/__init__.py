@@ -1,5 +1,9 @@
 """Samplers in NumPy, one file a family, under diffusers' class names and short names for the command line."""
 
+import math
+
+import numpy as np
+
 from ..common.errors import UserError
 from .base import Schedule, Scheduler
 from .consistency import LCMScheduler, TCDScheduler
@@ -53,6 +57,29 @@ def create(config):
     return SCHEDULERS[name].from_config(config)
 
 
+def as_name(name):
+    """`name`, if it is a short name or a class name; UserError for any other."""
+    if name not in (CHECKPOINT, *SHORT_NAMES, *SCHEDULERS):
+        raise UserError(f"scheduler {name!r} is not known; choose one of {', '.join(sorted([CHECKPOINT, *SHORT_NAMES]))}")
+    return name
+
+
+def describe(scheduler):
+    """A scheduler as a dict of what JSON can hold, from which `create` makes it again.
+
+    An option that is infinite by default (`lambda_min_clipped`) is left out: JSON has no infinity.
+    """
+    config = {"_class_name": scheduler.name}
+    for option, value in scheduler.config.items():
+        value = np.asarray(value).tolist() if isinstance(value, (np.ndarray, np.generic, tuple)) else value
+        if isinstance(value, float) and not math.isfinite(value):
+            if value != scheduler.OPTIONS[option]:
+                raise UserError(f"{scheduler.name}: {option} is {value}, which JSON cannot hold: use a finite number")
+            continue
+        config[option] = value
+    return config
+
+
 def create_by_name(name, base_config):
     """The scheduler of a short name or a diffusers class name, for a checkpoint whose own scheduler has `base_config`.
 
@@ -61,13 +88,7 @@ def create_by_name(name, base_config):
     """
     if name == CHECKPOINT or name == base_config.get("_class_name"):
         return create(base_config)
-    if name in SHORT_NAMES:
-        cls, options = SHORT_NAMES[name]
-    elif name in SCHEDULERS:
-        cls, options = SCHEDULERS[name], {}
-    else:
-        known = ", ".join(sorted([CHECKPOINT, *SHORT_NAMES]))
-        raise UserError(f"scheduler {name!r} is not known; choose one of {known}")
+    cls, options = SHORT_NAMES[name] if name in SHORT_NAMES else (SCHEDULERS[as_name(name)], {})
     same = base_config.get("_class_name") == cls.__name__
 
     def carries_over(key, value):
