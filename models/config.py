@@ -25,7 +25,7 @@ _TRANSFORMERS = frozenset(
     "no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores remove_invalid_values "
     "repetition_penalty return_dict_in_generate suppress_tokens temperature top_k top_p typical_p".split()
 )
-_UNUSED_TRANSFORMERS_OPTIONS = {
+_UNUSED_TRANSFORMERS_OPTIONS: dict[str, tuple] = {
     "add_cross_attention": (False,),
     "cross_attention_hidden_size": (None,),
     "is_decoder": (False,),

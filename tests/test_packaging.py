@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("models", "export", "runner", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("src", "models", "export", "runner", "pyproject.toml", "README.md", "LICENSE")
 
 
 def call(*command, **options):
@@ -23,7 +23,7 @@ def wheel(tmp_path_factory):
     for name in SOURCES:
         source, target = ROOT / name, folder / "tree" / name
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
     result = call(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", folder, folder / "tree")

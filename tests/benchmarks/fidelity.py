@@ -75,8 +75,8 @@ def reference(part, folder, given):
 def ours(part, open_bundle, given, size):
     """The outputs of the bundle's graphs."""
     from kandinsky_mindir.runner import engine
-    from kandinsky_mindir.runner.loading.component import Components
     from kandinsky_mindir.runner.diffusion.sinusoid import timestep_embedding
+    from kandinsky_mindir.runner.loading.component import Components
 
     bundle = open_bundle()
     components = Components(bundle, engine.create(), keep_loaded=False)

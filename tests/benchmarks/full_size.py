@@ -80,8 +80,8 @@ def random_tensor(name, shape, random):
     values = random.standard_normal(shape, np.float32)
     if name == "clip_std" or (len(shape) == 1 and name.endswith("weight")):
         return 1 + 0.1 * values
-    if len(shape) < 2 or "embed" in name.rsplit(".", 2)[-2 if name.endswith("weight") else -1] and len(shape) == 2 \
-            and "linear" not in name:
+    if len(shape) < 2 or ("embed" in name.rsplit(".", 2)[-2 if name.endswith("weight") else -1] and len(shape) == 2 \
+            and "linear" not in name):
         return 0.1 * values
     scale = 1 / math.sqrt(math.prod(shape[1:]))
     return values * np.float32(scale / math.sqrt(BRANCHES) if BRANCH_END.search(name) else scale)

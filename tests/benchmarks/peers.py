@@ -34,7 +34,8 @@ COLUMNS = ("case", "system", "seconds", "to the best peer", "of the matrix produ
 def main():
     options = parse()
     if options.task:
-        return print("\n" + json.dumps(TASKS[options.task[0]](options)))
+        print("\n" + json.dumps(TASKS[options.task[0]](options)))
+        return
     with tempfile.TemporaryDirectory() as folder:
         options.cache = options.cache or Path(folder)
         if options.bundle is None:

@@ -55,8 +55,8 @@ def packed(case, options):
 def pack(options):
     """Pack the bundle, unless it is."""
     from kandinsky_mindir.runner import engine
-    from kandinsky_mindir.runner.upkeep import packing
     from kandinsky_mindir.runner.bundle.opened import Bundle
+    from kandinsky_mindir.runner.upkeep import packing
 
     bundle = Bundle(options.bundle).for_threads(options.threads)
     if bundle.packed is None:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
+from kandinsky_mindir.runner.bundle.ms_file import Recipe
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.loading.component import Components
-from kandinsky_mindir.runner.bundle.ms_file import Recipe
 from kandinsky_mindir.runner.loading.memory_plan import text_to_picture
 from kandinsky_mindir.runner.upkeep.replay import require_right, verify
 

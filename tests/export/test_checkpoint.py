@@ -12,7 +12,6 @@ import pytest
 import torch
 import transformers
 from damage import assert_one_line, cut, edit_json
-
 from kandinsky_mindir.export.checkpoint import KINDS, Checkpoint
 
 MICRO = Path(__file__).parents[2] / "artifacts" / "micro"

@@ -6,9 +6,9 @@ import pytest
 import references
 import torch
 from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
-from kandinsky_mindir.export.stages import PARTS
 from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.export.mindir import compile_graph
+from kandinsky_mindir.export.stages import PARTS
 from kandinsky_mindir.export.tensor_names import SOURCES
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.models import winograd

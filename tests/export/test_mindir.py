@@ -8,14 +8,13 @@ import tempfile
 import mindspore
 import numpy as np
 import pytest
-from mindspore import Tensor, nn, ops
-
 from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.export.mindir import REPORTS, compile_graph, output_tensors
 from kandinsky_mindir.export.weights import ALIGNMENT, Location, WeightsWriter
 from kandinsky_mindir.models.layers import Conv2d, Linear
 from kandinsky_mindir.models.pictures import to_channels_first, to_channels_last
 from kandinsky_mindir.runner.common.errors import UserError
+from mindspore import Tensor, nn, ops
 
 # Small whole numbers: every product and sum is exact in float32, so results must be equal, not close.
 WHOLE = np.random.default_rng(0)

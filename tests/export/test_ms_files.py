@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import small_graph
 from damage import assert_one_line, edit_json
-
 from kandinsky_mindir.export import ms_files
 from kandinsky_mindir.export.ms_files import SMALLEST_PIECE, MsWriter, WeightStore, write_recipe
 from kandinsky_mindir.export.weights import Location, WeightsWriter, padding
+from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, WEIGHTS, ModelFile, Recipe
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.loading.component import Component
-from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, WEIGHTS, ModelFile, Recipe
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,16 @@ from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
 from kandinsky_mindir.export.checkpoint import Checkpoint
 from kandinsky_mindir.export.cutting import _bounds, cut
 from kandinsky_mindir.export.draft import Draft
-from kandinsky_mindir.export.stages import PARTS
 from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.export.mindir import compile_graph, weight_bytes
+from kandinsky_mindir.export.stages import PARTS
 from kandinsky_mindir.export.staging import NOTES
 from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.runner.bundle.manifest import TensorInfo
 from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.loading.component import Component
 from kandinsky_mindir.runner.engine import EngineError, TensorSpec
 from kandinsky_mindir.runner.engine.chain import Chain
-from kandinsky_mindir.runner.bundle.manifest import TensorInfo
+from kandinsky_mindir.runner.loading.component import Component
 
 # The arithmetic is the same; Lite merges neighboring scales and products, fewer of them where a cut is between: that
 # moves a few roundings of 6e-8 each.

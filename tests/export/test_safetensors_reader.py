@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from damage import assert_one_line, cut, edit_entry, edit_header, edit_json
-from safetensors.torch import save_file
-
 from kandinsky_mindir.export.safetensors_reader import TensorFiles
+from safetensors.torch import save_file
 
 
 def test_plain_file_is_preferred_to_a_variant(tmp_path):

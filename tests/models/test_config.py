@@ -6,8 +6,6 @@ import inspect
 import pytest
 import references
 from diffusers import PriorTransformer, UNet2DConditionModel, VQModel
-from transformers import CLIPTextConfig, CLIPVisionConfig
-
 from kandinsky_mindir.models.config import (
     ConfigError,
     ImageEncoderConfig,
@@ -16,6 +14,7 @@ from kandinsky_mindir.models.config import (
     TextEncoderConfig,
     UNetConfig,
 )
+from transformers import CLIPTextConfig, CLIPVisionConfig
 
 CONFIGS = {
     "text_encoder": TextEncoderConfig, "image_encoder": ImageEncoderConfig, "prior": PriorConfig,

@@ -11,11 +11,10 @@ import pytest
 import references
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
-from mindspore import Tensor
-
 from kandinsky_mindir.models.clip import ImageEncoder, TextEncoder
 from kandinsky_mindir.models.config import ImageEncoderConfig, PriorConfig, TextEncoderConfig
 from kandinsky_mindir.models.prior import Prior, PriorContext
+from mindspore import Tensor
 
 TOLERANCE = 1e-5
 

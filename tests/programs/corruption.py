@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.loading.component import Components
-from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.engine import EngineError
+from kandinsky_mindir.runner.loading.component import Components
 from kandinsky_mindir.runner.upkeep.replay import read_golden
 
 OPENED, FIRST_USE, MISSED = "when opened", "at first use", "missed"

@@ -28,10 +28,10 @@ from unittest import mock
 
 import kandinsky_mindir.runner
 from kandinsky_mindir.runner import cli
-from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, Manifest, sealed
 from kandinsky_mindir.runner.bundle.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.upkeep.replay import read_golden
 
 HOME = str(Path(kandinsky_mindir.runner.__file__).parents[1])
@@ -115,13 +115,12 @@ def safetensors(_: Path, folder: Path) -> Target:
 def mindir(bundle: Path, _: Path) -> Target:
     """Mutated as bytes, and as the fields of the message."""
     from google.protobuf import json_format
-    from mindspore.train.mind_ir_pb2 import ModelProto
-
     from kandinsky_mindir.export import bisect
-    from kandinsky_mindir.export.seal_examples import example
-    from kandinsky_mindir.export.node_layers import seams
     from kandinsky_mindir.export.lowering import lower
+    from kandinsky_mindir.export.node_layers import seams
     from kandinsky_mindir.export.reader import read_model
+    from kandinsky_mindir.export.seal_examples import example
+    from mindspore.train.mind_ir_pb2 import ModelProto
 
     opened = Bundle(bundle)
     graph = opened.manifest.find("prior_context")
@@ -181,9 +180,7 @@ def recipe(_: Path, folder: Path) -> Target:
 
 def command(bundle: Path, folder: Path) -> Target:
     words = ["generate", "interpolate", "inspect", "verify", "check", "runtime", "install", "info", "export", str(bundle), "a cat",
-             *"--help --steps --prior-steps --guidance-scale --guidance-interval --seed --size --output --images --grid --like"
-             " --scheduler --engine --device --threads --quiet --text --image --rng --prior --decoder --files --part --lite"
-             " --negative-prompt --tolerance 0 1 -1 nan 1e400 64x64 x 0x0 picture.png cpu ascend:99999999999999999999 /".split(),
+             *["--help", "--steps", "--prior-steps", "--guidance-scale", "--guidance-interval", "--seed", "--size", "--output", "--images", "--grid", "--like", "--scheduler", "--engine", "--device", "--threads", "--quiet", "--text", "--image", "--rng", "--prior", "--decoder", "--files", "--part", "--lite", "--negative-prompt", "--tolerance", "0", "1", "-1", "nan", "1e400", "64x64", "x", "0x0", "picture.png", "cpu", "ascend:99999999999999999999", "/"],
              "", "\0", "\ud800", "9" * 5000, "a\nb", str(folder)]
     seeds = [["generate", str(bundle), "a cat", "--steps", "1", "--prior-steps", "1"], ["inspect", str(bundle)],
              ["interpolate", str(bundle), "--text", "a cat", "1"], ["verify", str(bundle), "--part", "unet"],

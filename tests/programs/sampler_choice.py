@@ -17,8 +17,8 @@ import support_path  # noqa: F401
 
 # isort: split
 import numpy as np
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline
 from emoji import DATA, training_pictures
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline
 
 SCREENED = (
     "ddpm:100", "ddpm:25", "ddim:20", "dpmpp-2m:20", "dpmpp-2m:15", "dpmpp-2m:10", "dpmpp-2m-karras:20",

@@ -5,10 +5,10 @@ import shutil
 
 import corruption
 import pytest
-from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.loading.component import Components
-from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.loading.component import Components
 
 
 def test_damage_at_random_places(bundles):
@@ -56,6 +56,5 @@ def test_a_file_that_changes_while_it_is_loaded(copy, takes_model_files):
     engine.takes_model_files = takes_model_files
     size = (copy / "prior" / "weights.bin").stat().st_size
     component = Components(Bundle(copy), engine, keep_loaded=True)["prior_context"]
-    with pytest.raises(UserError, match="prior/weights.bin does not match its sha256"):
-        with component.loaded():
-            raise AssertionError("it was loaded")
+    with pytest.raises(UserError, match="prior/weights.bin does not match its sha256"), component.loaded():
+        raise AssertionError("it was loaded")

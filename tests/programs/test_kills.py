@@ -68,9 +68,8 @@ def test_a_lock_that_its_holder_has_taken_away(tmp_path, monkeypatch):
     lock = tmp_path / ".bundle.lock"
     flock = fcntl.flock
     monkeypatch.setattr(fcntl, "flock", lambda *arguments: (flock(*arguments), lock.unlink()))
-    with pytest.raises(UserError, match="another export"):
-        with staged_folder(tmp_path / "bundle"):
-            raise AssertionError("it went on without a lock")
+    with pytest.raises(UserError, match="another export"), staged_folder(tmp_path / "bundle"):
+        raise AssertionError("it went on without a lock")
 
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))

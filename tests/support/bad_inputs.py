@@ -18,12 +18,11 @@ from typing import NamedTuple
 from unittest import mock
 
 from kandinsky_mindir.runner import cli
-from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.engine.bridge import BridgeEngine
-from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, sealed
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.engine.bridge import BridgeEngine
 from kandinsky_mindir.runner.pipelines import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline
-
 
 PROGRESS = ("Fetching MindSpore Lite", "Unpacking MindSpore Lite", "Building the bridge")  # lines that are no errors
 

@@ -8,8 +8,8 @@ import numpy as np
 from bad_inputs import Case, short
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, load_image, make_image_grid, schedulers
 from kandinsky_mindir.runner.diffusion import noise
-from kandinsky_mindir.runner.pictures.contact_sheet import labelled_sheet
 from kandinsky_mindir.runner.engine import create
+from kandinsky_mindir.runner.pictures.contact_sheet import labelled_sheet
 from kandinsky_mindir.runner.pictures.images import save_image, to_pil
 from PIL import Image
 

@@ -7,8 +7,8 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
-    KandinskyV22PriorPipeline,
     KandinskyV22Pipeline,
+    KandinskyV22PriorPipeline,
     PriorTransformer,
     UnCLIPScheduler,
     UNet2DConditionModel,

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-
-from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, sealed
+from kandinsky_mindir.runner.common.errors import UserError
 
 
 def edit_json(path, change):

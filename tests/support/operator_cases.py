@@ -167,7 +167,7 @@ CASES = [
 ]
 
 
-def compiled(cell, inputs, index={}, outputs=("output",)):
+def compiled(cell, inputs, index=None, outputs=("output",)):
     names = [f"input_{position}" for position in range(len(inputs))]
     specs = [(name, array.shape, array.dtype.name) for name, array in zip(names, inputs)]
-    return compile_graph(cell, specs, outputs, index, "weights.bin")
+    return compile_graph(cell, specs, outputs, index or {}, "weights.bin")

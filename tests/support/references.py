@@ -123,9 +123,9 @@ def randomize(module, seed):
     for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         leaf = name.rsplit(".", 1)[-1]
-        if "embedding.weight" in name or parameter.ndim == 1 and "norm" not in name or leaf.endswith("embedding"):
+        if "embedding.weight" in name or (parameter.ndim == 1 and "norm" not in name) or leaf.endswith("embedding"):
             parameter.copy_(noise * 0.3)  # embeddings and biases
-        elif leaf == "clip_std" or parameter.ndim == 1 and leaf == "weight":
+        elif leaf == "clip_std" or (parameter.ndim == 1 and leaf == "weight"):
             parameter.copy_(1 + noise * 0.2)  # scales
         elif parameter.ndim == 1 or leaf == "clip_mean":
             parameter.copy_(noise * 0.2)  # shifts

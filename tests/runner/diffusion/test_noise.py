@@ -6,9 +6,8 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from kandinsky_mindir.runner.diffusion import noise
 from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.diffusion import noise
 from kandinsky_mindir.runner.diffusion.torch_generator import TorchGenerator, _log, _sin_cos
 
 # torch takes the C library's logarithm and sine where it has no AVX2: equal bits are promised for AVX2 alone.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import small_graph
 from kandinsky_mindir.runner import engine
-from kandinsky_mindir.runner.engine import runtime
 from kandinsky_mindir.runner.common.memory import PeakMemory
+from kandinsky_mindir.runner.engine import runtime
 from mindspore import nn, ops
 
 # Each act prints "fine" or stops with the line in which it was not.

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import small_graph
 from kandinsky_mindir.runner import engine
-from kandinsky_mindir.runner.engine import bridge as bridge_module
 from kandinsky_mindir.runner.engine import EngineError
+from kandinsky_mindir.runner.engine import bridge as bridge_module
 from small_graph import COLUMNS, ROWS, expected, make_inputs
 
 

@@ -10,10 +10,10 @@ from damage import assert_one_line
 from kandinsky_mindir.export.ms_files import WeightStore, write_recipe
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner import engine
+from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.common.memory import in_use
 from kandinsky_mindir.runner.engine import runtime
 from kandinsky_mindir.runner.loading.footprint import PACKED, RUNTIME
-from kandinsky_mindir.runner.common.memory import in_use
-from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
 from mindspore import Parameter, Tensor, nn, ops
 
 # Does what Lite does: asks for memory as large as the file to copy it there, and reads it after the load. The first
@@ -152,8 +152,8 @@ def test_a_weight_file_that_changes_under_a_loaded_graph(program, files, change,
         change(files / WEIGHTS)
         output, _ = process.communicate("\n", timeout=60)
     if error:
-        assert (process.returncode, output) == (1, f"error {files / WEIGHTS} was changed on disk while a graph made from "
-                                                   "it was loaded: load the bundle again\n")
+        said = f"error {files / WEIGHTS} was changed on disk while a graph made from it was loaded: load the bundle again\n"
+        assert (process.returncode, output) == (1, said)
     else:
         assert (process.returncode, output) == (0, f"{expected}\n")
 

@@ -11,11 +11,11 @@ from kandinsky_mindir.export.draft import Draft
 from kandinsky_mindir.export.ms_files import WeightStore, write_recipe
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner.bundle import packed
+from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, GraphInfo, TensorInfo
+from kandinsky_mindir.runner.bundle.ms_file import WEIGHTS
+from kandinsky_mindir.runner.common.memory import in_use
 from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.loading.footprint import RUNTIME
-from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, GraphInfo, TensorInfo
-from kandinsky_mindir.runner.common.memory import in_use
-from kandinsky_mindir.runner.bundle.ms_file import WEIGHTS
 from kandinsky_mindir.runner.upkeep.packing import pack
 from mindspore import Parameter, Tensor, nn, ops
 

@@ -15,9 +15,8 @@ import time
 import zipfile
 
 import pytest
-
-from kandinsky_mindir.runner.engine import runtime
 from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.engine import runtime
 
 COMPILER = """#!{python}
 import sys

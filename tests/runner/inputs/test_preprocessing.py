@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from transformers import CLIPImageProcessorPil
-
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.inputs.preprocessing import ImageProcessor
+from PIL import Image
+from transformers import CLIPImageProcessorPil
 
 SMALL = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}}
 CONFIGS = {

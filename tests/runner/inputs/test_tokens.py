@@ -1,19 +1,18 @@
 """Tokens equal transformers' CLIPTokenizer: ids, mask, end position, and the text that a long prompt loses."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pathlib import Path
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.inputs.tokens import Tokenizer
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizerFast
-
-from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.inputs.tokens import Tokenizer
 
 MICRO = Path(__file__).parents[3] / "artifacts" / "micro" / "prior" / "tokenizer"
 FIRST, LAST = "<|startoftext|>", "<|endoftext|>"

@@ -4,8 +4,8 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from kandinsky_mindir.runner.loading.component import Component
 from kandinsky_mindir.runner.engine import EngineError
+from kandinsky_mindir.runner.loading.component import Component
 
 
 class Model:

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline, UserError
-from kandinsky_mindir.runner.loading import footprint
+from kandinsky_mindir.runner.bundle.manifest import GraphInfo
+from kandinsky_mindir.runner.bundle.model_source import ModelSource
+from kandinsky_mindir.runner.bundle.ms_file import MemoryFile
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.cli import main
-from kandinsky_mindir.runner.loading.footprint import PROGRAM
-from kandinsky_mindir.runner.bundle.manifest import GraphInfo
 from kandinsky_mindir.runner.common.memory import PeakMemory, as_bytes, in_use
-from kandinsky_mindir.runner.bundle.ms_file import MemoryFile
-from kandinsky_mindir.runner.bundle.model_source import ModelSource
+from kandinsky_mindir.runner.loading import footprint
+from kandinsky_mindir.runner.loading.footprint import PROGRAM
 from kandinsky_mindir.runner.loading.memory_plan import Plan, Stage, plan, text_to_picture
+from PIL import Image
 
 MEGABYTES_100 = 100_000_000
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFont
-
-from kandinsky_mindir.runner.pictures.contact_sheet import _wrap, labelled_sheet
 from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.pictures.contact_sheet import _wrap, labelled_sheet
+from PIL import Image, ImageFont
 
 COLORS = [["red", "lime", "blue"], ["black", "magenta"]]
 

@@ -7,9 +7,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from kandinsky_mindir.runner import UserError, cli
-from kandinsky_mindir.runner.pictures.images import load_image, save_image
 from kandinsky_mindir.runner.bundle.manifest import sealed
 from kandinsky_mindir.runner.diffusion.noise import OneOfBatch, TorchGenerator
+from kandinsky_mindir.runner.pictures.images import load_image, save_image
 from kandinsky_mindir.runner.pictures.provenance import KEY, Recipe
 from PIL import Image
 

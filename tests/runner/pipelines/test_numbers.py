@@ -6,12 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.diffusion.loop import diffuse
 from kandinsky_mindir.runner.pipelines import decoder_steps, prior_steps
 from kandinsky_mindir.runner.pipelines.decoder_steps import decode_latents
-from kandinsky_mindir.runner.diffusion.loop import diffuse
-from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.schedulers import create_by_name
 
 LATENTS = np.random.default_rng(0).standard_normal((1, 4, 2, 2)).astype(np.float32)

@@ -76,13 +76,13 @@ def diffusers_cannot(name, options):
     thresholding, final = options.get("thresholding"), options.get("final_sigmas_type")
     if name == "DPMSolverMultistepScheduler":
         stays = final == "sigma_min" and any(options.get(grid) for grid in GRIDS)
-        return stays and (order == 3 or solver == "heun") or order == 3 and algorithm.startswith("sde")
+        return (stays and (order == 3 or solver == "heun")) or (order == 3 and algorithm.startswith("sde"))
     if name == "DPMSolverSinglestepScheduler":
-        return thresholding and algorithm == "dpmsolver" or order == 3 and algorithm.startswith("sde")
+        return (thresholding and algorithm == "dpmsolver") or (order == 3 and algorithm.startswith("sde"))
     if name == "UniPCMultistepScheduler":
         special = final == "zero" or any(options.get(grid) for grid in GRIDS)  # the last step is infinite, or nothing
-        fails = special and not options["lower_order_final"] or final == "zero" and solver == "bh1"
-        return fails or thresholding and not options["predict_x0"]
+        fails = (special and not options["lower_order_final"]) or (final == "zero" and solver == "bh1")
+        return fails or (thresholding and not options["predict_x0"])
     if name == "SASolverScheduler":
         return thresholding and algorithm == "noise_prediction"
     return name == "EulerAncestralDiscreteScheduler" and options["prediction_type"] == "sample"

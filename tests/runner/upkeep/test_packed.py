@@ -12,15 +12,15 @@ import pytest
 from damage import assert_one_line, cut, edit_json
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, cli
 from kandinsky_mindir.runner.bundle import checked_files, packed
-from kandinsky_mindir.runner.upkeep import packing
-from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.loading.component import Component, Components
-from kandinsky_mindir.runner.engine import EngineError
-from kandinsky_mindir.runner.loading.footprint import mapped
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
 from kandinsky_mindir.runner.bundle.ms_file import HOLE, UNIT, WEIGHTS, Piece
-from kandinsky_mindir.runner.upkeep.packing import pack
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.engine import EngineError
+from kandinsky_mindir.runner.loading.component import Component, Components
+from kandinsky_mindir.runner.loading.footprint import mapped
 from kandinsky_mindir.runner.loading.memory_plan import plan, text_to_picture
+from kandinsky_mindir.runner.upkeep import packing
+from kandinsky_mindir.runner.upkeep.packing import pack
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from kandinsky_mindir.export import bundle as bundle_module
 from kandinsky_mindir.export.bisect import bisect
-from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.bundle.checked_files import sha256_of
-from kandinsky_mindir.runner.cli import main
-from kandinsky_mindir.runner.loading.component import Components
-from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.bundle.sealed_examples import Golden, Sample, file_name, positions
 from kandinsky_mindir.runner.bundle.manifest import sealed
 from kandinsky_mindir.runner.bundle.mindir_archive import archive_of, pack
+from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.bundle.sealed_examples import Golden, Sample, file_name, positions
+from kandinsky_mindir.runner.cli import main
+from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.loading.component import Components
 from kandinsky_mindir.runner.upkeep.replay import read_golden, require_right, verify
 from plants import LAYER, PLANTS, TEXT, Plant, dropped_bias, unpack
 
