@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..runner.common import locks
 from ..runner.common.errors import UserError
 from ..runner.common.publishing import publish, remove
 from .isolation import Killed
@@ -79,7 +79,7 @@ def _exclusive(lock: Path, target: Path) -> Iterator[None]:
     """Only one process at a time; the lock goes away with its holder, however it ends."""
     with open(lock, "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.lock(file, wait=False)
             if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
                 raise BlockingIOError  # its holder has just taken it away, and a third may have made another
         except BlockingIOError:

@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from ..common.errors import UserError
+from ..common.memory_file import memory_file
 
 WEIGHTS = "weights.bin"  # what all graphs of a part share, as the checkpoint has it
 LITE_WEIGHTS = "lite_weights.bin"  # further tensors, which Lite's converter made
@@ -135,7 +136,7 @@ class MemoryFile:
     """A file in memory without a name. `path` is where this process, or one that inherits `fileno`, can open it."""
 
     def __init__(self):
-        self._descriptor = os.memfd_create("kandinsky-mindir-model")
+        self._descriptor = memory_file("kandinsky-mindir-model")
 
     def fileno(self) -> int:
         return self._descriptor

@@ -1,13 +1,13 @@
 """Ways to run graphs on MindSpore Lite, all behind interface.Engine. Importing this loads none of them."""
 
-from .interface import Engine, EngineError, LiteModel, TensorSpec, say_on_stderr
+from .interface import Engine, EngineError, LiteModel, Say, TensorSpec, say_on_stderr
 
 __all__ = ["ENGINES", "Engine", "EngineError", "LiteModel", "TensorSpec", "create"]
 
 ENGINES = ("auto", "bridge", "vendor")
 
 
-def create(name="auto", say=say_on_stderr) -> Engine:
+def create(name: str = "auto", say: Say = say_on_stderr) -> Engine:
     """The engine called `name`; UserError when it cannot be had.
 
     "bridge", which "auto" means, is our own program over Lite's C++ libraries: it is installed at first use, and

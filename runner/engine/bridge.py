@@ -6,22 +6,26 @@ MindIR in place keeps about one copy of its weights), keeps Lite's log off the u
 the out-of-memory killer into an error message. Arrays travel through shared memory, which Lite reads in place.
 """
 
-import contextlib
+from __future__ import annotations
+
 import mmap
 import os
-import re
-import signal
 import subprocess
-import tempfile
 import threading
-import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..bundle.ms_file import HOLE, ModelFile, Piece
+from ..common.locks import HasFileno
+from ..common.memory_file import memory_file
 from . import runtime
-from .interface import EngineError, TensorSpec, check_arrays, parse_device, say_on_stderr, thread_count
+from .interface import EngineError, Say, TensorSpec, check_arrays, parse_device, say_on_stderr, thread_count
+from .lite_log import LiteLog
+from .process import DEADLINE_VARIABLE, BridgeProcess, cause_of_death
+from .process import deadline as _deadline
 
 # mindspore::DataType (include/api/data_type.h) to NumPy
 DTYPES = {
@@ -31,24 +35,24 @@ DTYPES = {
 
 MINDIR, MS = 0, 4  # mindspore::ModelType (include/api/types.h)
 
-ERROR_LEVEL = "3"  # of GLOG_v: enough to quote the reason when a graph is refused
-ERROR_LINE = re.compile(r"^\[ERROR\] \w+\(.*?\):\S+ \[.*?\] (\w+)\] (.*)", re.MULTILINE)
-HARMLESS = ("prim is nullptr", "Runtime error for null exception handler.")  # logged for graphs that run well, too
-LOG_LIMIT = 1 << 20
-LARGE_PAGES = "glibc.malloc.hugetlb=1"  # for packed weights: fewer page faults in a load, fewer address misses in a run
-
 
 class BridgeEngine:
-    """Lite 2.0 as `runtime` installed it. `say` receives a line when something has to be fetched first."""
+    """Lite 2.0 as `runtime` installed it.
+
+    say: receives a line when something has to be fetched first. deadline: seconds that a load, a run or a conversion may
+    take before it counts as hung; by default $KANDINSKY_MINDIR_DEADLINE, else an hour.
+    """
 
     name = "bridge"
     version = runtime.VERSION
     takes_model_files = True
 
-    def __init__(self, say=say_on_stderr):
+    def __init__(self, say: Say = say_on_stderr, deadline: float | None = None):
+        self.deadline = _deadline(deadline)
+        _open_standard_streams()
         self.runtime = runtime.ensure(say)
 
-    def load(self, path, *, device="cpu", threads=None):
+    def load(self, path: str | os.PathLike[str] | ModelFile, *, device: str = "cpu", threads: int | None = None) -> BridgeModel:
         """See interface.Engine; `path` may also be a ModelFile, which can be closed afterwards.
 
         `threads` is by default the number of CPUs that this process may use.
@@ -59,103 +63,104 @@ class BridgeEngine:
             path = Path(path)
             if not path.is_file():
                 raise EngineError(f"{path}: no such file")
-        return BridgeModel(self.runtime, path, device_name, device_id, threads)
+        return BridgeModel(self, path, device_name, device_id, threads)
 
-    def pack(self, file, keep, *, threads=None):
+    def pack(self, file: ModelFile, keep: HasFileno, *, threads: int | None = None) -> BridgeModel:
         """Load a ModelFile and write its weights, as Lite packs them, to `keep`, an empty file.
 
         `packed` of the model then says, in Pieces without a source, where the packed form of the tensor at each position
         lies: to be given to `ModelFile`s of the same recipe on machines of the same kind.
         """
-        return BridgeModel(self.runtime, file, *parse_device("cpu"), thread_count(threads), keep)
+        return BridgeModel(self, file, *parse_device("cpu"), thread_count(threads), keep)
 
-    def convert(self, mindir, ms):
+    def convert(self, mindir: str | os.PathLike[str], ms: str | os.PathLike[str]) -> None:
         """Write the MindIR file `mindir` (one that Lite reads) as the `.ms` file `ms`, inputs and outputs as they are.
 
         The graph computes the same and loads some ten times faster. The file holds its own weights: from about 2 GB
-        of them Lite makes a file that does not load. EngineError says why a graph cannot be converted.
+        of them Lite makes a file that does not load. EngineError says why a graph cannot be converted. No half-written
+        file is left, whatever exception ends the conversion.
         """
         mindir, ms = Path(mindir), Path(ms)
-        with _log_file() or contextlib.nullcontext() as log:
-            command = [self.runtime.convert, mindir.absolute(), ms.absolute()]
-            result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=log, env=_environment(log))
+        log = LiteLog()
+        try:
+            result = subprocess.run([self.runtime.convert, mindir.absolute(), ms.absolute()], stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.DEVNULL, stderr=log.file, env=log.environment(), timeout=self.deadline)
             if result.returncode:
-                ms.unlink(missing_ok=True)
-                reason = _reason(log) or _cause_of_death(result.returncode, log)
+                reason = log.reason() or cause_of_death(result.returncode, log)
                 raise EngineError(f"{mindir}: MindSpore Lite cannot convert it: {reason}")
+        except BaseException as error:
+            ms.unlink(missing_ok=True)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise EngineError(f"{mindir}: MindSpore Lite has not converted it in {self.deadline:g} s: if it only needs "
+                                  f"longer, set {DEADLINE_VARIABLE} to more seconds") from None
+            if isinstance(error, OSError):
+                raise EngineError(f"{mindir}: MindSpore Lite's converter does not start: {error}") from error
+            raise
+        finally:
+            log.close()
 
 
 class BridgeModel:
     """A loaded model: a process, and the memory shared with it. See interface.LiteModel."""
 
-    def __init__(self, installed, path, device, device_id, threads, keep=None):
+    def __init__(
+        self, engine: BridgeEngine, path: Path | ModelFile, device: str, device_id: int, threads: int,
+        keep: HasFileno | None = None,
+    ):  # fmt: skip
         self._path = path
-        self._lock = threading.Lock()
-        self._log = _log_file()
-        shared = os.memfd_create("kandinsky-mindir")
-        if isinstance(path, ModelFile):
-            file, model_type, passed, pieces = path.path, MS, [shared, path.fileno(), path.pieces.fileno()], [path.pieces.path]
-            if keep is not None:
-                passed.append(keep.fileno())
-                pieces.append(str(keep.fileno()))
-        else:
-            file, model_type, passed, pieces = path.absolute(), MS if path.suffix == ".ms" else MINDIR, [shared], []
-        try:
-            self._process = subprocess.Popen(
-                [installed.bridge, file, *map(str, (model_type, device, device_id, threads, shared)), *pieces],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                pass_fds=passed,
-                env=_with_large_pages(_environment(self._log)),
-            )
-            self._finalizer = weakref.finalize(self, _end, self._process)
-            self.inputs, self.outputs, offsets = self._describe()
-            memory = mmap.mmap(shared, 0)
-        except OSError as error:
-            raise EngineError(f"{path}: MindSpore Lite does not start: {error}") from error
-        finally:
-            os.close(shared)
-        arrays = [
-            np.ndarray(spec.shape, spec.dtype, memory, offset)
-            for spec, offset in zip(self.inputs + self.outputs, offsets)
-        ]
+        self._lock = threading.RLock()  # a signal handler may close a model that the thread it interrupts is running
+        with open(memory_file("kandinsky-mindir"), "r+b", buffering=0) as shared:
+            descriptors = [shared.fileno()]
+            if isinstance(path, ModelFile):
+                file, model_type, pieces = path.path, MS, [path.pieces.path]
+                descriptors += [path.fileno(), path.pieces.fileno()]
+                if keep is not None:
+                    descriptors.append(keep.fileno())
+                    pieces.append(str(keep.fileno()))
+            else:
+                file, model_type, pieces = str(path.absolute()), MS if path.suffix == ".ms" else MINDIR, []
+            numbers = map(str, (model_type, device, device_id, threads, shared.fileno()))
+            command = [str(engine.runtime.bridge), file, *numbers, *pieces]
+            self._process = BridgeProcess(command, descriptors, str(path), engine.deadline)
+            with self._process.conversation():
+                self.inputs, self.outputs, offsets = self._describe()
+                memory = _map(shared, path)
+                arrays = [np.ndarray(spec.shape, spec.dtype, memory, offset)
+                          for spec, offset in zip(self.inputs + self.outputs, offsets)]
         self._inputs, self._outputs = arrays[: len(self.inputs)], arrays[len(self.inputs) :]
 
-    def run(self, arrays):
+    @property
+    def usable(self) -> bool:
+        return self._process.usable
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         check_arrays(self.inputs, arrays)
-        with self._lock:
-            if not self._finalizer.alive:
-                raise RuntimeError(f"{self._path}: the model is closed")
+        if not self._process.owned:  # a thread that is not in this process may hold the lock
+            self._process.check()
+        with self._lock, self._process.conversation():
             for buffer, array in zip(self._inputs, arrays):
                 buffer[...] = array
-            try:
-                if self._log:  # a reason for failure is to come from this run; the process shares the file's offset
-                    self._log.seek(0)
-                    self._log.truncate()
-                os.write(self._process.stdin.fileno(), b"r")
-                self._reply()
-            except BrokenPipeError:
-                raise EngineError(f"{self._path}: {self._death()}") from None
-            except KeyboardInterrupt:
-                self._finalizer()  # its answer would be taken for the next run's
-                raise
+            self._process.ask_for_a_run()
             return [buffer.copy() for buffer in self._outputs]
 
-    def close(self):
-        with self._lock:  # a run that is under way ends first
-            self._finalizer()
+    def close(self) -> None:
+        if self._process.owned:
+            with self._lock:  # a run that is under way in another thread ends first
+                self._process.close()
+                self._inputs, self._outputs = [], []  # the shared memory goes with them
 
-    def __enter__(self):
+    def __enter__(self) -> BridgeModel:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _describe(self):
-        specs, self.packed = {"input": [], "output": []}, []
+    def _describe(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], list[int]]:
+        """Inputs and outputs, and where in the shared memory each of them lies."""
+        specs: dict[str, list[TensorSpec]] = {"input": [], "output": []}
+        self.packed: list[Piece] = []
         offsets = []
-        while (words := self._reply().split(" "))[0] != "ready":
+        while (words := self._process.line().split(" "))[0] != "ready":
             if words[0] == "packed":
                 position, length, offset = map(int, words[1:])
                 self.packed.append(Piece(position, HOLE, offset, length))
@@ -171,59 +176,16 @@ class BridgeModel:
             raise EngineError(f"{self._path}: inputs share a name ({', '.join(names)})")
         return tuple(specs["input"]), tuple(specs["output"]), offsets
 
-    def _reply(self):
-        """The next line from the process; EngineError, with Lite's own reason, if it is an error or there is none."""
-        line = self._process.stdout.readline().decode(errors="replace").rstrip("\n")
-        if not line:
-            raise EngineError(f"{self._path}: {self._death()}")
-        if line.startswith("error "):
-            reason = _reason(self._log) or line.removeprefix("error ")
-            if "libascend_kernel_plugin" in reason:
-                reason = (f"its Ascend plugin does not open: that takes an Ascend machine with the CANN toolkit, and "
-                          f"CANN's set_env.sh in the environment ({reason})")
-            raise EngineError(f"{self._path}: MindSpore Lite cannot use it: {reason}")
-        return line
 
-    def _death(self):
-        """What the process died of, with its last words."""
-        return _cause_of_death(self._process.wait(), self._log)
+def _map(shared: HasFileno, path: Path | ModelFile) -> mmap.mmap:
+    try:
+        return mmap.mmap(shared.fileno(), 0)
+    except OSError as error:
+        raise EngineError(f"{path}: no memory for its inputs and outputs: {error}") from error
 
 
-def _log_file():
-    """Where Lite's log goes, for _reason to read; None, the terminal, if the user asks for more of it than errors."""
-    return None if os.environ.get("GLOG_v") in ("0", "1", "2") else tempfile.TemporaryFile(buffering=0)
-
-
-def _environment(log):
-    return {**os.environ, "GLOG_v": ERROR_LEVEL} if log else dict(os.environ)
-
-
-def _with_large_pages(environment):
-    tunables = filter(None, [LARGE_PAGES, environment.get("GLIBC_TUNABLES")])  # the user's come last, and win
-    return {**environment, "GLIBC_TUNABLES": ":".join(tunables)}
-
-
-def _cause_of_death(status, log):
-    if status == -signal.SIGKILL:
-        return "MindSpore Lite was killed, as the system does when memory runs out"
-    last = _read(log).strip().rpartition("\n")[2]
-    return f"MindSpore Lite ended with {f'signal {-status}' if status < 0 else f'status {status}'}: {last}"
-
-
-def _reason(log):
-    """The first cause that Lite logged: the lines after it only say which callers gave up."""
-    errors = [f"{place}: {message}" for place, message in re.findall(ERROR_LINE, _read(log)) if message not in HARMLESS]
-    caught = [error for error in errors if "Catch exception: " in error]
-    return next(iter(caught + errors), "").strip()
-
-
-def _read(log):
-    # pread leaves the file's offset alone, which the process shares
-    return os.pread(log.fileno(), LOG_LIMIT, 0).decode(errors="replace") if log else ""
-
-
-def _end(process):
-    process.kill()  # it holds no state worth a farewell
-    process.stdin.close()
-    process.stdout.close()
-    process.wait()
+def _open_standard_streams() -> None:
+    """A program that is started gets new standard streams in place of 0, 1 and 2: no file of ours may have such a number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)

@@ -1,12 +1,19 @@
 """What an engine is: something that loads a graph file and runs it on NumPy arrays."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import sys
-from typing import NamedTuple, Protocol, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..common.errors import UserError
+
+
+Say = Callable[[str], None]  # receives a line for the user
 
 
 class EngineError(UserError):
@@ -27,14 +34,22 @@ class LiteModel(Protocol):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    @property
+    def usable(self) -> bool:
+        """Whether `run` may be called: the model is not closed, every run of it so far has ended well, and the running
+        process has loaded it itself. A model that is not usable stays so: close it and load another.
+        """
+
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for `arrays`, one for each of `inputs`, in that order.
 
         Any thread may call it; calls of one model wait for each other. ValueError when an array does not fit its
-        input, RuntimeError when the model is closed, EngineError when Lite fails.
+        input, RuntimeError when the model is closed, EngineError when Lite fails, when an exception ended an earlier run
+        before Lite had answered, or when this process was forked from the one that loaded the model.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free it. In a process that was forked from the one that loaded it this does nothing."""
 
 
 class Engine(Protocol):
@@ -44,7 +59,7 @@ class Engine(Protocol):
     version: str
     takes_model_files: bool  # `load` takes an ms_file.ModelFile, too; `convert` makes `.ms` files, `pack` packs them
 
-    def load(self, path, *, device: str = "cpu", threads: int | None = None) -> LiteModel:
+    def load(self, path: Any, *, device: str = "cpu", threads: int | None = None) -> LiteModel:
         """Load a MindIR or `.ms` file; `device` is "cpu", "ascend" or "ascend:1". EngineError names the file."""
 
 
@@ -80,5 +95,7 @@ def thread_count(threads: int | None) -> int:
 
 
 def say_on_stderr(line: str) -> None:
-    """Where installing the runtime reports to, unless the caller has another place."""
-    print(line, file=sys.stderr, flush=True)
+    """Where installing the runtime reports to, unless the caller has another place. Nowhere if it is closed."""
+    if sys.stderr is not None:  # print would take standard output instead
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)

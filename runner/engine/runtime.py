@@ -7,7 +7,6 @@ one known here, the libraries that are opened at run time are unpacked, and our 
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..common.errors import UserError
+from ..common.locks import check_system, lock
 from .interface import say_on_stderr
 
 VERSION = "2.0.0"
@@ -140,6 +140,7 @@ def _find():
 
 
 def _machine():
+    check_system()
     system, machine = platform.system(), platform.machine()
     if system != "Linux" or machine not in WHEELS:
         raise UserError(f"MindSpore Lite {VERSION} exists for Linux on {' and '.join(WHEELS)}, not for {system} on "
@@ -155,10 +156,10 @@ def _lock(folder, say):
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "install.lock", "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, wait=False)
         except BlockingIOError:
             say("Another process is installing the runtime; waiting for it ...")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
         yield
 
 
@@ -247,6 +248,7 @@ def _compile(compiler, source, libraries, root, target):
         built = Path(scratch) / "built"
         command = [
             compiler, "-std=c++17", "-O2", "-D_GLIBCXX_USE_CXX11_ABI=0",  # Lite was built with the old string ABI
+            "-pthread",
             "-rdynamic",  # its libraries find our functions in place of their own
             f"-I{root}", f"-I{root / 'include'}", str(source), "-o", str(built),
             f"-L{folder}", *(f"-l{library}" for library in libraries), f"-Wl,-rpath-link,{folder}",

@@ -5,9 +5,12 @@ by its path there, and is tested so. Versions 2.1 and later are written for as d
 2.0.0 lacks), not run; so is the device "ascend". The package cannot be imported next to `mindspore`.
 """
 
+from __future__ import annotations
+
 import collections
 import os
 import threading
+from typing import Any, List, Optional, Sequence, Type
 
 import numpy as np
 
@@ -20,7 +23,7 @@ class VendorEngine:
     name = "vendor"
     takes_model_files = False  # it opens files by name only
 
-    def __init__(self, error=RuntimeError):
+    def __init__(self, error: Type[Exception] = RuntimeError):
         os.environ.setdefault("GLOG_v", "4")  # read at import: from 3 down, Lite logs lines for graphs that run well
         try:
             import mindspore_lite
@@ -31,7 +34,7 @@ class VendorEngine:
         self._lite = mindspore_lite
         self._error = error
 
-    def load(self, path, *, device="cpu", threads=None):
+    def load(self, path: Any, *, device: str = "cpu", threads: Optional[int] = None) -> VendorModel:
         """Load a MindIR or `.ms` file; `device` is "cpu", "ascend" or "ascend:1"."""
         name, _, index = device.partition(":")
         if name not in ("cpu", "ascend") or (index and (name == "cpu" or not index.isdecimal())):
@@ -51,9 +54,10 @@ class VendorEngine:
 class VendorModel:
     """One loaded graph: `inputs` and `outputs` are TensorSpecs, in the order that `run` takes and gives."""
 
-    def __init__(self, lite, path, context, error):
-        self._path, self._error = path, error
+    def __init__(self, lite: Any, path: str, context: Any, error: Type[Exception]):
+        self._path, self._error, self._owner = path, error, os.getpid()
         self._lock = threading.Lock()
+        self._sound = True  # every run has ended well so far
         model_type = lite.ModelType.MINDIR_LITE if path.endswith(".ms") else lite.ModelType.MINDIR
         self._model = lite.Model()
         try:
@@ -67,12 +71,22 @@ class VendorModel:
         self.inputs = tuple(map(_spec, self._model.get_inputs()))
         self.outputs = tuple(map(_spec, outputs))
 
-    def run(self, arrays):
+    @property
+    def usable(self) -> bool:
+        return self._model is not None and self._sound and os.getpid() == self._owner
+
+    def run(self, arrays: Sequence[np.ndarray]) -> List[np.ndarray]:
         """The outputs for `arrays`, one for each of `inputs`. ValueError names an array that does not fit."""
         self._check(arrays)
+        if os.getpid() != self._owner:  # Lite's threads are not here, and one that is not may hold the lock
+            raise self._error("{}: it was loaded in process {}, from which this process ({}) was forked: load it in this "
+                              "process".format(self._path, self._owner, os.getpid()))
         with self._lock:
             if self._model is None:
                 raise RuntimeError("{}: the model is closed".format(self._path))
+            if not self._sound:
+                raise self._error("{}: its last run did not end well: load it again".format(self._path))
+            self._sound = False
             tensors = self._model.get_inputs()
             for tensor, array in zip(tensors, arrays):
                 tensor.set_data_from_numpy(np.ascontiguousarray(array))
@@ -80,20 +94,23 @@ class VendorModel:
                 results = self._model.predict(tensors)
             except RuntimeError as failure:
                 raise self._error("{}: {}".format(self._path, _first_line(failure)))
-            return [np.array(tensor.get_data_to_numpy()) for tensor in results]  # copied: the next run reuses these
+            outputs = [np.array(tensor.get_data_to_numpy()) for tensor in results]  # copied: the next run reuses these
+            self._sound = True
+            return outputs
 
-    def close(self):
-        """Free the model; calling it again does nothing."""
-        with self._lock:
-            self._model = None
+    def close(self) -> None:
+        """Free the model; calling it again does nothing, nor does a process that was forked from its owner."""
+        if os.getpid() == self._owner:
+            with self._lock:
+                self._model = None
 
-    def __enter__(self):
+    def __enter__(self) -> VendorModel:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def _check(self, arrays):
+    def _check(self, arrays: Sequence[np.ndarray]) -> None:
         if len(arrays) != len(self.inputs):
             raise ValueError("{} arrays given for {} inputs".format(len(arrays), len(self.inputs)))
         for spec, array in zip(self.inputs, arrays):
@@ -102,9 +119,9 @@ class VendorModel:
                     spec.name, spec.dtype, spec.shape, array.dtype, array.shape))
 
 
-def _spec(tensor):
+def _spec(tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, tuple(tensor.shape), tensor.dtype.name.lower())
 
 
-def _first_line(failure):
+def _first_line(failure: BaseException) -> str:
     return (str(failure).splitlines() or [type(failure).__name__])[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from ..bundle.opened import Bundle
 from ..engine import Engine, EngineError, LiteModel, TensorSpec
 from ..engine.chain import Chain
 from ..common.errors import UserError
+from ..common.forks import in_forked_child
 from .footprint import PROGRAM, choose, ways
 from ..bundle.manifest import GraphInfo, TensorInfo
 from ..common.memory import available, in_use
@@ -42,12 +44,15 @@ class Component:
         self._lock = threading.Lock()
         self._models: dict[GraphInfo, LiteModel] = {}
         self._users: Counter[LiteModel] = Counter()
+        _all.add(self)
 
     @contextmanager
     def loaded(self, batch: int = 1, size: tuple[int, int] | None = None) -> Iterator[Runner]:
         """A function over the graph's inputs, by name, that returns its outputs in order; loaded while in the block."""
         graph = self.bundle.manifest.find(self.name, batch, size)
         with self._lock:
+            if graph in self._models and not self._models[graph].usable:  # its process ended, or is another process's
+                self._give_up(graph)
             if graph not in self._models:
                 self._models[graph] = self._load(graph)
             model = self._models[graph]
@@ -59,11 +64,11 @@ class Component:
                 raise TypeError(f"{self.name} has no input {', '.join(inputs)}")
             try:
                 return tuple(model.run(arrays))
-            except (EngineError, KeyboardInterrupt):  # its process may have ended: whoever comes next gets another
-                with self._lock:
-                    if self._models.get(graph) is model:
-                        del self._models[graph]
-                raise
+            finally:
+                if not model.usable:  # whoever comes next gets another
+                    with self._lock:
+                        if self._models.get(graph) is model:
+                            self._give_up(graph)
 
         try:
             yield run
@@ -89,6 +94,11 @@ class Component:
     def _free_unused(self) -> None:
         for graph in [graph for graph, model in self._models.items() if not self._users[model]]:
             self._close(self._models.pop(graph))
+
+    def _give_up(self, graph: GraphInfo) -> None:
+        model = self._models.pop(graph)
+        if not self._users[model]:
+            self._close(model)
 
     def _close(self, model: LiteModel) -> None:
         del self._users[model]
@@ -193,6 +203,17 @@ def _check_tensors(graph: GraphInfo, model: LiteModel, path: Path) -> None:
         if found != expected:
             raise UserError(f"{path}: the graph has the {kind} {', '.join(found)}; the manifest says "
                             f"{', '.join(expected)}: export the bundle again")
+
+
+def _forget_parent() -> None:
+    """In a forked process: the models are the parent's, and a thread that is not here may hold the lock."""
+    for component in list(_all):
+        component._lock = threading.Lock()
+        component._models, component._users = {}, Counter()
+
+
+_all: weakref.WeakSet[Component] = weakref.WeakSet()
+in_forked_child(_forget_parent)
 
 
 def _describe(tensor: TensorInfo | TensorSpec) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import io
 import os
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
 from ..common.errors import UserError
+from ..common.locks import lock
 from .fetch import fetch, is_url, shorten
 
 MAX_PIXELS = 2**26  # 8192 x 8192, 200 MB as RGB
@@ -122,13 +122,13 @@ def _write_whole(path: Path, data: memoryview) -> None:
     """Write a file beside `path`, then rename it; what killed runs left of theirs goes."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(OSError), open(left, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its writer holds this as long as it lives
+            lock(file, wait=False)  # its writer holds this as long as it lives
             left.unlink()
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with open(beside, "xb") as file:
             with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock(file)
             if not os.fstat(file.fileno()).st_nlink:  # another run took it for a leftover before it was locked
                 return _write_whole(path, data)
             file.write(data)

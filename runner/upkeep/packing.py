@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -27,7 +26,7 @@ from ..common.memory import as_text
 from ..bundle.model_source import ModelSource
 from ..bundle.ms_file import HOLE, UNIT, Piece, Recipe
 from ..common.publishing import publish
-from ..common.scratch import locked
+from ..common.locks import locked_folder
 
 MOVE = "copy the bundle to where it can be written"
 FREE = "free disk space there"
@@ -174,7 +173,7 @@ def _replaced(target: Path) -> Iterator[Path]:
         raise UserError(f"{target} is no folder that pack wrote: remove it, or move it away")
     folder = target.with_name(f".{target.name}.partial")
     try:
-        with locked(target.parent.resolve(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with locked_folder(target.parent.resolve(), wait=False):
             folder.mkdir(exist_ok=True)
             for leftover in folder.iterdir():  # of one that was killed
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

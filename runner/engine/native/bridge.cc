@@ -12,8 +12,9 @@
 //   input|output TYPE OFFSET RANK DIMENSION... NAME        (one line a tensor; TYPE is Lite's DataType)
 //   ready
 //
-// and then "done" for each byte read from standard input, which asks for one run over the shared memory. A line
-// "error TEXT" may stand in place of "ready" or "done". It ends when standard input does.
+// and then, for each line with a number N on standard input, which asks for one run over the shared memory, "done N" or
+// "failed N TEXT". A line "error TEXT" may stand in place of each of these lines: it is the last one. Standard input and
+// output are one socket or two; the program ends when standard input does, or its parent.
 
 #include <csignal>
 #include <cstdint>
@@ -35,6 +36,7 @@
 #include "include/api/model.h"
 #include "include/api/types.h"
 #include "arena.h"
+#include "follow_parent.h"
 #include "mapped_weights.h"
 
 namespace {
@@ -207,12 +209,26 @@ class SharedModel {
   char *memory_ = nullptr;
 };
 
-void ReplyError(FILE *replies, const char *text) {
+std::string OnOneLine(const char *text) {
   std::string line(text);
   for (auto &character : line) {
     character = character == '\n' ? ' ' : character;
   }
-  std::fprintf(replies, "error %s\n", line.c_str());
+  return line;
+}
+
+// Answers requests until there are no more.
+void Serve(SharedModel *model, FILE *replies) {
+  for (char request[32]; std::fgets(request, sizeof(request), stdin) != nullptr;) {
+    const unsigned long long number = std::strtoull(request, nullptr, 10);
+    try {
+      model->Run();
+      std::fprintf(replies, "done %llu\n", number);
+    } catch (const std::exception &error) {
+      std::fprintf(replies, "failed %llu %s\n", number, OnOneLine(error.what()).c_str());
+    }
+    std::fflush(replies);
+  }
 }
 
 }  // namespace
@@ -222,6 +238,8 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES [KEEP]]\n");
     return 2;
   }
+  OpenStandardStreams();
+  FollowParent(STDIN_FILENO);
   std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the parent's to handle
   FILE *replies = fdopen(dup(STDOUT_FILENO), "w");
   dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
@@ -231,18 +249,10 @@ int main(int argc, char **argv) {
     model.Describe(replies);
     std::fprintf(replies, "ready\n");
     std::fflush(replies);
-    for (char request; read(STDIN_FILENO, &request, 1) == 1;) {
-      try {
-        model.Run();
-        std::fprintf(replies, "done\n");
-      } catch (const std::exception &error) {
-        ReplyError(replies, error.what());
-      }
-      std::fflush(replies);
-    }
+    Serve(&model, replies);
     std::_Exit(0);  // the system frees it all, at once
   } catch (const std::exception &error) {
-    ReplyError(replies, error.what());
+    std::fprintf(replies, "error %s\n", OnOneLine(error.what()).c_str());
     std::fflush(replies);
     std::_Exit(1);
   }

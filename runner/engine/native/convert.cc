@@ -14,6 +14,7 @@
 #include "include/api/status.h"
 #include "include/api/types.h"
 #include "include/registry/converter_context.h"
+#include "follow_parent.h"
 
 namespace mindspore {
 
@@ -57,6 +58,8 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "usage: convert MINDIR MS\n");
     return 2;
   }
+  OpenStandardStreams();
+  FollowParent(-1);
   int status = 1;
   try {
     status = Convert(argv[1], argv[2]);

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 
 #include <unistd.h>
@@ -65,7 +66,14 @@ class LeanWeights {
   static inline LeanWeights *current_ = nullptr;
 };
 
-// In place of the C library's, for Lite's libraries too.
+// In place of the C library's, for Lite's libraries too. Lite copies the file to where it lies already: to write the same
+// bytes again would make a private copy of each page. The C library's memcpy does so on some processors (aarch64).
+extern "C" __attribute__((visibility("default"))) void *CopyUnlessThere(void *to, const void *from, size_t size) __asm__("memcpy");
+extern "C" void *CopyUnlessThere(void *to, const void *from, size_t size) {
+  return to == from ? to : std::memmove(to, from, size);
+}
+
+// In place of the C library's, too.
 extern "C" int posix_memalign(void **memory, size_t alignment, size_t size) {
   LeanWeights *lean = LeanWeights::current();
   *memory = lean == nullptr ? nullptr : lean->Memory(size);

@@ -14,7 +14,7 @@ import pytest
 import small_graph
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.engine import EngineError
-from kandinsky_mindir.runner.engine import bridge as bridge_module
+from kandinsky_mindir.runner.engine import process as process_module
 from small_graph import COLUMNS, ROWS, expected, make_inputs
 
 
@@ -139,19 +139,24 @@ def test_a_killed_process_is_an_error(model):
             model.run(make_inputs())
 
 
-def test_interrupting_a_run_closes_the_model(model):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, TimeoutError])
+def test_an_exception_in_a_run_ends_the_model(model, error):
+    """Its answer, which may be under way, would be taken for the next run's."""
     def interrupt(*_):
-        raise KeyboardInterrupt
+        raise error
 
     os.kill(pid_of(model), signal.SIGSTOP)  # a run without end
     previous = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(error):
             model.run(make_inputs())
     finally:
         signal.signal(signal.SIGALRM, previous)
-    with pytest.raises(RuntimeError, match="closed"):
+    assert not model.usable
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid_of(model), 0)
+    with pytest.raises(EngineError, match="lowered.mindir: its last run did not end: load it again"):
         model.run(make_inputs())
 
 
@@ -198,7 +203,7 @@ def test_log_is_shown_when_asked_for(bridge, graphs, capfd, monkeypatch):
 ])  # fmt: skip
 def test_large_pages_leave_the_users_settings(given, passed):
     """Of two settings that differ, the C library takes the last."""
-    assert bridge_module._with_large_pages({"HOME": "/", **given}) == {"HOME": "/", "GLIBC_TUNABLES": passed}
+    assert process_module._with_large_pages({"HOME": "/", **given}) == {"HOME": "/", "GLIBC_TUNABLES": passed}
 
 
 @pytest.mark.skipif(Path("/usr/local/Ascend").exists(), reason="an Ascend machine may well run it")

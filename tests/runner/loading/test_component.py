@@ -9,17 +9,19 @@ from kandinsky_mindir.runner.loading.component import Component
 
 
 class Model:
-    """Runs `work`; like an engine's model, it says so if it is used after it was closed."""
+    """Runs `work`; like an engine's model, it says so if it is used after it was closed, or after a run that failed."""
 
     inputs = ()
 
     def __init__(self, work):
-        self.work, self.closed = work, False
+        self.work, self.closed, self.usable = work, False, True
 
     def run(self, arrays):
         if self.closed:
             raise RuntimeError("the model is closed")
+        self.usable = False
         self.work()
+        self.usable = True
         return []
 
     def close(self):
@@ -61,7 +63,7 @@ def test_a_model_is_shared_and_closed_after_its_last_user(keep_loaded):
 
 
 @pytest.mark.parametrize("keep_loaded", [True, False])
-@pytest.mark.parametrize("error", [EngineError("killed"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [EngineError("killed"), KeyboardInterrupt(), SystemExit(), TimeoutError()])
 def test_after_a_failure_the_next_user_gets_another_model(error, keep_loaded):
     part, (first, second) = component(fails(error), int, keep_loaded=keep_loaded)
     with pytest.raises(type(error)):
