@@ -24,7 +24,7 @@ from .checkpoint import KINDS, Checkpoint
 from .constants import step_independent
 from .draft import Draft
 from .seal_examples import seal
-from .stages import GraphSpec, Size, movq_scale_factor, plan
+from .graph_specs import GraphSpec, Size, plan
 from .parts import PARTS, match_parts, remove_part, write_parts
 from .staging import NOTES, check_target, parts_done, staged_folder
 
@@ -129,7 +129,7 @@ def _settings(configs: dict) -> dict:
     """What of the configurations the runner needs."""
     unet = configs["unet"]
     return {
-        "movq_scale_factor": movq_scale_factor(configs["movq"]),
+        "movq_scale_factor": configs["movq"].scale_factor,
         # The prior's options are constants of diffusers' PriorTransformer: Timesteps(inner_dim, True, 0).
         "prior_time_proj": {"flip_sin_to_cos": True, "freq_shift": 0},
         "unet_time_proj": {"flip_sin_to_cos": unet.flip_sin_to_cos, "freq_shift": unet.freq_shift},

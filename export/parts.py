@@ -18,7 +18,7 @@ from ..runner.bundle.manifest import GraphInfo, TensorInfo
 from ..runner.bundle.ms_file import WEIGHTS
 from .checkpoint import Checkpoint
 from .cutting import cut
-from .stages import GraphSpec
+from .graph_specs import GraphSpec
 from .isolation import isolated
 from .lowering import lower
 from .mindir import compile_graph, give_back_memory, output_tensors, weight_bytes

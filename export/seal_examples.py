@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from mindspore.train.mind_ir_pb2 import ModelProto
 from tqdm import tqdm
 
+from ..runner.bundle.feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
+from ..runner.bundle.manifest import GraphInfo, TensorInfo
 from ..runner.bundle.opened import Bundle
-from ..runner.common.errors import UserError
 from ..runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, Golden, Sample, file_name
-from ..runner.bundle.manifest import GraphInfo
+from ..runner.bundle.stages import Size, stage
+from ..runner.common.errors import UserError
 from ..runner.diffusion.sinusoid import timestep_embedding
 from .interpreter import evaluate, outputs
 from .node_layers import seams
@@ -54,70 +57,59 @@ def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> t
 
 
 class _ForwardPass:
-    """From a prompt to a picture, one step of each diffusion: each graph is given what the graphs before it made."""
+    """From a prompt to a picture, one step of each diffusion: each graph is given what its stage's `feeds` say."""
 
     def __init__(self, bundle: Bundle):
         self.bundle = bundle
-        self._results: dict[str, list[np.ndarray]] = {}  # of the graphs of batch 1
+        self._tokens = bundle.tokenizer.encode(PROMPT)
+        self._results: dict[tuple[str, Size | None], list[np.ndarray]] = {}  # of the graphs of batch 1
 
     def make(self, graph: GraphInfo) -> Golden:
         """The example of a graph; those that it depends on must be sealed."""
-        given = getattr(self, graph.name, lambda graph: {})(graph)
+        feeds = stage(graph.name).feeds
+        given = {tensor.name: self._value(feeds[tensor.name], graph, tensor) for tensor in graph.inputs if tensor.name in feeds}
         shapes = {tensor.name: tensor.shape for tensor in graph.inputs if tensor.name not in given}
         random = np.random.default_rng(zlib.crc32(graph.mindir.encode()))
         noise = {name: random.standard_normal(shape) for name, shape in shapes.items()}
         inputs = {name: short(array) for name, array in {**given, **noise}.items()}
         golden, result = example(self._model(graph), self.bundle.path / graph.part, inputs)
-        if (graph.batch, graph.size) == (1, None):
-            self._results[graph.name] = result
+        if graph.batch == 1:
+            self._results[graph.name, graph.size] = result
         return golden
 
-    def result(self, name: str) -> list[np.ndarray]:
-        """The whole outputs of a graph of batch 1 in its example."""
-        if name not in self._results:
-            graph = self.bundle.manifest.find(name)
-            self._results[name] = self._run(name, Golden.read(self.bundle.path / file_name(graph)).inputs)
-        return self._results[name]
+    def _value(self, feed: Feed, graph: GraphInfo, tensor: TensorInfo) -> np.ndarray:
+        """What `feed` makes of the input `tensor` of `graph`."""
+        match feed:
+            case Tokens(field):
+                return np.asarray(getattr(self._tokens, field), tensor.dtype)[None]
+            case Constant(name):
+                return self.bundle.constants[name]
+            case Output(name, output, given):
+                return self._output(self._source(name, graph), output, given)
+            case Scaled(inner, mean, std):
+                return self._value(inner, graph, tensor) * self.bundle.constants[std] + self.bundle.constants[mean]
+            case GuidancePair(unconditional, conditional, axis):
+                pair = (unconditional, conditional)[-graph.batch :]
+                return np.concatenate([self._value(side, graph, tensor) for side in pair], axis)
+            case TimeProj():
+                return timestep_embedding(TIMESTEP, tensor.shape[1], **self.bundle.manifest.settings[f"{graph.part}_time_proj"])
+        raise TypeError(f"{feed!r} feeds nothing")
 
-    # What is not noise among the inputs of the graph of that name. The guidance pair is (unconditional, conditional).
+    def _source(self, name: str, graph: GraphInfo) -> GraphInfo:
+        """The graph for batch 1 of the stage `name`, for the size of `graph` where it is made for each."""
+        return self.bundle.manifest.find(name, 1, graph.size if stage(name).per_size else None)
 
-    def text_encoder(self, graph: GraphInfo) -> dict:
-        tokens = self.bundle.tokenizer.encode(PROMPT)
-        return {"input_ids": tokens.input_ids[None], "end_position": np.array([tokens.end_position], np.int32)}
+    def _output(self, graph: GraphInfo, output: str, given: Mapping[str, Feed] | None) -> np.ndarray:
+        if given is not None:
+            result = self._run(graph, {tensor.name: self._value(given[tensor.name], graph, tensor) for tensor in graph.inputs})
+        else:
+            key = graph.name, graph.size
+            if key not in self._results:  # sealed by an earlier run
+                self._results[key] = self._run(graph, Golden.read(self.bundle.path / file_name(graph)).inputs)
+            result = self._results[key]
+        return result[[tensor.name for tensor in graph.outputs].index(output)]
 
-    def prior_context(self, graph: GraphInfo) -> dict:
-        text_embeds, hidden_states = self.result("text_encoder")
-        mask = self.bundle.tokenizer.encode(PROMPT).mask[None]
-        return {"text_embeds": text_embeds, "text_hidden_states": hidden_states, "text_mask": mask}
-
-    def prior(self, graph: GraphInfo) -> dict:
-        names = ("text_embeds", "text_hidden_states", "text_mask")
-        empty = {name: self.bundle.constants[f"empty_{name}"] for name in names}
-        sides = [(self._run("prior_context", empty), empty), (self.result("prior_context"), self.prior_context(graph))]
-        contexts, texts = zip(*sides[-graph.batch :])
-        return {
-            "context": np.concatenate([context for (context,) in contexts], axis=1),
-            "text_mask": np.concatenate([text["text_mask"] for text in texts]),
-            "time_proj": self._time_proj(graph),
-        }
-
-    def unet_context(self, graph: GraphInfo) -> dict:
-        (embeds,) = self.result("prior")
-        return {"image_embeds": embeds * self.bundle.constants["clip_std"] + self.bundle.constants["clip_mean"]}
-
-    def unet(self, graph: GraphInfo) -> dict:
-        empty = {"image_embeds": self.bundle.constants["zero_image_embeds"]}
-        sides = [self._run("unet_context", empty), self.result("unet_context")]
-        names = ("time_addition", "added_kv")
-        context = {name: np.concatenate(rows) for name, rows in zip(names, zip(*sides[-graph.batch :]))}
-        return {**context, "time_proj": self._time_proj(graph)}
-
-    def _time_proj(self, graph: GraphInfo) -> np.ndarray:
-        width, options = graph.input("time_proj").shape[1], self.bundle.manifest.settings[f"{graph.name}_time_proj"]
-        return timestep_embedding(TIMESTEP, width, **options)
-
-    def _run(self, name: str, inputs: dict) -> list[np.ndarray]:
-        graph = self.bundle.manifest.find(name)
+    def _run(self, graph: GraphInfo, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         return outputs(self._model(graph), self.bundle.path / graph.part, inputs)
 
     def _model(self, graph: GraphInfo) -> ModelProto:

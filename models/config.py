@@ -12,6 +12,8 @@ from .fields import Config, ConfigError
 
 __all__ = ["ConfigError", "ImageEncoderConfig", "MoVQConfig", "PriorConfig", "TextEncoderConfig", "UNetConfig"]
 
+IMAGE_TOKENS = 32  # context tokens made of one image embedding: diffusers' ImageProjection has it as a default
+
 # Saved by transformers with every configuration: how to train, to generate text, to load or to report.
 _TRANSFORMERS = frozenset(
     "architectures attention_dropout attn_implementation bos_token_id dropout dtype id2label initializer_factor "
@@ -215,6 +217,23 @@ class UNetConfig(Config):
     def time_embed_dim(self) -> int:
         """Width of the time embedding: four times that of its sinusoid, ``block_out_channels[0]``."""
         return 4 * self.block_out_channels[0]
+
+    @property
+    def attention_channels(self) -> tuple:
+        """Channels of every attention in order of execution: (one tuple a down block, the middle's, one a up block)."""
+        def block(kind, channels, layers):
+            return (channels,) * layers if kind.startswith("SimpleCrossAttn") else ()
+
+        channels, layers = self.block_out_channels, self.layers_per_block
+        down = [block(kind, width, layers) for kind, width in zip(self.down_block_types, channels)]
+        up = [block(kind, width, layers + 1) for kind, width in zip(self.up_block_types, reversed(channels))]
+        return down, channels[-1:], up
+
+    @property
+    def added_kv_size(self) -> int:
+        """Numbers in a row of `added_kv`: keys and values of the image tokens in every attention."""
+        down, mid, up = self.attention_channels
+        return 2 * IMAGE_TOKENS * sum(sum(block) for block in [*down, mid, *up])
 
 
 @dataclass(frozen=True)

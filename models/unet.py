@@ -7,26 +7,10 @@ checkpoint's.
 
 from mindspore import nn, ops
 
+from .config import IMAGE_TOKENS
 from .layers import ACTIVATIONS, Conv2d, GroupNorm, LayerNorm, Linear, split_heads
 from .pictures import to_channels_first, to_channels_last
-from .unet_blocks import IMAGE_TOKENS, AddedKVAttention, DownBlock, MidBlock, ResnetBlock, TimestepEmbedding, UpBlock
-
-
-def attention_channels(config):
-    """Channels of every attention in order of execution: (one tuple a down block, the middle's, one a up block)."""
-    def block(kind, channels, layers):
-        return (channels,) * layers if kind.startswith("SimpleCrossAttn") else ()
-
-    channels, layers = config.block_out_channels, config.layers_per_block
-    down = [block(kind, width, layers) for kind, width in zip(config.down_block_types, channels)]
-    up = [block(kind, width, layers + 1) for kind, width in zip(config.up_block_types, reversed(channels))]
-    return down, channels[-1:], up
-
-
-def added_kv_size(config):
-    """Numbers in a row of `added_kv`: keys and values of the image tokens in every attention."""
-    down, mid, up = attention_channels(config)
-    return 2 * IMAGE_TOKENS * sum(sum(block) for block in [*down, mid, *up])
+from .unet_blocks import AddedKVAttention, DownBlock, MidBlock, ResnetBlock, TimestepEmbedding, UpBlock
 
 
 class ImageProjection(nn.Cell):
@@ -84,14 +68,14 @@ class ContextBlock(nn.Cell):
 
 
 class UNetContext(nn.Cell):
-    """image_embeds (1, encoder_hid_dim) -> time_addition (1, time_embed_dim), added_kv (1, added_kv_size(config)).
+    """image_embeds (1, encoder_hid_dim) -> time_addition (1, time_embed_dim), added_kv (1, config.added_kv_size).
 
     `added_kv` holds, for each attention in order of execution, keys then values, each (heads, tokens, dim) flattened.
     """
 
     def __init__(self, config):
         super().__init__()
-        down, mid, up = attention_channels(config)
+        down, mid, up = config.attention_channels
         self.encoder_hid_proj = ImageProjection(config)
         self.add_embedding = ImageTimeEmbedding(config)
         self.down_blocks = nn.CellList([ContextBlock(block, config) for block in down])
@@ -113,7 +97,7 @@ class UNet(nn.Cell):
     """One denoising step; the batch and the size come from the inputs.
 
     sample (batch, in_channels, height, width), time_proj (1, block_out_channels[0]) the timestep's sinusoid,
-    time_addition (batch, time_embed_dim), added_kv (batch, added_kv_size(config))
+    time_addition (batch, time_embed_dim), added_kv (batch, config.added_kv_size)
     -> model_output (batch, out_channels, height, width).
     Height and width are multiples of 2 ** (levels - 1).
     """
@@ -138,7 +122,7 @@ class UNet(nn.Cell):
             return [ResnetBlock(width, width, config, resample=direction, lowest=lowest)] if wanted else []
 
         layers, last = config.layers_per_block, len(channels) - 1
-        down, mid, up = attention_channels(config)
+        down, mid, up = config.attention_channels
         self.conv_in = Conv2d(config.in_channels, channels[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(channels[0], config.time_embed_dim, config.act_fn)
 

@@ -8,11 +8,11 @@ Pictures are (batch, height, width, channels) inside. `time` is the activated ti
 
 from mindspore import nn, ops
 
+from .config import IMAGE_TOKENS
 from .layers import ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads
 from .pictures import to_tokens, upsample_nearest
 from .winograd import conv3x3, doubled_conv3x3
 
-IMAGE_TOKENS = 32  # context tokens made of one image embedding: diffusers' ImageProjection has it as a default
 
 
 class TimestepEmbedding(nn.Cell):

@@ -6,24 +6,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..bundle.opened import Bundle
-from ..bundle.manifest import GraphInfo, count
+from ..bundle.manifest import GraphInfo
 from ..bundle.model_source import ModelSource
+from ..bundle.stages import activations
 
-# Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
-# weights in five processes take 7.4 GB in a step at 512x512 and 8.8 GB at 768x768, the MoVQ decoder 0.9 and 1.6 GB.
-# MINDIR_* are from dense layers of 0.8 GB and more.
+# Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py); what a run takes beside
+# the weights is each stage's own (bundle/stages.py). MINDIR_* are from dense layers of 0.8 GB and more.
 PROGRAM = 120_000_000  # this process
 RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
 PACKED = 1.03  # of a `.ms` model's weights: kernels keep one packed copy, what it is made of are pages of files
 MINDIR_LOADING, MINDIR_KEPT = 5.5, 3.4  # of a MindIR's weights
-# Maps as large as the picture at the highest level, and scores of attention at the second, that are there at once:
-# each process keeps what its piece took.
-UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
-MOST_SCORES = 2**27  # bytes: of more, some are computed after others (SCORES in models/layers.py)
-# A large picture is decoded in bands of rows: few of its maps are whole, and a band takes as much whatever its picture.
-WHOLE_MOVQ_MAPS, MOVQ_BAND = 4, 250_000_000
-MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
-CONTEXT_TOKENS = 32
 
 
 class Footprint(NamedTuple):
@@ -70,18 +62,3 @@ def mapped(bundle: Bundle, graph: GraphInfo) -> int:
 @lru_cache(maxsize=256)
 def _weight_bytes(source: ModelSource) -> int:
     return source.read().weight_bytes
-
-
-def activations(graph: GraphInfo) -> int:
-    """An estimate of what a run takes beside the weights, in bytes."""
-    tensors = 4 * sum(count(tensor.shape) for tensor in (*graph.inputs, *graph.outputs))
-    if graph.name == "unet":
-        (batch, _, height, width), channels = graph.input("sample").shape, graph.input("time_proj").shape[-1]
-        pixels, heads = height * width, max(channels // 32, 1)  # the second level: twice the channels, heads of 64
-        scores = batch * heads * (pixels // 4) * (pixels // 4 + CONTEXT_TOKENS)
-        return tensors + 4 * UNET_MAPS * batch * pixels * channels + UNET_SCORES * min(4 * scores, MOST_SCORES)
-    if graph.name == "movq_decoder":
-        _, _, height, width = graph.outputs[0].shape
-        one = 4 * height * width * MOVQ_CHANNELS
-        return tensors + min(MOVQ_MAPS * one, WHOLE_MOVQ_MAPS * one + MOVQ_BAND)
-    return 2 * tensors

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..bundle.opened import Bundle
+from ..bundle.stages import TEXT_TO_PICTURE, needed
 from ..common.errors import UserError
 from .footprint import PROGRAM, choose, footprint, mapped, ways
 from ..bundle.manifest import GraphInfo, Manifest
@@ -91,11 +92,4 @@ def text_to_picture(
     manifest: Manifest, size: tuple[int, int], batches: Sequence[int] = (2,), prior_batch: int = 2
 ) -> list[GraphInfo]:
     """The graphs that make a picture of `size` (height, width) from a text. batches, prior_batch: 2 with guidance."""
-    return [
-        manifest.find("text_encoder"),
-        manifest.find("prior_context"),
-        manifest.find("prior", prior_batch),
-        manifest.find("unet_context"),
-        *(manifest.find("unet", batch, size) for batch in batches),
-        manifest.find("movq_decoder", 1, size),
-    ]
+    return needed(manifest, TEXT_TO_PICTURE, size, {"prior": (prior_batch,), "unet": batches})

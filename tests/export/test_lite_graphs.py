@@ -6,9 +6,9 @@ import pytest
 import references
 import torch
 from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
+from kandinsky_mindir.export.graph_specs import part_specs
 from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.export.mindir import compile_graph
-from kandinsky_mindir.export.stages import PARTS
 from kandinsky_mindir.export.tensor_names import SOURCES
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.models import winograd
@@ -26,7 +26,7 @@ class Graphs:
     def __init__(self, part, module, folder, engine, latent_size=None):
         self.folder, self.engine = folder, engine
         self.config = CHECKPOINT_PARTS[part].config.from_dict(references.config_of(module))
-        self.specs = list(PARTS[part](self.config, {(0, 0): latent_size} if latent_size else {}))
+        self.specs = list(part_specs(part, self.config, {(0, 0): latent_size} if latent_size else {}))
         arrays = references.arrays_of(module)
         sources = SOURCES[part](tuple(arrays))
         cells = [spec.cell() for spec in self.specs]

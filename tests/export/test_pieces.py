@@ -12,9 +12,9 @@ from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
 from kandinsky_mindir.export.checkpoint import Checkpoint
 from kandinsky_mindir.export.cutting import _bounds, cut
 from kandinsky_mindir.export.draft import Draft
+from kandinsky_mindir.export.graph_specs import part_specs
 from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.export.mindir import compile_graph, weight_bytes
-from kandinsky_mindir.export.stages import PARTS
 from kandinsky_mindir.export.staging import NOTES
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner.bundle.manifest import TensorInfo
@@ -46,7 +46,7 @@ def random_arrays(tensors):
 def test_a_chain_of_pieces(part, name, parts, engine, tmp_path):
     module = references.build(part, "wide" if part == "prior" else "dummy")
     config = CHECKPOINT_PARTS[part].config.from_dict(references.config_of(module))
-    spec = [spec for spec in PARTS[part](config, {(0, 0): (8, 4)}) if spec.name == name][-1]
+    spec = [spec for spec in part_specs(part, config, {(0, 0): (8, 4)}) if spec.name == name][-1]
     with WeightsWriter(tmp_path / "weights.bin") as writer:
         for tensor, array in references.parameters_of(module).items():
             writer.write(tensor, array)
@@ -75,7 +75,7 @@ def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
     whole = Bundle(bundles("narrow"))
     checkpoint = Checkpoint(whole.path.parent / "prior", "prior")
     monkeypatch.setattr(parts, "PARTS", {"text_encoder": "prior"})
-    matched = parts.match_parts(list(PARTS["text_encoder"](checkpoint.config("text_encoder"), {})), {"prior": checkpoint})
+    matched = parts.match_parts(list(part_specs("text_encoder", checkpoint.config("text_encoder"), {})), {"prior": checkpoint})
     ((_, cell),) = matched["text_encoder"].cells
     largest = max(4 * parameter.size for parameter in cell.get_parameters())
     monkeypatch.setattr(parts, "LARGEST_WEIGHTS", largest)
@@ -109,7 +109,7 @@ def test_conversions_while_a_graph_compiles(large, others, bundles, engine, tmp_
     monkeypatch.setattr(parts, "LARGE_WEIGHTS", large)
     monkeypatch.setattr(parts, "_write_graph", write_graph)
     (tmp_path / NOTES).mkdir()
-    matched = parts.match_parts(list(PARTS["prior"](checkpoint.config("prior"), {})), {"prior": checkpoint})
+    matched = parts.match_parts(list(part_specs("prior", checkpoint.config("prior"), {})), {"prior": checkpoint})
     assert len(list(parts.write_parts(tmp_path, matched, engine, False))) == 3
     assert set(map(int, count.read_text().split())) == others
 

@@ -11,7 +11,7 @@ from kandinsky_mindir.export.weights import Location
 from kandinsky_mindir.models import layers, pictures
 from kandinsky_mindir.models.config import MoVQConfig, UNetConfig
 from kandinsky_mindir.models.movq import MoVQDecoder, MoVQEncoder
-from kandinsky_mindir.models.unet import UNet, UNetContext, added_kv_size
+from kandinsky_mindir.models.unet import UNet, UNetContext
 
 # Both sides round each float32 operation to 6e-8 of its result, in different orders. Some hundred operations follow one
 # another in these networks and their errors add like a random walk: about 10 * 6e-8, times what a sum over up to a
@@ -53,7 +53,7 @@ def test_unet(name, batch, height, width):
     image_embeds = random.standard_normal((batch, config.encoder_hid_dim)).astype(np.float32)
     rows = [run(context, embed[None]) for embed in image_embeds]
     time_addition, added_kv = (np.concatenate(parts) for parts in zip(*rows))
-    assert added_kv.shape == (batch, added_kv_size(config))
+    assert added_kv.shape == (batch, config.added_kv_size)
     sample = random.standard_normal((batch, config.in_channels, height * side, width * side)).astype(np.float32)
     for timestep in (0, 500, 999):
         with torch.no_grad():

@@ -1,0 +1,100 @@
+"""The graphs to compile for a checkpoint: each stage's row (runner/bundle/stages.py) with the cell that computes it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..runner.bundle import stages
+from ..runner.bundle.manifest import TensorInfo
+from ..runner.bundle.stages import Size, Stage, Variant
+from ..runner.common.errors import UserError
+from ..runner.common.options import MOST_PIXELS
+
+PARTS = ("text_encoder", "image_encoder", "prior", "unet", "movq")
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """A graph to compile. `cell` makes its MindSpore cell; `size` is (height, width) in pixels where it matters."""
+
+    name: str
+    part: str
+    cell: Callable[[], Any]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[str, ...]
+    batch: int = 1
+    size: Size | None = None
+
+    @property
+    def stem(self) -> str:
+        """The path of the graph's files inside the bundle, without ending."""
+        size = f"_{self.size[0]}x{self.size[1]}" if self.size else ""
+        return f"{self.part}/{self.name}_b{self.batch}{size}"
+
+
+def plan(configs: dict[str, Any], sizes: Sequence[Size]) -> list[GraphSpec]:
+    """The graphs of the parts in `configs` (part -> configuration), for pictures of `sizes`.
+
+    UserError names the configuration values that do not fit together, or the size that cannot be made.
+    """
+    check_parts(configs)
+    for size in sizes:
+        check_size(size, configs["movq"], configs["unet"])
+    factor = configs["movq"].scale_factor
+    latent_sizes = {size: (size[0] // factor, size[1] // factor) for size in sizes}
+    return [spec for part, config in configs.items() for spec in part_specs(part, config, latent_sizes)]
+
+
+def part_specs(part: str, config: Any, latent_sizes: Mapping[Size, Size]) -> Iterator[GraphSpec]:
+    """The graphs of a part. latent_sizes: (height, width) of each picture size's latents."""
+    for stage in stages.STAGES:
+        if stage.part != part:
+            continue
+        sizes: list[tuple[Size | None, Size | None]] = list(latent_sizes.items()) if stage.per_size else [(None, None)]
+        for size, latent_size in sizes:
+            for batch in stage.batches:
+                inputs = tuple(
+                    TensorInfo(name, tuple(shape), "int32" if name in stage.integers else "float32")
+                    for name, shape in stage.inputs(config, Variant(batch, size, latent_size)).items()
+                )
+                yield GraphSpec(stage.name, part, partial(make_cell, stage, config), inputs, stage.outputs, batch, size)
+
+
+def make_cell(stage: Stage, config: Any) -> Any:
+    """The MindSpore cell of a stage for its part's configuration."""
+    module, _, name = stage.cell.partition(":")
+    return getattr(importlib.import_module(f"..models.{module}", __package__), name)(config)
+
+
+def check_size(size: Size, movq_config, unet_config) -> None:
+    """UserError unless pictures of that size come out whole: no side is rounded up, every UNet level halves evenly."""
+    if not 0 < size[0] * size[1] <= MOST_PIXELS:
+        raise UserError(f"size {size[0]}x{size[1]}: pictures have from 1 to {MOST_PIXELS} pixels; choose a smaller --size")
+    factor = movq_config.scale_factor
+    step = max(factor**2, factor * 2 ** (len(unet_config.block_out_channels) - 1))
+    if any(side % step for side in size):
+        nearest = "x".join(str(-(-side // step) * step) for side in size)
+        raise UserError(f"size {size[0]}x{size[1]}: both sides must be multiples of {step}; the next size up is {nearest}")
+
+
+def check_parts(configs: dict[str, Any]) -> None:
+    """UserError if the parts are not of one family: widths that must agree do not."""
+    text, image, prior, unet, movq = (configs.get(part) for part in PARTS)
+    pairs = [
+        ("text_encoder projection_dim", text.projection_dim, "prior embedding_proj_dim", prior.text_embed_dim),
+        ("text_encoder hidden_size", text.hidden_size, "prior embedding_dim", prior.embedding_dim),
+        ("text_encoder max_position_embeddings", text.max_position_embeddings, "prior num_embeddings", prior.num_embeddings),
+        ("image_encoder projection_dim", image.projection_dim, "prior embedding_dim", prior.embedding_dim),
+        ("unet encoder_hid_dim", unet.encoder_hid_dim, "prior embedding_dim", prior.embedding_dim),
+        ("unet in_channels", unet.in_channels, "movq latent_channels", movq.latent_channels),
+    ]
+    for name, value, other_name, other in pairs:
+        if value != other:
+            raise UserError(f"{name} is {value} and {other_name} is {other}: these checkpoints do not belong together")
+    if unet.out_channels not in (unet.in_channels, 2 * unet.in_channels):
+        raise UserError(f"unet out_channels is {unet.out_channels}: known are {unet.in_channels} (epsilon) and "
+                        f"{2 * unet.in_channels} (epsilon and variance)")

@@ -1,0 +1,225 @@
+"""The stages from a prompt to a picture, one row each: what the exporter compiles and the runner loads, plans and checks.
+
+A new graph is a row here and its cell in models/. The exporter reads part, cell, inputs, outputs, batches and feeds; the
+runner reads activations and tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
+from .manifest import GraphInfo, Manifest, count
+
+Size = tuple[int, int]
+Shapes = dict[str, tuple[int, ...]]
+
+# The tasks that a request is made of.
+EMBED_IMAGE = "image to embedding"
+EMBED_TEXT = "text to embedding"
+DENOISE = "embedding to latents"
+DECODE = "latents to picture"
+TEXT_TO_PICTURE = (EMBED_TEXT, DENOISE, DECODE)
+
+
+class Variant(NamedTuple):
+    """One graph of a stage. size: (height, width) of the picture in pixels; latent_size: of its latents. None: any."""
+
+    batch: int
+    size: Size | None = None
+    latent_size: Size | None = None
+
+
+def _twice_the_tensors(graph: GraphInfo) -> int:
+    return 2 * _tensor_bytes(graph)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table.
+
+    name: of its graphs. part: of the checkpoint, which owns the weights. cell: "MODULE:CLASS" in models/, which takes the
+    part's configuration. inputs: name -> shape, in the order of the cell's ``construct``, for the part's configuration
+    and a variant; float32, or int32 if named in `integers`. outputs: their names; compiling gives the shapes. tasks:
+    those that need the stage, which run in the order of the table. batches: one graph for each; 2 is for guidance,
+    (unconditional, conditional). per_size: whether each picture size has graphs of its own. feeds: what inputs are in
+    the sealed example; the others are noise. activations: an estimate in bytes of what a run of a graph takes beside
+    its weights.
+    """
+
+    name: str
+    part: str
+    cell: str
+    inputs: Callable[[Any, Variant], Shapes]
+    outputs: tuple[str, ...]
+    tasks: tuple[str, ...]
+    integers: tuple[str, ...] = ()
+    batches: tuple[int, ...] = (1,)
+    per_size: bool = False
+    feeds: Mapping[str, Feed] = field(default_factory=dict)
+    activations: Callable[[GraphInfo], int] = _twice_the_tensors
+
+
+# Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
+# weights in five processes take 7.4 GB in a step at 512x512 and 8.8 GB at 768x768, the MoVQ decoder 0.9 and 1.6 GB.
+# Maps as large as the picture at the highest level, and scores of attention at the second, that are there at once:
+# each process keeps what its piece took.
+UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
+MOST_SCORES = 2**27  # bytes: of more, some are computed after others (SCORES in models/layers.py)
+# A large picture is decoded in bands of rows: few of its maps are whole, and a band takes as much whatever its picture.
+WHOLE_MOVQ_MAPS, MOVQ_BAND = 4, 250_000_000
+MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
+CONTEXT_TOKENS = 32
+
+
+def _unet_activations(graph: GraphInfo) -> int:
+    (batch, _, height, width), channels = graph.input("sample").shape, graph.input("time_proj").shape[-1]
+    pixels, heads = height * width, max(channels // 32, 1)  # the second level: twice the channels, heads of 64
+    scores = batch * heads * (pixels // 4) * (pixels // 4 + CONTEXT_TOKENS)
+    maps = 4 * UNET_MAPS * batch * pixels * channels
+    return _tensor_bytes(graph) + maps + UNET_SCORES * min(4 * scores, MOST_SCORES)
+
+
+def _movq_activations(graph: GraphInfo) -> int:
+    _, _, height, width = graph.outputs[0].shape
+    one = 4 * height * width * MOVQ_CHANNELS
+    return _tensor_bytes(graph) + min(MOVQ_MAPS * one, WHOLE_MOVQ_MAPS * one + MOVQ_BAND)
+
+
+def _tensor_bytes(graph: GraphInfo) -> int:
+    return 4 * sum(count(tensor.shape) for tensor in (*graph.inputs, *graph.outputs))
+
+
+EMPTY_TEXT = {name: Constant(f"empty_{name}") for name in ("text_embeds", "text_hidden_states", "text_mask")}
+ZERO_IMAGE = {"image_embeds": Constant("zero_image_embeds")}
+
+
+def _unet_context(name: str) -> GuidancePair:
+    return GuidancePair(Output("unet_context", name, ZERO_IMAGE), Output("unet_context", name))
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="text_encoder",
+        part="text_encoder",
+        cell="clip:TextEncoder",
+        inputs=lambda config, variant: {"input_ids": (1, config.max_position_embeddings), "end_position": (1,)},
+        integers=("input_ids", "end_position"),
+        outputs=("text_embeds", "last_hidden_state"),
+        tasks=(EMBED_TEXT,),
+        feeds={"input_ids": Tokens("input_ids"), "end_position": Tokens("end_position")},
+    ),
+    Stage(
+        name="image_encoder",
+        part="image_encoder",
+        cell="clip:ImageEncoder",
+        inputs=lambda config, variant: {"pixel_values": (1, config.num_channels, config.image_size, config.image_size)},
+        outputs=("image_embeds",),
+        tasks=(EMBED_IMAGE,),
+    ),
+    Stage(
+        name="prior_context",
+        part="prior",
+        cell="prior:PriorContext",
+        inputs=lambda config, variant: {
+            "text_embeds": (1, config.text_embed_dim),
+            "text_hidden_states": (1, config.num_embeddings, config.embedding_dim),
+            "text_mask": (1, config.num_embeddings),
+        },
+        outputs=("context",),
+        tasks=(EMBED_TEXT,),
+        feeds={
+            "text_embeds": Output("text_encoder", "text_embeds"),
+            "text_hidden_states": Output("text_encoder", "last_hidden_state"),
+            "text_mask": Tokens("mask"),
+        },
+    ),
+    Stage(
+        name="prior",
+        part="prior",
+        cell="prior:Prior",
+        inputs=lambda config, variant: {
+            "latents": (variant.batch, config.embedding_dim),
+            "time_proj": (1, config.inner_dim),
+            "context": (2 * config.num_layers, variant.batch * config.num_attention_heads,
+                        (config.num_embeddings + 1) * config.attention_head_dim),
+            "text_mask": (variant.batch, config.num_embeddings),
+        },
+        outputs=("predicted_image_embedding",),
+        tasks=(EMBED_TEXT,),
+        batches=(1, 2),
+        feeds={
+            "context": GuidancePair(Output("prior_context", "context", EMPTY_TEXT), Output("prior_context", "context"), 1),
+            "text_mask": GuidancePair(EMPTY_TEXT["text_mask"], Tokens("mask")),
+            "time_proj": TimeProj(),
+        },
+    ),
+    Stage(
+        name="unet_context",
+        part="unet",
+        cell="unet:UNetContext",
+        inputs=lambda config, variant: {"image_embeds": (1, config.encoder_hid_dim)},
+        outputs=("time_addition", "added_kv"),
+        tasks=(DENOISE,),
+        feeds={"image_embeds": Scaled(Output("prior", "predicted_image_embedding"), "clip_mean", "clip_std")},
+    ),
+    Stage(
+        name="unet",
+        part="unet",
+        cell="unet:UNet",
+        inputs=lambda config, variant: {
+            "sample": (variant.batch, config.in_channels, *variant.latent_size),
+            "time_proj": (1, config.block_out_channels[0]),
+            "time_addition": (variant.batch, config.time_embed_dim),
+            "added_kv": (variant.batch, config.added_kv_size),
+        },
+        outputs=("model_output",),
+        tasks=(DENOISE,),
+        batches=(1, 2),
+        per_size=True,
+        feeds={"time_addition": _unet_context("time_addition"), "added_kv": _unet_context("added_kv"),
+               "time_proj": TimeProj()},
+        activations=_unet_activations,
+    ),
+    Stage(
+        name="movq_decoder",
+        part="movq",
+        cell="movq:MoVQDecoder",
+        inputs=lambda config, variant: {"latents": (1, config.latent_channels, *variant.latent_size)},
+        outputs=("image",),
+        tasks=(DECODE,),
+        per_size=True,
+        activations=_movq_activations,
+    ),
+)
+
+
+def stage(name: str) -> Stage:
+    """The row of that name; KeyError if there is none."""
+    for row in STAGES:
+        if row.name == name:
+            return row
+    raise KeyError(name)
+
+
+def activations(graph: GraphInfo) -> int:
+    """An estimate of what a run of `graph` takes beside its weights, in bytes."""
+    estimates = {row.name: row.activations for row in STAGES}
+    return estimates.get(graph.name, _twice_the_tensors)(graph)
+
+
+def needed(
+    manifest: Manifest, tasks: Iterable[str], size: Size | None = None, batches: Mapping[str, Sequence[int]] | None = None
+) -> list[GraphInfo]:
+    """The graphs of a bundle that `tasks` run, in order. UserError if the bundle lacks one.
+
+    size: (height, width) of the picture. batches: by the stage's name, where it is not the largest that the stage has.
+    """
+    tasks = set(tasks)
+    return [
+        manifest.find(row.name, batch, size if row.per_size else None)
+        for row in STAGES if tasks & set(row.tasks)
+        for batch in (batches or {}).get(row.name, row.batches[-1:])
+    ]
