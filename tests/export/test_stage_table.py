@@ -3,7 +3,6 @@ verified."""
 
 import checkpoints
 import pytest
-
 from kandinsky_mindir.export.bundle import export_bundle
 from kandinsky_mindir.export.graph_specs import part_specs
 from kandinsky_mindir.models.config import MoVQConfig
@@ -13,9 +12,9 @@ from kandinsky_mindir.runner.bundle.manifest import GraphInfo, Manifest, TensorI
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.bundle.sealed_examples import Golden, file_name
 from kandinsky_mindir.runner.bundle.stages import STAGES, Stage
+from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.loading.component import Components
 from kandinsky_mindir.runner.loading.memory_plan import plan
-from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.upkeep.replay import verify
 
 ENCODE = "picture to latents"
