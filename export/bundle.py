@@ -14,7 +14,7 @@ import numpy as np
 from ..runner import engine as engines
 from ..runner import schedulers
 from ..runner.bundle.checked_files import sha256_of
-from ..runner.loading.component import Components
+from ..runner.loading.models import Models
 from ..runner.common.errors import UserError
 from ..runner.bundle.manifest import FILE_NAME, FileInfo, Manifest
 from ..runner.inputs.preprocessing import ImageProcessor
@@ -88,8 +88,8 @@ def export_bundle(
             source={kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items()},
             versions={name: version(name) for name in VERSIONED},
         )
-        components = Components(Draft(folder, manifest), lite, keep_loaded=False)
-        np.savez(folder / "constants.npz", **step_independent(components, checkpoints["prior"].tensors("prior")))
+        models = Models(Draft(folder, manifest), lite, keep_loaded=False)
+        np.savez(folder / "constants.npz", **step_independent(models, checkpoints["prior"].tensors("prior")))
         if not image_encoder:
             manifest = replace(manifest, graphs=tuple(graph for graph in manifest.graphs if graph.part != "image_encoder"))
         seal(Draft(folder, manifest), progress)
@@ -97,7 +97,7 @@ def export_bundle(
             remove_part(folder, "image_encoder")
         manifest = replace(manifest, files=_files(folder))
         (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
-        verdicts = verify(Components(Draft(folder, manifest), lite, keep_loaded=False), files=False)
+        verdicts = verify(Models(Draft(folder, manifest), lite, keep_loaded=False), files=False)
         require_right(verdicts, "the bundle is not published: report it")
     return Path(output)
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runner.loading.component import Components
+from ..runner.loading.models import Models
 
 
-def step_independent(components: Components, prior_tensors) -> dict[str, np.ndarray]:
+def step_independent(models: Models, prior_tensors) -> dict[str, np.ndarray]:
     """The constants of a bundle (see Bundle.constants), from its other files.
 
     ``empty_text_embeds`` (1, P), ``empty_text_hidden_states`` (1, 77, H), ``empty_text_mask`` (1, 77): the prior's
     unconditional side, the text "". ``zero_image_embeds`` (1, E): the image encoder on an all-zero tensor, the decoder's
     unconditional side. ``clip_mean``, ``clip_std`` (1, E): how the prior's output becomes an image embedding.
 
-    components: of the bundle. prior_tensors: the prior's checkpoint tensors.
+    models: of the bundle. prior_tensors: the prior's checkpoint tensors.
     """
-    tokens = components.bundle.tokenizer.encode("")
+    tokens = models.bundle.tokenizer.encode("")
     end_position = np.array([tokens.end_position], np.int32)
-    with components["text_encoder"].loaded() as text_encoder:
+    with models.lease("text_encoder") as text_encoder:
         embeds, hidden_states = text_encoder(input_ids=tokens.input_ids[None], end_position=end_position)
-    pixels = components.bundle.manifest.find("image_encoder").input("pixel_values")
-    with components["image_encoder"].loaded() as image_encoder:
+    pixels = models.bundle.manifest.find("image_encoder").input("pixel_values")
+    with models.lease("image_encoder") as image_encoder:
         (zero_image_embeds,) = image_encoder(pixel_values=np.zeros(pixels.shape, np.float32))
     return {
         "empty_text_embeds": embeds,

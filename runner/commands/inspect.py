@@ -14,7 +14,7 @@ from ..bundle import packed
 from ..bundle.opened import Bundle
 from ..engine.interface import thread_count
 from ..common.memory import as_text, available
-from ..loading.memory_plan import plan, text_to_picture
+from ..loading.memory_plan import plan_memory, text_to_picture
 
 HELP = "say what a bundle holds"
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"packed    {_megabytes(found.size)}, {note}")
     for size in manifest.sizes:
         print(f"memory at {size[0]}x{size[1]}, estimated (this machine has {as_text(available())} left)")
-        print(plan(bundle, text_to_picture(manifest, size)))
+        print(plan_memory(bundle, text_to_picture(manifest, size)))
     if args.files:
         print(f"all {len(manifest.files)} files match the manifest")
 

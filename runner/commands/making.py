@@ -46,7 +46,7 @@ def open_pipeline(args: argparse.Namespace) -> KandinskyV22CombinedPipeline:
     if recipe and recipe.bundle_sha256 != _sha256(pipeline):
         warnings.warn(f"{args.bundle} is not the bundle that {args.like} was made with: the picture may differ")
     if args.verify:
-        require_right(verify(pipeline.components))
+        require_right(verify(pipeline.models))
     manifest = pipeline.bundle.manifest
     if args.scheduler:  # a name from the command line, or what a recipe says
         named = isinstance(args.scheduler, str)
@@ -77,7 +77,7 @@ def print_plan(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline,
     batches = guidance.batches(len(pipeline.scheduler.schedule(args.steps).timesteps))
     prior_batch = 2 if args.prior_guidance_scale > 1 else 1
     graphs = [manifest.find("image_encoder")] * pictures + text_to_picture(manifest, size, batches, prior_batch)
-    print(pipeline.plan(graphs))
+    print(pipeline.memory_plan(graphs))
     print(f"{'this machine has':34} {as_text(available()):>10} left")
     pipeline.require_memory(graphs)
 
@@ -139,7 +139,7 @@ def _sha256(pipeline: KandinskyV22CombinedPipeline) -> str:
 
 
 def _recipe(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline) -> Recipe:
-    scheduler, engine = pipeline.scheduler, pipeline.components.engine
+    scheduler, engine = pipeline.scheduler, pipeline.models.engine
     args.scheduler = {"_class_name": type(scheduler).__name__, **scheduler.config}
     options = {name: getattr(args, name) for name in OPTIONS[args.command]}
     return Recipe(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .. import engine as engines
 from ..bundle.opened import Bundle
-from ..loading.component import Components
+from ..loading.models import Models
 from ..common.errors import UserError
 from ..common.options import as_count
 from ..upkeep.replay import ADVICE, Verdict, require_right, verify
@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> None:
     bundle = Bundle(args.bundle)
     bisect = _bisect() if args.bisect else None
     engine = engines.create(args.engine)
-    components = Components(bundle, engine, device=args.device, threads=args.threads, keep_loaded=False)
+    models = Models(bundle, engine, device=args.device, threads=args.threads, keep_loaded=False)
     verdicts = []
-    for verdict in verify(components, args.part, args.tolerance):
+    for verdict in verify(models, args.part, args.tolerance):
         if not verdicts:
             print(f"{'graph':16}{'batch':6}{'size':10}{'error':>9}{'allowed':>9}{'PSNR':>8}{'seconds':>9}  verdict")
         print(_row(verdict), flush=True)

@@ -1,4 +1,4 @@
-"""What memory a request takes, stage by stage, said before anything is loaded."""
+"""What memory a request takes, graph by graph, said before anything is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..common.memory import as_text
 from ..upkeep.replay import title
 
 
-class Stage(NamedTuple):
+class Demand(NamedTuple):
     """A graph that a request loads. loading: the most while it is loaded and run; kept: once it only waits. Bytes.
 
     reloaded: how many of its pieces are loaded again in every run, for lack of memory. mapped: bytes of packed weights
@@ -44,19 +44,19 @@ class Stage(NamedTuple):
         return f"  {title(self.graph):32} {as_text(self.loading):>10}  {notes}".rstrip()
 
 
-class Plan(NamedTuple):
-    """The stages of a request in their order, and whether models stay loaded from one to the next."""
+class MemoryPlan(NamedTuple):
+    """The demands of a request in their order, and whether models stay loaded from one to the next."""
 
-    stages: Sequence[Stage]
+    demands: Sequence[Demand]
     keep_loaded: bool
 
     @property
     def peak(self) -> int:
         """Bytes at the worst moment."""
         kept = most = 0
-        for stage in self.stages:
-            most = max(most, kept + stage.loading)
-            kept += stage.kept if self.keep_loaded else 0
+        for demand in self.demands:
+            most = max(most, kept + demand.loading)
+            kept += demand.kept if self.keep_loaded else 0
         return PROGRAM + most
 
     def require(self, budget: int) -> None:
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
         if self.peak <= budget:
             return
         staged = self._replace(keep_loaded=False)
-        worst = max(self.stages, key=lambda stage: stage.loading)
+        worst = max(self.demands, key=lambda demand: demand.loading)
         needs = f"keeping all models loaded needs about {as_text(self.peak)}" if self.keep_loaded \
             else f"{title(worst.graph)} needs about {as_text(self.peak)}"
         advice = "choose a smaller size, or make room for it (free memory, raise --memory)"
@@ -73,19 +73,19 @@ class Plan(NamedTuple):
         raise UserError(f"{needs} of memory and {as_text(budget)} is there: {advice}")
 
     def __str__(self) -> str:
-        lines = map(str, self.stages)
+        lines = map(str, self.demands)
         how = "all kept loaded" if self.keep_loaded else "one at a time"
         return "\n".join([*lines, f"  {f'peak, {how}':32} {as_text(self.peak):>10}"])
 
 
-def plan(bundle: Bundle, graphs: Iterable[GraphInfo], keep_loaded: bool = False, budget: int | None = None) -> Plan:
+def plan_memory(bundle: Bundle, graphs: Iterable[GraphInfo], keep_loaded: bool = False, budget: int | None = None) -> MemoryPlan:
     """The plan of running `graphs`, one after another, each within `budget` bytes if it can (None: as fast as it can)."""
-    stages = []
+    demands = []
     for graph in graphs:
         all_of_it = ways(graph)[0]
         resident = all_of_it if keep_loaded or budget is None else choose(bundle, graph, budget - PROGRAM)
-        stages.append(Stage(graph, *footprint(bundle, graph, resident), all_of_it - resident, mapped(bundle, graph)))
-    return Plan(stages, keep_loaded)
+        demands.append(Demand(graph, *footprint(bundle, graph, resident), all_of_it - resident, mapped(bundle, graph)))
+    return MemoryPlan(demands, keep_loaded)
 
 
 def text_to_picture(

@@ -13,14 +13,14 @@ import numpy as np
 from .. import engine as engines
 from .. import schedulers
 from ..bundle.opened import Bundle
-from ..loading.component import Components, loadable
+from ..loading.models import Models, loadable
 from ..diffusion.loop import Step, as_latents
 from ..engine.interface import parse_device
 from ..common.errors import UserError
 from ..bundle.manifest import GraphInfo
 from ..common.memory import as_bytes
 from ..common.options import as_count
-from ..loading.memory_plan import Plan, plan, text_to_picture
+from ..loading.memory_plan import MemoryPlan, plan_memory, text_to_picture
 from ..common.progress import ProgressBar
 from ..schedulers import Scheduler
 from ..upkeep.replay import title
@@ -31,8 +31,8 @@ KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded b
 class Pipeline:
     """A bundle opened on an engine; the base of the pipelines."""
 
-    def __init__(self, components: Components):
-        self.components, self.bundle = components, components.bundle
+    def __init__(self, models: Models):
+        self.models, self.bundle = models, models.bundle
         self.progress = ProgressBar()
 
     @classmethod
@@ -67,10 +67,10 @@ class Pipeline:
         if keep_loaded is None and memory is None:
             keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW
         elif keep_loaded is None:
-            keep_loaded = all(plan(bundle, text_to_picture(bundle.manifest, size), True).peak <= memory
+            keep_loaded = all(plan_memory(bundle, text_to_picture(bundle.manifest, size), True).peak <= memory
                               for size in bundle.manifest.sizes)
         options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "memory": memory, "may_free": may_free}
-        return cls(Components(bundle, lite, **options))
+        return cls(Models(bundle, lite, **options))
 
     def set_progress_bar_config(self, **options) -> None:
         """Options for tqdm; ``disable=True`` switches the bars off."""
@@ -78,41 +78,41 @@ class Pipeline:
 
     def require_memory(self, graphs: Iterable[GraphInfo]) -> None:
         """UserError, with the figures, if `graphs` cannot run in the memory that there is for them."""
-        if self.components.device != "cpu":
+        if self.models.device != "cpu":
             return
-        graphs, budget = list(graphs), self.components.budget  # once: what the machine has left changes all the time
+        graphs, budget = list(graphs), self.models.budget  # once: what the machine has left changes all the time
         found = self._plan(graphs, budget)
         try:
             found.require(budget)
         except UserError:
-            self.components.expected &= self.components.in_memory  # what the same request had asked for before will not come
+            self.models.expected &= self.models.in_memory  # what the same request had asked for before will not come
             raise
-        if self.components.keep_loaded and not found.keep_loaded:
-            self.components.free_between_stages()
-        self.components.expected.update(graphs)
-        for stage in found.stages:
-            if stage.remark:
-                warnings.warn(f"memory is short for {title(stage.graph)}: {stage.remark}, which is slow", stacklevel=2)
+        if self.models.keep_loaded and not found.keep_loaded:
+            self.models.free_between_stages()
+        self.models.expected.update(graphs)
+        for demand in found.demands:
+            if demand.remark:
+                warnings.warn(f"memory is short for {title(demand.graph)}: {demand.remark}, which is slow", stacklevel=2)
 
-    def plan(self, graphs: Iterable[GraphInfo]) -> Plan:
+    def memory_plan(self, graphs: Iterable[GraphInfo]) -> MemoryPlan:
         """What memory running `graphs` will take."""
-        return self._plan(list(graphs), self.components.budget)
+        return self._plan(list(graphs), self.models.budget)
 
-    def _plan(self, graphs: list[GraphInfo], budget: int) -> Plan:
+    def _plan(self, graphs: list[GraphInfo], budget: int) -> MemoryPlan:
         """Models that stay loaded, stay beside those of earlier calls; where that does not fit, they need not if nobody
         asked for it."""
-        components = self.components
-        if components.keep_loaded:
-            wanted = components.expected.union(graphs)
+        models = self.models
+        if models.keep_loaded:
+            wanted = models.expected.union(graphs)
             in_order = [graph for graph in self.bundle.manifest.graphs if graph in wanted]
-            found = plan(self.bundle, in_order, True, budget)
-            if found.peak <= budget or not components.may_free:
+            found = plan_memory(self.bundle, in_order, True, budget)
+            if found.peak <= budget or not models.may_free:
                 return found
-        return plan(self.bundle, graphs, False, budget)
+        return plan_memory(self.bundle, graphs, False, budget)
 
     def unload(self) -> None:
         """Free the memory of all loaded models; the next call loads them again."""
-        self.components.unload()
+        self.models.unload()
 
 
 class DiffusionPipeline(Pipeline):
@@ -121,8 +121,8 @@ class DiffusionPipeline(Pipeline):
     stage: str
     callback_tensor_inputs: tuple[str, ...]
 
-    def __init__(self, components: Components):
-        super().__init__(components)
+    def __init__(self, models: Models):
+        super().__init__(models)
         schedulers.create(self._own_scheduler)  # refuses what is no scheduler, whether it is used or not
         self.scheduler = self.bundle.manifest.defaults[self.stage].get("scheduler", schedulers.CHECKPOINT)
 

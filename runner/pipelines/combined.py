@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..diffusion import noise
-from ..loading.component import Components
+from ..loading.models import Models
 from .outputs import ImagePipelineOutput
 from ..schedulers import Scheduler
 from .base import Pipeline
@@ -19,10 +19,10 @@ from .prior import KandinskyV22PriorPipeline
 class KandinskyV22CombinedPipeline(Pipeline):
     """Prompt straight to picture: the prior pipeline, then the decoder pipeline, on one generator."""
 
-    def __init__(self, components: Components):
-        super().__init__(components)
-        self.prior_pipe = KandinskyV22PriorPipeline(components)
-        self.decoder_pipe = KandinskyV22Pipeline(components)
+    def __init__(self, models: Models):
+        super().__init__(models)
+        self.prior_pipe = KandinskyV22PriorPipeline(models)
+        self.decoder_pipe = KandinskyV22Pipeline(models)
 
     @property
     def scheduler(self) -> Scheduler:

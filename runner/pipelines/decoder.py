@@ -76,7 +76,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         source = noise.source(generator)
         latents = initial_latents((len(image_embeds), *shape), latents, source, schedule)
         steps = decoder_steps(
-            self.components,
+            self.models,
             schedule,
             size,
             image_embeds,
@@ -93,7 +93,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         if output_type == "latent":
             images = latents
         else:
-            images = decode_latents(self.components, latents, size)
+            images = decode_latents(self.models, latents, size)
             images = to_pil(images) if output_type == "pil" else images
         return ImagePipelineOutput(images) if return_dict else (images,)
 

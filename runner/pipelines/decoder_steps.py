@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 
 import numpy as np
 
-from ..loading.component import Component, Components, Runner
+from ..loading.models import Models
 from ..diffusion.loop import Step, diffuse, finite
 from ..common.errors import UserError
 from ..diffusion.guidance import Guidance
@@ -20,7 +19,7 @@ ONE_GRAY_LEVEL = 1 / 255
 
 
 def decoder_steps(
-    components: Components,
+    models: Models,
     schedule: Schedule,
     size: Size,
     image_embeds: np.ndarray,
@@ -35,11 +34,11 @@ def decoder_steps(
     The UNet's output channels are epsilon, then variance: guidance is on epsilon only, the variance is the conditional
     one's and reaches the scheduler only if it takes it.
     """
-    contexts = _contexts(components, image_embeds, negative_image_embeds if guidance.on else None)
+    contexts = _contexts(models, image_embeds, negative_image_embeds if guidance.on else None)
     channels = latents.shape[1]
-    width = components.bundle.manifest.find("unet", 1, size).input("time_proj").shape[1]
-    options = components.bundle.manifest.settings["unet_time_proj"]
-    with _any_batch(components["unet"], size) as unet:
+    width = models.bundle.manifest.find("unet", 1, size).input("time_proj").shape[1]
+    options = models.bundle.manifest.settings["unet_time_proj"]
+    with models.lease_batches("unet", size) as unet:
 
         def predict(latents: np.ndarray, index: int) -> np.ndarray:
             time_proj = timestep_embedding(schedule.timesteps[index], width, **options)
@@ -57,27 +56,10 @@ def decoder_steps(
         yield from diffuse(schedule, latents, predict, source, "decoder")
 
 
-@contextmanager
-def _any_batch(component: Component, size: Size) -> Iterator[Callable[[int], Runner]]:
-    """A function from a batch to the graph for it, which is loaded when it is first asked for; the one before it is let
-    go then, since two of them in memory at once may be too much."""
-    with ExitStack() as stack:
-        current: tuple[int, Runner] | None = None
-
-        def at(batch: int) -> Runner:
-            nonlocal current
-            if current is None or current[0] != batch:
-                stack.close()
-                current = batch, stack.enter_context(component.loaded(batch, size))
-            return current[1]
-
-        yield at
-
-
-def _contexts(components: Components, image_embeds: np.ndarray, negatives: np.ndarray | None) -> list[dict]:
+def _contexts(models: Models, image_embeds: np.ndarray, negatives: np.ndarray | None) -> list[dict]:
     """What the UNet needs of each embedding (or pair of them) and what does not depend on the step."""
     cache: dict[bytes, tuple[np.ndarray, ...]] = {}
-    with components["unet_context"].loaded() as run:
+    with models.lease("unet_context") as run:
 
         def context(embeds: np.ndarray) -> tuple[np.ndarray, ...]:
             key = embeds.tobytes()
@@ -91,9 +73,9 @@ def _contexts(components: Components, image_embeds: np.ndarray, negatives: np.nd
     return [{name: np.concatenate(tensors) for name, tensors in zip(names, zip(*row))} for row in rows]
 
 
-def decode_latents(components: Components, latents: np.ndarray, size: Size) -> np.ndarray:
+def decode_latents(models: Models, latents: np.ndarray, size: Size) -> np.ndarray:
     """Pictures (N, H, W, 3) float32 in [0, 1] of `latents` (N, C, h, w). Warns of a picture that shows nothing."""
-    with components["movq_decoder"].loaded(1, size) as run:
+    with models.lease("movq_decoder", 1, size) as run:
         images = np.concatenate([run(latents=row[None])[0] for row in latents])
     if not np.isfinite(images).all():
         raise UserError("movq_decoder: the picture holds values that are not finite: check the bundle")

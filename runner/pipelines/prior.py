@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..diffusion import noise
-from ..loading.component import Components
+from ..loading.models import Models
 from ..diffusion.loop import diffuse, initial_latents
 from ..common.errors import UserError
 from ..common.options import as_choice, as_floats, as_texts, as_weights
@@ -27,8 +27,8 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
     stage = "prior"
     callback_tensor_inputs = ("latents", "prompt_embeds", "text_encoder_hidden_states", "text_mask")
 
-    def __init__(self, components: Components):
-        super().__init__(components)
+    def __init__(self, models: Models):
+        super().__init__(models)
         self.image_processor = ImageProcessor(self.bundle.manifest.image_processor or {})
 
     def __call__(
@@ -61,11 +61,11 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         rows = len(prompts + (negatives or [])) * num_images_per_prompt
         latents = initial_latents((rows, self.embedding_dim), latents, source, schedule)
 
-        conditions = _repeat(encode_texts(self.components, prompts + (negatives or [])), num_images_per_prompt)
+        conditions = _repeat(encode_texts(self.models, prompts + (negatives or [])), num_images_per_prompt)
         if not sampling.guidance.on:
             unconditional = None
         elif negatives is None:
-            unconditional = [empty_text(self.components)] * len(conditions)
+            unconditional = [empty_text(self.models)] * len(conditions)
         else:
             unconditional = conditions[len(conditions) // 2 :] * 2
         both = (unconditional or []) + conditions
@@ -74,7 +74,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
             "text_encoder_hidden_states": np.concatenate([condition.text_hidden_states for condition in both]),
             "text_mask": np.concatenate([condition.text_mask for condition in both]),
         }
-        steps = prior_steps(self.components, schedule, conditions, unconditional, latents, source, sampling.guidance)
+        steps = prior_steps(self.models, schedule, conditions, unconditional, latents, source, sampling.guidance)
         embeds = self._follow(
             steps, len(schedule.timesteps), callback_on_step_end, callback_on_step_end_tensor_inputs, tensors
         )
@@ -120,7 +120,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         pixels = [item if isinstance(item, str) else self._pixel_values(item) for item in images_and_prompts]
         total = np.zeros((num_images_per_prompt, self.embedding_dim), np.float32)
         for item, weight in zip(pixels, weights):
-            embeds = self(item, **options)[0] if isinstance(item, str) else image_embedding(self.components, item)
+            embeds = self(item, **options)[0] if isinstance(item, str) else image_embedding(self.models, item)
             total = total + embeds * np.float32(weight)
         if negative_prompt == "" and negative_prior_prompt is None:
             # The reference runs the prior here and throws the result away; its noise is drawn all the same.

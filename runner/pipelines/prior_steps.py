@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..loading.component import Components
+from ..loading.models import Models
 from ..diffusion.loop import Step, diffuse, finite
 from ..diffusion.guidance import Guidance
 from ..schedulers import Schedule
@@ -25,18 +25,18 @@ class TextCondition:
     text_mask: np.ndarray
 
 
-def encode_texts(components: Components, texts: Sequence[str]) -> list[TextCondition]:
+def encode_texts(models: Models, texts: Sequence[str]) -> list[TextCondition]:
     """The condition of each text; equal texts are encoded once, and the empty one is a constant of the bundle.
 
     A text of more than 77 tokens is cut, with a warning that quotes what was lost.
     """
-    bundle = components.bundle
+    bundle = models.bundle
     conditions: dict[str, TextCondition] = {}
     with ExitStack() as stack:
         encode = None
         for text in dict.fromkeys(texts):
             if text == "":
-                conditions[text] = empty_text(components)
+                conditions[text] = empty_text(models)
                 continue
             tokens = bundle.tokenizer.encode(text)
             if tokens.truncated:
@@ -44,21 +44,21 @@ def encode_texts(components: Components, texts: Sequence[str]) -> list[TextCondi
                     f"the prompt has more than {bundle.tokenizer.max_length} tokens; this part was cut: {tokens.truncated!r}",
                     stacklevel=2,
                 )
-            encode = encode or stack.enter_context(components["text_encoder"].loaded())
+            encode = encode or stack.enter_context(models.lease("text_encoder"))
             outputs = encode(input_ids=tokens.input_ids[None], end_position=np.array([tokens.end_position], np.int32))
             embeds, hidden_states = finite("text_encoder", outputs)
             conditions[text] = TextCondition(embeds, hidden_states, tokens.mask[None])
     return [conditions[text] for text in texts]
 
 
-def empty_text(components: Components) -> TextCondition:
+def empty_text(models: Models) -> TextCondition:
     """The unconditional side of guidance: a constant that was computed at export."""
-    constants = components.bundle.constants
+    constants = models.bundle.constants
     return TextCondition(*(constants[f"empty_{name}"] for name in ("text_embeds", "text_hidden_states", "text_mask")))
 
 
 def prior_steps(
-    components: Components,
+    models: Models,
     schedule: Schedule,
     conditions: Sequence[TextCondition],
     unconditional: Sequence[TextCondition] | None,
@@ -71,7 +71,7 @@ def prior_steps(
     The text side of the prior does not see the timestep (its attention is causal), so its keys and values are
     computed once for each text; a step only runs the three tokens that change.
     """
-    contexts = _contexts(components, list(conditions) + list(unconditional or ()))
+    contexts = _contexts(models, list(conditions) + list(unconditional or ()))
     pairs = [(context,) for context in conditions] if unconditional is None else list(zip(unconditional, conditions))
     inputs = [
         {
@@ -81,10 +81,10 @@ def prior_steps(
         for pair in pairs
     ]
     batch = 1 if unconditional is None else 2
-    graph = components.bundle.manifest.find("prior", batch)
+    graph = models.bundle.manifest.find("prior", batch)
     width = graph.input("time_proj").shape[1]
-    options = components.bundle.manifest.settings["prior_time_proj"]
-    with components["prior"].loaded(batch) as run:
+    options = models.bundle.manifest.settings["prior_time_proj"]
+    with models.lease("prior", batch) as run:
 
         def predict(latents: np.ndarray, index: int) -> np.ndarray:
             time_proj = timestep_embedding(schedule.timesteps[index], width, **options)
@@ -97,12 +97,12 @@ def prior_steps(
         yield from diffuse(schedule, latents, predict, source, "prior")
 
 
-def _contexts(components: Components, conditions: Sequence[TextCondition]) -> dict[TextCondition, np.ndarray]:
-    with components["prior_context"].loaded() as run:
+def _contexts(models: Models, conditions: Sequence[TextCondition]) -> dict[TextCondition, np.ndarray]:
+    with models.lease("prior_context") as run:
         return {text: finite("prior_context", run(**vars(text)))[0] for text in dict.fromkeys(conditions)}
 
 
-def image_embedding(components: Components, pixel_values: np.ndarray) -> np.ndarray:
+def image_embedding(models: Models, pixel_values: np.ndarray) -> np.ndarray:
     """The image encoder's embedding (1, E) of `pixel_values` (1, 3, S, S) float32."""
-    with components["image_encoder"].loaded() as run:
+    with models.lease("image_encoder") as run:
         return finite("image_encoder", run(pixel_values=pixel_values))[0]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ..loading.component import Components
+from ..loading.models import Models
 from ..common.errors import UserError
 from ..bundle.sealed_examples import Golden, file_name
 from ..bundle.manifest import GraphInfo
@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
 
 
 def verify(
-    components: Components, part: str | None = None, tolerance: float | None = None, files: bool = True
+    models: Models, part: str | None = None, tolerance: float | None = None, files: bool = True
 ) -> Iterator[Verdict]:
     """The verdict on each graph, one after another.
 
@@ -48,7 +48,7 @@ def verify(
     explains: for devices that compute in lower precision. files: check all files of the bundle first. UserError if a
     file is damaged, or if the bundle has no such part or no examples.
     """
-    bundle = components.bundle
+    bundle = models.bundle
     graphs = [graph for graph in bundle.manifest.graphs if part in (None, graph.part)]
     if not graphs:
         parts = ", ".join(dict.fromkeys(graph.part for graph in bundle.manifest.graphs))
@@ -56,7 +56,7 @@ def verify(
     if files:
         bundle.verify_files()
     for graph in graphs:
-        yield _replay(components, graph, read_golden(bundle, graph), tolerance)
+        yield _replay(models, graph, read_golden(bundle, graph), tolerance)
 
 
 def require_right(verdicts: Iterable[Verdict], advice: str = ADVICE) -> None:
@@ -80,10 +80,10 @@ def title(graph: GraphInfo) -> str:
     return f"{graph.name} batch {graph.batch}{size}"
 
 
-def _replay(components: Components, graph: GraphInfo, golden: Golden, tolerance: float | None) -> Verdict:
+def _replay(models: Models, graph: GraphInfo, golden: Golden, tolerance: float | None) -> Verdict:
     started = time.monotonic()
     try:
-        with components[graph.name].loaded(graph.batch, graph.size) as run:
+        with models.lease(graph.name, graph.batch, graph.size) as run:
             outputs = run(**golden.inputs)
     except UserError as error:
         return Verdict(graph, float("inf"), 0.0, float("-inf"), time.monotonic() - started, str(error))

@@ -76,18 +76,18 @@ def ours(part, open_bundle, given, size):
     """The outputs of the bundle's graphs."""
     from kandinsky_mindir.runner import engine
     from kandinsky_mindir.runner.diffusion.sinusoid import timestep_embedding
-    from kandinsky_mindir.runner.loading.component import Components
+    from kandinsky_mindir.runner.loading.models import Models
 
     bundle = open_bundle()
-    components = Components(bundle, engine.create(), keep_loaded=False)
+    models = Models(bundle, engine.create(), keep_loaded=False)
 
     def run(name, batch=1, size=None, **inputs):
-        with components[name].loaded(batch, size) as function:
+        with models.lease(name, batch, size) as function:
             return function(**inputs)
 
     def rows(name, *names):
         """A context graph on each row of the inputs, which takes one at a time."""
-        with components[name].loaded() as function:
+        with models.lease(name) as function:
             return list(zip(*(function(**{key: given[key][i : i + 1] for key in names}) for i in range(2))))
 
     def time_proj(name, *where):

@@ -16,7 +16,7 @@ from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.commands.arguments import size
 from kandinsky_mindir.runner.common.memory import PeakMemory
 from kandinsky_mindir.runner.loading import footprint
-from kandinsky_mindir.runner.loading.component import Component
+from kandinsky_mindir.runner.loading.models import Component
 
 
 def measure(bundle, graph, budget, runs, threads):

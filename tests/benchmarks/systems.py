@@ -25,7 +25,7 @@ def ours(case, options, packed=False):
     """A function that runs the case on a bundle's graph, or makes a picture. packed: with what `pack` has made of it."""
     from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
     from kandinsky_mindir.runner.bundle.opened import Bundle
-    from kandinsky_mindir.runner.loading.component import Components
+    from kandinsky_mindir.runner.loading.models import Models
 
     bundle = Bundle(options.bundle, use_packed=packed).for_threads(options.threads)
     if packed and bundle.packed is None:
@@ -39,9 +39,9 @@ def ours(case, options, packed=False):
             cases.PROMPT, prior_num_inference_steps=options.prior_steps, num_inference_steps=options.steps, generator=0,
             height=height, width=width, output_type="np",
         ).images  # fmt: skip
-    components = Components(bundle, engine.create(), threads=options.threads, keep_loaded=True)
-    graph = components.bundle.manifest.find(case.graph, case.batch, case.size if case.part in ("unet", "movq") else None)
-    run = ExitStack().enter_context(components[case.graph].loaded(graph.batch, graph.size))
+    models = Models(bundle, engine.create(), threads=options.threads, keep_loaded=True)
+    graph = models.bundle.manifest.find(case.graph, case.batch, case.size if case.part in ("unet", "movq") else None)
+    run = ExitStack().enter_context(models.lease(case.graph, graph.batch, graph.size))
     random = np.random.default_rng(0)
     inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) if tensor.dtype == "float32"
               else np.ones(tensor.shape, np.int32) for tensor in graph.inputs}

@@ -18,8 +18,8 @@ from pathlib import Path
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
 from kandinsky_mindir.runner.bundle.ms_file import Recipe
 from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.loading.component import Components
 from kandinsky_mindir.runner.loading.memory_plan import text_to_picture
+from kandinsky_mindir.runner.loading.models import Models
 from kandinsky_mindir.runner.upkeep.replay import require_right, verify
 
 PROMPT = "a red circle"
@@ -65,9 +65,9 @@ def make_picture(bundle: Bundle, threads: int | None, started: float) -> float:
 
 def load_all(bundle: Bundle, threads: int | None, started: float) -> float:
     """Seconds from `started` to load and free each graph of a guided picture of the bundle's first size."""
-    components = Components(bundle, engine.create(), threads=threads, keep_loaded=False)
+    models = Models(bundle, engine.create(), threads=threads, keep_loaded=False)
     for graph in text_to_picture(bundle.manifest, bundle.manifest.sizes[0]):
-        with components[graph.name].loaded(graph.batch, graph.size):
+        with models.lease(graph.name, graph.batch, graph.size):
             pass
     return time.monotonic() - started
 
@@ -103,7 +103,7 @@ def report_pair(title: str, checked: float, unchecked: float, checking: float) -
 def verify_all(bundle: Path, threads: int | None) -> float:
     started = time.monotonic()
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, threads=threads, keep_loaded=False)
-    require_right(verify(pipeline.components))
+    require_right(verify(pipeline.models))
     return time.monotonic() - started
 
 

@@ -13,7 +13,7 @@ from kandinsky_mindir.export.ms_files import SMALLEST_PIECE, MsWriter, WeightSto
 from kandinsky_mindir.export.weights import Location, WeightsWriter, padding
 from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, WEIGHTS, ModelFile, Recipe
 from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.loading.component import Component
+from kandinsky_mindir.runner.loading.models import Component
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from kandinsky_mindir.runner.bundle.manifest import TensorInfo
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.engine import EngineError, TensorSpec
 from kandinsky_mindir.runner.engine.chain import Chain
-from kandinsky_mindir.runner.loading.component import Component
+from kandinsky_mindir.runner.loading.models import Component
 
 # The arithmetic is the same; Lite merges neighboring scales and products, fewer of them where a cut is between: that
 # moves a few roundings of 6e-8 each.

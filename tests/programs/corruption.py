@@ -25,7 +25,7 @@ import numpy as np
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.engine import EngineError
-from kandinsky_mindir.runner.loading.component import Components
+from kandinsky_mindir.runner.loading.models import Models
 from kandinsky_mindir.runner.upkeep.replay import read_golden
 
 OPENED, FIRST_USE, MISSED = "when opened", "at first use", "missed"
@@ -102,9 +102,9 @@ def use(bundle: Bundle) -> None:
         read_golden(bundle, graph)
         bundle.mindir(graph.mindir)
         for takes_model_files in (True, False):
-            component = Components(bundle, NoEngine(takes_model_files), keep_loaded=False)[graph.name]
+            models = Models(bundle, NoEngine(takes_model_files), keep_loaded=False)
             try:
-                with component.loaded(graph.batch, graph.size):
+                with models.lease(graph.name, graph.batch, graph.size):
                     raise AssertionError("nothing was loaded")
             except _Stop:
                 pass

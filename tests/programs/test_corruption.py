@@ -8,7 +8,7 @@ import pytest
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.loading.component import Components
+from kandinsky_mindir.runner.loading.models import Models
 
 
 def test_damage_at_random_places(bundles):
@@ -55,6 +55,6 @@ def test_a_file_that_changes_while_it_is_loaded(copy, takes_model_files):
     engine = Engine()
     engine.takes_model_files = takes_model_files
     size = (copy / "prior" / "weights.bin").stat().st_size
-    component = Components(Bundle(copy), engine, keep_loaded=True)["prior_context"]
-    with pytest.raises(UserError, match="prior/weights.bin does not match its sha256"), component.loaded():
+    models = Models(Bundle(copy), engine, keep_loaded=True)
+    with pytest.raises(UserError, match="prior/weights.bin does not match its sha256"), models.lease("prior_context"):
         raise AssertionError("it was loaded")

@@ -43,7 +43,7 @@ def test_eight_threads_get_the_bits_of_one(bundles, expected, options):
 def test_a_model_whose_process_died_is_loaded_anew(bundles, expected):
     pipeline = endurance.open_pipeline(bundles("narrow"))
     endurance.picture(pipeline, 0, STEPS)
-    (model,) = pipeline.components["prior"]._models.values()
+    (model,) = pipeline.models["prior"]._models.values()
     os.kill(model._process.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="MindSpore Lite was killed, as the system does when memory runs out"):
         endurance.picture(pipeline, 0, STEPS)

@@ -106,19 +106,22 @@ def same(actual, expected):
 @pytest.fixture
 def loads(decoder, monkeypatch):
     """The batches that the UNet was loaded for, in order; two at a time are an error."""
-    component, batches, open_now = decoder.components["unet"], [], []
-    loaded = component.loaded
+    lease, batches, open_now = decoder.models.lease, [], []
 
     @contextmanager
-    def recorded(batch, size):
+    def recorded(name, batch=1, size=None):
+        if name != "unet":
+            with lease(name, batch, size) as run:
+                yield run
+            return
         assert not open_now, "both graphs of the UNet are in use at once"
         batches.append(batch)
         open_now.append(batch)
-        with loaded(batch, size) as run:
+        with lease(name, batch, size) as run:
             yield run
         open_now.pop()
 
-    monkeypatch.setattr(component, "loaded", recorded)
+    monkeypatch.setattr(decoder.models, "lease", recorded)
     return batches
 
 

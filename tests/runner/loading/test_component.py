@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from kandinsky_mindir.runner.engine import EngineError
-from kandinsky_mindir.runner.loading.component import Component
+from kandinsky_mindir.runner.loading.models import Component
 
 
 class Model:

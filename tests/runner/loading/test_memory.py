@@ -16,7 +16,7 @@ from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.common.memory import PeakMemory, as_bytes, in_use
 from kandinsky_mindir.runner.loading import footprint
 from kandinsky_mindir.runner.loading.footprint import PROGRAM
-from kandinsky_mindir.runner.loading.memory_plan import Plan, Stage, plan, text_to_picture
+from kandinsky_mindir.runner.loading.memory_plan import Demand, MemoryPlan, plan_memory, text_to_picture
 from PIL import Image
 
 MEGABYTES_100 = 100_000_000
@@ -92,12 +92,12 @@ class ForkedProcess:
             os.close(end)
 
 
-STAGES = [Stage(None, 30, 20), Stage(None, 50, 40), Stage(None, 45, 10)]
+DEMANDS = [Demand(None, 30, 20), Demand(None, 50, 40), Demand(None, 45, 10)]
 
 
 def test_a_plan_adds_what_is_kept_and_takes_the_largest_of_what_is_not():
-    assert Plan(STAGES, keep_loaded=False).peak == PROGRAM + 50
-    assert Plan(STAGES, keep_loaded=True).peak == PROGRAM + 20 + 40 + 45
+    assert MemoryPlan(DEMANDS, keep_loaded=False).peak == PROGRAM + 50
+    assert MemoryPlan(DEMANDS, keep_loaded=True).peak == PROGRAM + 20 + 40 + 45
 
 
 @pytest.fixture
@@ -117,22 +117,22 @@ def test_a_request_that_cannot_fit_is_refused_before_anything_is_loaded(bundle):
 def test_memory_chooses_whether_models_stay_loaded(bundle):
     opened = Bundle(bundle)
     graphs = text_to_picture(opened.manifest, opened.manifest.sizes[-1])
-    all_of_them, largest = (plan(opened, graphs, keep_loaded).peak for keep_loaded in (True, False))
+    all_of_them, largest = (plan_memory(opened, graphs, keep_loaded).peak for keep_loaded in (True, False))
     for memory, expected in ((2 * all_of_them, True), (largest + 1, False)):
         pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, memory=memory)
-        assert pipeline.components.keep_loaded is expected
+        assert pipeline.models.keep_loaded is expected
 
 
 def test_what_stays_loaded_counts_for_the_next(bundle):
     """Prior and decoder each fit, together they do not: refused before either is loaded."""
     opened = Bundle(bundle)
     graphs = text_to_picture(opened.manifest, opened.manifest.sizes[0])
-    half = max(plan(opened, part, True).peak for part in (graphs[:3], graphs[3:]))
+    half = max(plan_memory(opened, part, True).peak for part in (graphs[:3], graphs[3:]))
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, memory=half, keep_loaded=True)
     height, width = opened.manifest.sizes[0]
     with pytest.raises(UserError, match="^keeping all models loaded needs about .* without --keep-loaded, they need"):
         pipeline("a cat", generator=0, height=height, width=width)
-    assert not pipeline.components.in_memory
+    assert not pipeline.models.in_memory
     pipeline.prior_pipe("a cat", num_inference_steps=1, generator=0)
     with pytest.raises(UserError, match="^keeping all models loaded needs about"):
         pipeline.decoder_pipe.check(height=height, width=width)
@@ -147,13 +147,13 @@ def test_nobody_who_did_not_ask_to_keep_models_is_refused_for_it(bundle):
     options = {"height": height, "width": width, "prior_num_inference_steps": 1, "num_inference_steps": 2, "generator": 0,
                "output_type": "np"}
     expected = pipeline("a cat", **options).images
-    assert pipeline.components.keep_loaded
+    assert pipeline.models.keep_loaded
     graphs = text_to_picture(opened.manifest, (height, width))
-    pipeline.components.memory = plan(opened, graphs).peak
-    assert not pipeline.plan(graphs).keep_loaded
+    pipeline.models.memory = plan_memory(opened, graphs).peak
+    assert not pipeline.memory_plan(graphs).keep_loaded
     assert np.array_equal(pipeline("a cat", **options).images, expected)
-    assert not pipeline.components.keep_loaded
-    assert not pipeline.components.in_memory
+    assert not pipeline.models.keep_loaded
+    assert not pipeline.models.in_memory
 
 
 def test_the_image_encoder_is_planned_for_pictures(bundle, monkeypatch):
@@ -217,7 +217,7 @@ def test_estimates_bound_what_is_used(bundle):
     """
     opened = Bundle(bundle)
     measured = subprocess.run([sys.executable, "-c", MEASURE, bundle], check=True, capture_output=True, text=True).stdout
-    assert 0 < int(measured) <= plan(opened, text_to_picture(opened.manifest, (16, 16))).peak
+    assert 0 < int(measured) <= plan_memory(opened, text_to_picture(opened.manifest, (16, 16))).peak
 
 
 GB = 10**9
@@ -246,5 +246,5 @@ def test_pieces_that_do_not_fit_are_loaded_when_their_turn_comes(in_pieces, budg
     found = footprint.choose(Exported(), in_pieces, budget * GB)
     assert found == resident
     assert footprint.footprint(Exported(), in_pieces, found).loading == peak * GB
-    (stage,) = plan(Exported(), [in_pieces], budget=budget * GB + PROGRAM).stages
-    assert stage.reloaded == 5 - resident and (f"{stage.reloaded} of its 5 pieces" in stage.remark) == (resident < 5)
+    (demand,) = plan_memory(Exported(), [in_pieces], budget=budget * GB + PROGRAM).demands
+    assert demand.reloaded == 5 - resident and (f"{demand.reloaded} of its 5 pieces" in demand.remark) == (resident < 5)

@@ -31,17 +31,14 @@ def test_a_step_that_is_not_finite_is_named(scheduler, value):
 
 
 class NotFinite:
-    """Stands for the components of a bundle whose graphs all give one number that is none."""
+    """Stands for the models of a bundle whose graphs all give one number that is none."""
 
     bundle = SimpleNamespace(
         tokenizer=SimpleNamespace(encode=lambda _: SimpleNamespace(truncated="", input_ids=np.zeros(77), end_position=1, mask=1))
     )
 
-    def __getitem__(self, name):
-        return self
-
     @contextmanager
-    def loaded(self, *_):
+    def lease(self, *_):
         yield lambda **_: (np.zeros(1), np.array([0, np.inf]))
 
 
@@ -49,10 +46,10 @@ ROW = np.zeros((1, 2), np.float32)
 
 
 @pytest.mark.parametrize("stage, call", [
-    ("text_encoder", lambda components: prior_steps.encode_texts(components, ["a cat"])),
-    ("prior_context", lambda components: prior_steps._contexts(components, [prior_steps.TextCondition(ROW, ROW, ROW)])),
-    ("image_encoder", lambda components: prior_steps.image_embedding(components, ROW)),
-    ("unet_context", lambda components: decoder_steps._contexts(components, ROW, None)),
+    ("text_encoder", lambda models: prior_steps.encode_texts(models, ["a cat"])),
+    ("prior_context", lambda models: prior_steps._contexts(models, [prior_steps.TextCondition(ROW, ROW, ROW)])),
+    ("image_encoder", lambda models: prior_steps.image_embedding(models, ROW)),
+    ("unet_context", lambda models: decoder_steps._contexts(models, ROW, None)),
 ])
 def test_a_stage_without_steps_is_named(stage, call):
     with pytest.raises(UserError, match=f"^{stage}: it computed values that are not finite"):
@@ -73,16 +70,13 @@ def test_weights_that_are_all_zero_are_refused(tmp_path):
 
 
 class Movq:
-    """Stands for the components of a bundle whose MoVQ makes `picture` of any latents."""
+    """Stands for the models of a bundle whose MoVQ makes `picture` of any latents."""
 
     def __init__(self, picture):
         self.picture = picture.astype(np.float32)
 
-    def __getitem__(self, name):
-        return self
-
     @contextmanager
-    def loaded(self, *_):
+    def lease(self, *_):
         yield lambda latents: (self.picture,)
 
 

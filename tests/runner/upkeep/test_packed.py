@@ -16,9 +16,9 @@ from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
 from kandinsky_mindir.runner.bundle.ms_file import HOLE, UNIT, WEIGHTS, Piece
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.engine import EngineError
-from kandinsky_mindir.runner.loading.component import Component, Components
 from kandinsky_mindir.runner.loading.footprint import mapped
-from kandinsky_mindir.runner.loading.memory_plan import plan, text_to_picture
+from kandinsky_mindir.runner.loading.memory_plan import plan_memory, text_to_picture
+from kandinsky_mindir.runner.loading.models import Models
 from kandinsky_mindir.runner.upkeep import packing
 from kandinsky_mindir.runner.upkeep.packing import pack
 
@@ -51,7 +51,7 @@ def unet(bundle):
 
 def load(bundle, engine, name="unet"):
     graph = next(graph for graph in bundle.manifest.graphs if graph.name == name)
-    with Component(bundle, name, engine, device="cpu", threads=None, keep_loaded=False).loaded(graph.batch, graph.size):
+    with Models(bundle, engine, keep_loaded=False).lease(name, graph.batch, graph.size):
         pass
 
 
@@ -80,7 +80,7 @@ def test_what_it_says_of_memory(whole, capsys):
     """A plan counts no weights that are files, and names them."""
     bundle, plain = Bundle(whole[0]), as_exported(whole[0])
     graphs = text_to_picture(bundle.manifest, (64, 64))
-    with_packed, without = plan(bundle, graphs), plan(plain, graphs)
+    with_packed, without = plan_memory(bundle, graphs), plan_memory(plain, graphs)
     assert with_packed.peak < without.peak
     assert "of the system's cache of files" in str(with_packed) and "cache" not in str(without)
     sizes = [piece.length for piece in bundle.packed.graphs[unet(bundle).ms[0]].packed]
@@ -118,7 +118,7 @@ def test_engines_that_cannot_use_it(whole, engine):
     """Nothing of it is counted on: what they load takes its whole memory."""
     vendor = SimpleNamespace(takes_model_files=False)
     for lite, device in ((vendor, "cpu"), (engine, "ascend")):
-        bundle = Components(Bundle(whole[0]), lite, device=device, keep_loaded=False).bundle
+        bundle = Models(Bundle(whole[0]), lite, device=device, keep_loaded=False).bundle
         assert bundle.packed is None and mapped(bundle, unet(bundle)) == 0
 
 
@@ -126,9 +126,9 @@ def test_a_plan_before_and_after(copy, engine):
     shutil.rmtree(copy / packed.FOLDER)
     bundle = Bundle(copy)
     graphs = text_to_picture(bundle.manifest, (64, 64))
-    before = plan(bundle, graphs).peak
+    before = plan_memory(bundle, graphs).peak
     list(pack(bundle, engine))
-    assert plan(bundle, graphs).peak < before
+    assert plan_memory(bundle, graphs).peak < before
 
 
 def first(data):

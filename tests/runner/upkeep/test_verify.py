@@ -18,7 +18,7 @@ from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.bundle.sealed_examples import Golden, Sample, file_name, positions
 from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.loading.component import Components
+from kandinsky_mindir.runner.loading.models import Models
 from kandinsky_mindir.runner.upkeep.replay import read_golden, require_right, verify
 from plants import LAYER, PLANTS, TEXT, Plant, dropped_bias, unpack
 
@@ -52,7 +52,7 @@ def test_a_plant_is_found_and_located(graph, plant, layer, planted, engine):
         plant(target)
         target.save()
     bundle = Bundle(target.folder)
-    (verdict,) = verify(Components(bundle, engine, keep_loaded=False))
+    (verdict,) = verify(Models(bundle, engine, keep_loaded=False))
     print(f"{plant.__name__}: {verdict}")
     assert not verdict.right
     advice = "" if verdict.failure else "; kandinsky-mindir verify --bisect names the layer"
@@ -117,18 +117,18 @@ def test_a_damaged_example_is_named(change, message, bundles, tmp_path, engine):
     name = file_name(bundle.manifest.graphs[0])
     change(folder / name)
     with pytest.raises(UserError, match=message) as caught:
-        list(verify(Components(bundle, engine, keep_loaded=False)))
+        list(verify(Models(bundle, engine, keep_loaded=False)))
     assert name in str(caught.value)
 
 
 def test_what_cannot_be_verified_is_said(bundles, engine):
-    components = Components(Bundle(bundles("narrow")), engine, keep_loaded=False)
+    models = Models(Bundle(bundles("narrow")), engine, keep_loaded=False)
     with pytest.raises(UserError, match="no part 'vae': it has text_encoder, "):
-        list(verify(components, "vae"))
-    manifest = components.bundle.manifest
+        list(verify(models, "vae"))
+    manifest = models.bundle.manifest
     manifest.files.pop(file_name(manifest.graphs[0]))
     with pytest.raises(UserError, match="no sealed example of text_encoder batch 1"):
-        read_golden(components.bundle, manifest.graphs[0])
+        read_golden(models.bundle, manifest.graphs[0])
 
 
 def test_a_sample_measures_relative_error():

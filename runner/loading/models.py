@@ -9,7 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -142,8 +142,8 @@ class Component:
             return self.engine.load(path, device=self.device, threads=self.threads)
 
 
-class Components:
-    """All components of a bundle, by name, on one engine.
+class Models:
+    """The models of a bundle's graphs on one engine, loaded when they are needed.
 
     memory: bytes that this process and its models should stay below; None for what the machine has left. may_free: whether
     models may be freed between stages all the same, where memory is short. expected: the graphs that requests have asked for,
@@ -160,12 +160,29 @@ class Components:
         self.expected: set[GraphInfo] = set()
         names = dict.fromkeys(graph.name for graph in bundle.manifest.graphs)
         options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "budget": lambda: self.budget - PROGRAM}
-        self._components = {name: Component(bundle, name, engine, **options) for name in names}
+        self._graphs = {name: Component(bundle, name, engine, **options) for name in names}
 
-    def __getitem__(self, name: str) -> Component:
-        if name not in self._components:
-            self.bundle.manifest.find(name)  # raises the error that says what is missing
-        return self._components[name]
+    @contextmanager
+    def lease(self, name: str, batch: int = 1, size: tuple[int, int] | None = None) -> Iterator[Runner]:
+        """A function over a graph's inputs, by name, that returns its outputs in order; loaded while in the block."""
+        graph = self.bundle.manifest.find(name, batch, size)  # raises the error that says what is missing
+        with self._graphs[graph.name].loaded(batch, size) as run:
+            yield run
+
+    @contextmanager
+    def lease_batches(self, name: str, size: tuple[int, int] | None = None) -> Iterator[Callable[[int], Runner]]:
+        """A function from a batch to the graph for it, which is loaded when it is first asked for."""
+        with ExitStack() as stack:
+            current: tuple[int, Runner] | None = None
+
+            def at(batch: int) -> Runner:
+                nonlocal current
+                if current is None or current[0] != batch:
+                    stack.close()
+                    current = batch, stack.enter_context(self.lease(name, batch, size))
+                return current[1]
+
+            yield at
 
     @property
     def budget(self) -> int:
@@ -175,18 +192,18 @@ class Components:
     @property
     def in_memory(self) -> set[GraphInfo]:
         """The graphs whose models are in memory now."""
-        return {graph for component in self._components.values() for graph in component.in_memory}
+        return {graph for component in self._graphs.values() for graph in component.in_memory}
 
     def free_between_stages(self) -> None:
         """From now on, keep no model in memory after its last user is done with it."""
         self.keep_loaded = False
-        for component in self._components.values():
+        for component in self._graphs.values():
             component.keep_loaded = False
         self.unload()
 
     def unload(self) -> None:
         self.expected.clear()
-        for component in self._components.values():
+        for component in self._graphs.values():
             component.unload()
 
 
