@@ -14,7 +14,7 @@ from kandinsky_mindir.runner.bundle.sealed_examples import Golden, file_name
 from kandinsky_mindir.runner.bundle.stages import STAGES, Stage
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.loading.models import Models
-from kandinsky_mindir.runner.loading.memory_plan import plan
+from kandinsky_mindir.runner.loading.memory_plan import plan_memory
 from kandinsky_mindir.runner.upkeep.replay import verify
 
 ENCODE = "picture to latents"
@@ -47,8 +47,8 @@ def test_a_row_is_all_that_a_new_graph_needs(engine, tmp_path, monkeypatch):
 
     (needed,) = stages.needed(bundle.manifest, [ENCODE], SIZE)
     assert needed == graph
-    (stage,) = plan(bundle, [graph]).stages
-    assert 123_000_000 < stage.loading < 123_000_000 + 200_000_000
+    (demand,) = plan_memory(bundle, [graph]).demands
+    assert 123_000_000 < demand.loading < 123_000_000 + 200_000_000
 
     verdicts = list(verify(Models(bundle, engine, keep_loaded=False)))
     assert [verdict.graph.name for verdict in verdicts][-1] == "movq_encoder"
