@@ -1,6 +1,7 @@
-"""Fixtures that several test files share. Bundles are exported once a session."""
+"""Fixtures that several test files share, and two processes for a run of all tests."""
 
 import os
+import shutil
 import signal
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings, before it is imported
@@ -11,27 +12,51 @@ import checkpoints
 import numpy as np
 import pytest
 from kandinsky_mindir.runner import engine as engines
+from kept import Kept
+
+MOST_WORKERS = 2  # compiling a graph takes up to 2 GB, and Lite's own threads are not counted
+
+
+def pytest_xdist_auto_num_workers(config):
+    """All tests run in two processes; chosen files or tests in this one."""
+    everything = list(config.args) == config.getini("testpaths")
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0))) if everything else 0
 
 
 @pytest.fixture(scope="session")
-def engine():
+def kept(pytestconfig):
+    """Folders that are kept between runs, in pytest's cache: --cache-clear makes all of them anew."""
+    return Kept(pytestconfig.cache.mkdir("kept"))
+
+
+@pytest.fixture(scope="session")
+def engine(kept):
     """MindSpore Lite, installed first where it is not."""
+    kept.get("runtime", lambda _: engines.create())
     return engines.create()
 
 
 @pytest.fixture(scope="session")
-def bundles(tmp_path_factory):
-    """A function from a checkpoint's name ("micro", "narrow", "wide") to its exported bundle."""
+def bundles(kept, engine, tmp_path_factory):
+    """A function from a checkpoint's name ("micro", "narrow", "wide") to its exported bundle, a copy for this run, with the
+    folders prior and decoder of its checkpoint beside it."""
     from kandinsky_mindir.export.bundle import export_bundle
 
-    exported = {}
+    copies, waiting = {}, list(checkpoints.SIZES) if "PYTEST_XDIST_WORKER" in os.environ else []
+
+    def export(name, wait):
+        def make(folder):
+            prior, decoder = checkpoints.save(name, folder)
+            export_bundle(prior, decoder, folder / "bundle", checkpoints.SIZES[name], progress=False)
+
+        return kept.get(name, make, wait)
 
     def bundle(name):
-        if name not in exported:
-            folder = tmp_path_factory.mktemp(name)
-            prior, decoder = checkpoints.save(name, folder)
-            exported[name] = export_bundle(prior, decoder, folder / "bundle", checkpoints.SIZES[name], progress=False)
-        return exported[name]
+        if name not in copies:
+            while (folder := export(name, wait=not waiting)) is None:
+                export(waiting.pop(), wait=False)  # rather than watch the other process export, take another
+            copies[name] = shutil.copytree(folder, tmp_path_factory.mktemp(name) / name) / "bundle"
+        return copies[name]
 
     return bundle
 

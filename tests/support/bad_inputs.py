@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import cached_property
@@ -145,7 +146,7 @@ def drop(*keys) -> Callable[[dict], None]:
 
 
 def short(value) -> str:
-    text = repr(value)
+    text = re.sub(" at 0x[0-9a-f]+", "", repr(value))
     return text if len(text) <= 60 else text[:40] + "..." + text[-17:]
 
 
