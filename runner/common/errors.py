@@ -9,3 +9,11 @@ class UserError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.splitlines()))  # a file name may hold a line break
+
+
+def is_of_system(error: BaseException) -> bool:
+    """Whether an exception tells of a system call that failed.
+
+    A TimeoutError is an OSError, too: one that a signal handler raises is the caller's own, and must reach it.
+    """
+    return isinstance(error, OSError) and error.errno is not None

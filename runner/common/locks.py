@@ -21,6 +21,12 @@ def lock(file: int | HasFileno, *, wait: bool = True) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
+def unlock(file: int | HasFileno) -> None:
+    """Give up a lock now. To close the file is not enough where a process was forked meanwhile, which has it open, too."""
+    fcntl = _module()
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
 def check_system() -> None:
     """UserError where there are no such locks: on Windows."""
     _module()

@@ -6,7 +6,7 @@ import ctypes
 import os
 import platform
 
-from .errors import UserError
+from .errors import UserError, is_of_system
 
 CALL_NUMBERS = {"x86_64": 319, "aarch64": 279}  # of memfd_create: arch/*/entry/syscalls and asm-generic/unistd.h of Linux
 CLOSE_ON_EXEC = 1  # MFD_CLOEXEC of linux/memfd.h
@@ -22,6 +22,8 @@ def memory_file(name: str) -> int:
             return os.memfd_create(name)
         return _call(name)
     except OSError as error:
+        if not is_of_system(error):
+            raise
         raise UserError(f"The system gives no file in memory (memfd_create: {error.strerror}): this program needs Linux 3.17 "
                         "or later, and a container that allows the call") from error
 

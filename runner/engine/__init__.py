@@ -1,5 +1,7 @@
 """Ways to run graphs on MindSpore Lite, all behind interface.Engine. Importing this loads none of them."""
 
+from typing import cast
+
 from .interface import Engine, EngineError, LiteModel, Say, TensorSpec, say_on_stderr
 
 __all__ = ["ENGINES", "Engine", "EngineError", "LiteModel", "TensorSpec", "create"]
@@ -20,5 +22,5 @@ def create(name: str = "auto", say: Say = say_on_stderr) -> Engine:
     if name == "vendor":
         from .vendor import VendorEngine
 
-        return VendorEngine(EngineError)
+        return cast(Engine, VendorEngine(EngineError))  # it stands alone, so its TensorSpec is a class of its own
     raise EngineError(f"unknown engine {name!r}: use one of {', '.join(ENGINES)}")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle.ms_file import HOLE, ModelFile, Piece
+from ..common.errors import is_of_system
 from ..common.locks import HasFileno
 from ..common.memory_file import memory_file
 from . import runtime
@@ -52,7 +53,9 @@ class BridgeEngine:
         _open_standard_streams()
         self.runtime = runtime.ensure(say)
 
-    def load(self, path: str | os.PathLike[str] | ModelFile, *, device: str = "cpu", threads: int | None = None) -> BridgeModel:
+    def load(
+        self, path: str | os.PathLike[str] | ModelFile, *, device: str = "cpu", threads: int | None = None
+    ) -> BridgeModel:
         """See interface.Engine; `path` may also be a ModelFile, which can be closed afterwards.
 
         `threads` is by default the number of CPUs that this process may use.
@@ -93,7 +96,7 @@ class BridgeEngine:
             if isinstance(error, subprocess.TimeoutExpired):
                 raise EngineError(f"{mindir}: MindSpore Lite has not converted it in {self.deadline:g} s: if it only needs "
                                   f"longer, set {DEADLINE_VARIABLE} to more seconds") from None
-            if isinstance(error, OSError):
+            if is_of_system(error):
                 raise EngineError(f"{mindir}: MindSpore Lite's converter does not start: {error}") from error
             raise
         finally:
@@ -181,6 +184,8 @@ def _map(shared: HasFileno, path: Path | ModelFile) -> mmap.mmap:
     try:
         return mmap.mmap(shared.fileno(), 0)
     except OSError as error:
+        if not is_of_system(error):
+            raise
         raise EngineError(f"{path}: no memory for its inputs and outputs: {error}") from error
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..common.errors import is_of_system
 from ..common.forks import in_forked_child
 from .interface import EngineError
 from .lite_log import LiteLog
@@ -45,12 +46,14 @@ class BridgeProcess:
         # If an exception comes before the finalizer is there, the socket is closed, and with it the program ends.
         with theirs:
             try:
-                self._process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=self._log.file,
-                                                 pass_fds=descriptors, env=_with_large_pages(self._log.environment()))
+                self._process = subprocess.Popen(
+                    command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._log.file, pass_fds=descriptors,
+                    env=_with_large_pages(self._log.environment()),
+                )  # fmt: skip
             except BaseException as error:
                 self._socket.close()
                 self._log.close()
-                if isinstance(error, OSError):
+                if is_of_system(error):
                     raise EngineError(f"{name}: MindSpore Lite does not start: {error}") from error
                 raise
         self._finalizer = weakref.finalize(self, _end, self._owner, self._process, self._socket, self._log)
@@ -72,8 +75,8 @@ class BridgeProcess:
     def check(self) -> None:
         """EngineError unless it can be used; RuntimeError if it was closed."""
         if not self.owned:
-            raise EngineError(f"{self._name}: it was loaded in process {self._owner}, from which this process ({os.getpid()}) "
-                              "was forked: load it in this process")
+            raise EngineError(f"{self._name}: it was loaded in process {self._owner}, from which this process "
+                              f"({os.getpid()}) was forked: load it in this process")
         if self._fault is not None:
             raise EngineError(self._fault)
         if not self._finalizer.alive:
@@ -100,7 +103,9 @@ class BridgeProcess:
         self._requests += 1
         try:
             self._socket.sendall(b"%d\n" % self._requests, socket.MSG_NOSIGNAL)
-        except OSError:
+        except OSError as error:
+            if not is_of_system(error):
+                raise
             raise EngineError(f"{self._name}: {self._cause_of_death()}") from None
         answer, _, rest = self.line().partition(" ")
         number, _, text = rest.partition(" ")
@@ -116,7 +121,9 @@ class BridgeProcess:
             self._wait()
             try:
                 received = self._socket.recv(BYTES_RECEIVED)
-            except OSError:
+            except OSError as error:
+                if not is_of_system(error):
+                    raise
                 received = b""
             if not self._finalizer.alive:  # a signal handler has closed it
                 raise RuntimeError(f"{self._name}: the model is closed")
@@ -148,8 +155,8 @@ class BridgeProcess:
             if poll.poll(min(left, SLICE) * 1000):
                 return
             left -= SLICE
-        raise EngineError(f"{self._name}: MindSpore Lite has not answered for {self._deadline:g} s and was ended: if it only "
-                          f"needs longer, set {DEADLINE_VARIABLE} to more seconds")
+        raise EngineError(f"{self._name}: MindSpore Lite has not answered for {self._deadline:g} s and was ended: if it "
+                          f"only needs longer, set {DEADLINE_VARIABLE} to more seconds")
 
     def _refusal(self, text: str) -> EngineError:
         reason = self._log.reason() or text

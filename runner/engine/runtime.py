@@ -1,72 +1,31 @@
-"""MindSpore Lite on this machine: fetched once through pip, checked, unpacked into the user's cache, programs built.
+"""MindSpore Lite on this machine: its libraries and our two programs over them, in the user's cache.
 
-No Python that this package supports can `pip install mindspore-lite`, but the wheel's C++ libraries and headers do
-not depend on Python: pip downloads the wheel (from wherever pip is configured to), its sha256 is compared with the
-one known here, the libraries that are opened at run time are unpacked, and our two programs are compiled against them.
+They come from the vendor's wheel and a C++ compiler, or from an archive that was made on a machine of the same kind. They
+are put in place whole: who finds the programs can use them, and needs to write nothing.
 """
 
-import contextlib
+from __future__ import annotations
+
 import errno
-import hashlib
-import importlib.util
 import os
 import platform
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..common.errors import UserError
-from ..common.locks import check_system, lock
-from .interface import say_on_stderr
+from ..common.errors import UserError, is_of_system
+from ..common.locks import check_system, lock, unlock
+from . import runtime_archive
+from .compiler import PROGRAMS, compile_program, file_names
+from .compiler import find_compiler as _compiler
+from .interface import Say, say_on_stderr
+from .wheel import VERSION, WHEEL_VARIABLE, WHEELS, unpack
 
-VERSION = "2.0.0"
-SOURCES = Path(__file__).parent / "native"
-PROGRAMS = {  # source NAME.cc, and the libraries it calls
-    "bridge": ("mindspore-extendrt_python",),
-    "convert": ("mindspore_converter", "mindspore_core"),
-}
-WHEEL_VARIABLE = "KANDINSKY_MINDIR_LITE_WHEEL"
 CACHE_VARIABLE = "KANDINSKY_MINDIR_CACHE"
 BYTES_NEEDED = 600_000_000  # the wheel and what is unpacked from it, together
-
-
-class Wheel(NamedTuple):
-    """How pip finds the wheel of a machine, and what it must be. (The aarch64 one is tagged for any platform.)"""
-
-    platform: str
-    size: str
-    sha256: str
-
-
-WHEELS = {
-    "x86_64": Wheel(
-        "manylinux1_x86_64", "169 MB", "199cd0605cc985b88eddb273db9dfe9000a585ba10ca2292b6b36ebfff07b3ec"
-    ),
-    "aarch64": Wheel(
-        "manylinux2014_aarch64", "56 MB", "9006b56a0285833802b4880f34cbce5f94111ef5ca4071d5df5c61e8c2a3a6f7"
-    ),
-}
-
-LIBRARIES = (
-    "libmindspore-extendrt_python.so",  # the C++ API; it needs the eight that follow
-    "libdnnl.so.2",  # only in the x86-64 wheel
-    "libmindspore_converter.so",
-    "libmslite_converter_plugin.so",
-    "libmindspore_core.so",
-    "libmindspore_glog.so.0",
-    "libopencv_core.so.4.5",
-    "libopencv_imgcodecs.so.4.5",
-    "libopencv_imgproc.so.4.5",
-    "libmsplugin-ge-litert_python.so",  # opened by name at run time, as are all that follow
-    "libruntime_convert_plugin_python.so",
-    "libascend_kernel_plugin_python.so",  # for Ascend, this and the next two
-    "libascend_pass_plugin.so",
-    "libmslite_shared_lib.so",
-)
 
 
 class Runtime(NamedTuple):
@@ -77,31 +36,51 @@ class Runtime(NamedTuple):
     convert: Path
 
     @property
+    def programs(self) -> tuple[Path, Path]:
+        return self.bridge, self.convert
+
+    @property
     def built(self) -> bool:
-        return self.bridge.exists() and self.convert.exists()
+        return all(program.exists() for program in self.programs)
+
+    @property
+    def compilable(self) -> bool:
+        """Whether what the programs are compiled with is there. An archive does not bring it."""
+        return (self.root / "include").exists()
 
 
-def ensure(say=say_on_stderr):
+def ensure(say: Say = say_on_stderr) -> Runtime:
     """The installed Runtime; installs it first where there is none (`say` is then told what goes on). UserError."""
-    found = _find()
-    return found if found.built else install(say)
+    return install(say)
 
 
-def install(say=say_on_stderr, wheel=None):
-    """Install the runtime, or as much of it as is missing, and return it.
+def install(say: Say = say_on_stderr, wheel: str | Path | None = None, archive: str | Path | None = None) -> Runtime:
+    """Install the runtime, or as much of it as is missing, and return it. Nothing is written if nothing is missing.
 
-    `wheel` is the path of an already downloaded wheel (default: the environment's KANDINSKY_MINDIR_LITE_WHEEL, else
-    pip fetches it). UserError says in one line what stands in the way.
+    wheel: the path of an already downloaded wheel (default: the environment's KANDINSKY_MINDIR_LITE_WHEEL, else pip
+    fetches it). archive: a file that `write_archive` wrote, instead of a wheel and a compiler. UserError says in one line
+    what stands in the way.
     """
     found = _find()
     try:
-        with _lock(found.root.parent, say):
-            _clear(found.root.parent)
-            if not found.root.exists():
-                _unpack(found.root, wheel or os.environ.get(WHEEL_VARIABLE), say)
-            if not found.built:
-                _build(found, say)
+        if archive is not None:
+            runtime_archive.check(Path(archive), _machine(), [program.name for program in found.programs])
+        if found.built:
+            return found
+        cache = found.root.parent
+        with _alone(cache, say), tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as scratch:
+            if archive is not None and not found.built:  # which another process may have done meanwhile
+                _place(runtime_archive.unpack(Path(archive), Path(scratch), say), found)
+            if found.built:
+                return found
+            compiler = _compiler()  # a download would be for nothing without one
+            if not found.compilable:
+                given = wheel or os.environ.get(WHEEL_VARIABLE)
+                _place(unpack(Path(given) if given else None, _machine(), Path(scratch), say), found)
+            _build(found, compiler, Path(scratch), say)
     except OSError as error:
+        if not is_of_system(error):
+            raise
         if error.errno == errno.ENOSPC:
             raise UserError(f"No space left in {found.root.parent}: the runtime needs {BYTES_NEEDED // 10**6} MB "
                             f"while it installs; free some, or set {CACHE_VARIABLE} to another folder") from error
@@ -110,7 +89,17 @@ def install(say=say_on_stderr, wheel=None):
     return found
 
 
-def info():
+def write_archive(output: Path, say: Say = say_on_stderr) -> Path:
+    """Write the runtime of this machine as an archive for machines of its kind without compiler and network; its path.
+
+    It is installed first where it is not. The name says how the archive is compressed (runtime_archive.FORMATS). UserError.
+    """
+    runtime_archive.check_output(output)
+    found = ensure(say)
+    return runtime_archive.write(output, found.root, [program.name for program in found.programs], _machine(), say)
+
+
+def info() -> dict[str, Any]:
     """What is installed and where, as a dict of plain values."""
     found = _find()
     files = [file for file in found.root.rglob("*") if file.is_file()] if found.root.exists() else []
@@ -124,22 +113,22 @@ def info():
     }
 
 
-def cache_folder():
-    """Where downloads of this package go: $KANDINSKY_MINDIR_CACHE, else the XDG cache."""
-    own = os.environ.get(CACHE_VARIABLE)
-    base = own or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).absolute() / "kandinsky-mindir"
+def cache_folder() -> Path:
+    """Where downloads of this package go: $KANDINSKY_MINDIR_CACHE, else the XDG cache. UserError if nothing names one."""
+    base = os.environ.get(CACHE_VARIABLE) or os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache").absolute() / "kandinsky-mindir"
+    except RuntimeError:  # no HOME, and the system does not know the user
+        raise UserError(f"This user has no home folder for MindSpore Lite: set {CACHE_VARIABLE} to a folder where it is "
+                        "installed, or that you can write to") from None
 
 
-def _find():
-    machine = _machine()
-    root = cache_folder() / f"lite-{VERSION}-{machine}"
-    headers = b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.h")))
-    digests = {name: hashlib.sha256((SOURCES / f"{name}.cc").read_bytes() + headers).hexdigest() for name in PROGRAMS}
-    return Runtime(root, **{name: root / f"{name}-{digest[:12]}" for name, digest in digests.items()})
+def _find() -> Runtime:
+    root = cache_folder() / f"lite-{VERSION}-{_machine()}"
+    return Runtime(root, **{program: root / name for program, name in file_names().items()})
 
 
-def _machine():
+def _machine() -> str:
     check_system()
     system, machine = platform.system(), platform.machine()
     if system != "Linux" or machine not in WHEELS:
@@ -150,9 +139,9 @@ def _machine():
     return machine
 
 
-@contextlib.contextmanager
-def _lock(folder, say):
-    """One install at a time: the second waits for the first."""
+@contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """One install at a time: the second waits for the first. What killed installs left behind goes."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "install.lock", "w") as file:
         try:
@@ -160,104 +149,30 @@ def _lock(folder, say):
         except BlockingIOError:
             say("Another process is installing the runtime; waiting for it ...")
             lock(file)
-        yield
+        try:
+            for leftover in folder.glob("partial-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield
+        finally:
+            unlock(file)  # a process that was forked meanwhile has the file open, too
 
 
-def _clear(folder):
-    """Remove what killed installs left behind; nobody else uses it while we hold the lock."""
-    for leftover in folder.glob("partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+def _place(new: Path, found: Runtime) -> None:
+    """Move what was unpacked to its place: whole folders at once; the programs last, since they say that it is whole."""
+    if not found.root.exists():
+        new.rename(found.root)
+        return
+    (found.root / "lib").mkdir(exist_ok=True)
+    for library in (new / "lib").iterdir():
+        library.replace(found.root / "lib" / library.name)
+    (new / "lib").rmdir()
+    for entry in new.iterdir():
+        entry.replace(found.root / entry.name)
 
 
-def _unpack(root, wheel, say):
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix="partial-") as scratch:
-        scratch = Path(scratch)
-        wheel = Path(wheel) if wheel else _download(scratch, say)
-        if not wheel.is_file():
-            raise UserError(f"{wheel}: no such wheel file")
-        _check(wheel)
-        say(f"Unpacking MindSpore Lite {VERSION} into {root} ...")
-        new = scratch / "new"
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                folder, _, file = name.removeprefix("mindspore_lite/").partition("/")
-                if (folder == "lib" and file in LIBRARIES) or folder == "include":
-                    target = new / folder / file
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(name) as source, open(target, "wb") as copy:
-                        shutil.copyfileobj(source, copy, 1 << 20)
-        new.rename(root)
-
-
-def _download(folder, say):
-    if importlib.util.find_spec("pip") is None:
-        raise UserError(f"{sys.executable} has no pip to fetch MindSpore Lite with: run `python -m ensurepip`, "
-                        f"or set {WHEEL_VARIABLE} to the downloaded wheel")
-    wheel = WHEELS[_machine()]
-    say(f"Fetching MindSpore Lite {VERSION} ({wheel.size}, once) ...")
-    watched = sys.stderr is not None and sys.stderr.isatty()
-    command = [
-        sys.executable, "-m", "pip", "download", f"mindspore-lite=={VERSION}", "--no-deps", "--only-binary=:all:",
-        "--python-version", "37", "--implementation", "cp", "--abi", "cp37m", "--platform", wheel.platform,
-        "--disable-pip-version-check", "--no-input", "--dest", str(folder), *([] if watched else ["--quiet"]),
-    ]  # fmt: skip
-    # pip draws its progress on standard output, which is not ours to fill
-    result = subprocess.run(command, stdout=sys.stderr.fileno() if watched else subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True, errors="replace")
-    if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if line.strip()]
-        reason = next((line for line in reversed(lines) if line.startswith("ERROR: ")), lines[-1] if lines else "")
-        raise UserError(f"pip could not fetch MindSpore Lite {VERSION}: {reason.removeprefix('ERROR: ').strip()} "
-                        f"(check the network, or set {WHEEL_VARIABLE} to the downloaded wheel)")
-    return next(folder.glob("*.whl"))
-
-
-def _check(wheel):
-    expected = WHEELS[_machine()].sha256
-    with open(wheel, "rb") as file:
-        actual = hashlib.sha256()
-        while block := file.read(1 << 20):
-            actual.update(block)
-    if actual.hexdigest() != expected:
-        raise UserError(f"{wheel.name}: sha256 is {actual.hexdigest()}, not {expected}: not the MindSpore Lite "
-                        f"{VERSION} wheel for {_machine()}")
-
-
-def _compiler():
-    named = os.environ.get("CXX")
-    for candidate in [named] if named else ["g++", "c++", "clang++"]:
-        if shutil.which(candidate):
-            return candidate
-    if named:
-        raise UserError(f"CXX is set to {named!r}, which is not a program: point it to a C++ compiler")
-    raise UserError("No C++ compiler found: install g++ (or clang++), or set CXX to one")
-
-
-def _build(found, say):
-    compiler = _compiler()
-    say(f"Building the bridge to it with {compiler} ...")
-    for name, libraries in PROGRAMS.items():
-        target = getattr(found, name)
+def _build(found: Runtime, compiler: list[str], scratch: Path, say: Say) -> None:
+    say(f"Building the bridge to it with {' '.join(compiler)} ...")
+    for program in PROGRAMS:
+        target: Path = getattr(found, program)
         if not target.exists():
-            _compile(compiler, SOURCES / f"{name}.cc", libraries, found.root, target)
-
-
-def _compile(compiler, source, libraries, root, target):
-    folder = root / "lib"
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix="partial-") as scratch:
-        built = Path(scratch) / "built"
-        command = [
-            compiler, "-std=c++17", "-O2", "-D_GLIBCXX_USE_CXX11_ABI=0",  # Lite was built with the old string ABI
-            "-pthread",
-            "-rdynamic",  # its libraries find our functions in place of their own
-            f"-I{root}", f"-I{root / 'include'}", str(source), "-o", str(built),
-            f"-L{folder}", *(f"-l{library}" for library in libraries), f"-Wl,-rpath-link,{folder}",
-            # RPATH, not RUNPATH: it must also serve the libraries' own needs
-            "-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN/lib",
-        ]  # fmt: skip
-        result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
-        if result.returncode:
-            lines = [line for line in result.stderr.splitlines() if line.strip()]
-            reason = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
-            raise UserError(f"{compiler} could not build {source.name} (status {result.returncode}): {reason.strip()}")
-        built.rename(target)
+            compile_program(program, compiler, found.root, scratch).rename(target)

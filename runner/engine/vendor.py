@@ -26,7 +26,7 @@ class VendorEngine:
     def __init__(self, error: Type[Exception] = RuntimeError):
         os.environ.setdefault("GLOG_v", "4")  # read at import: from 3 down, Lite logs lines for graphs that run well
         try:
-            import mindspore_lite
+            import mindspore_lite  # type: ignore[import-not-found]
         except ImportError as failure:
             raise error("the engine 'vendor' needs the mindspore_lite package, which cannot be imported here: "
                         + _first_line(failure) + ": use the engine 'bridge'")

@@ -32,6 +32,8 @@ from pathlib import Path
 import numpy as np
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.engine import runtime
+from kandinsky_mindir.runner.engine.compiler import PROGRAMS
+from kandinsky_mindir.runner.engine.wheel import LIBRARIES
 
 PROGRAM = [sys.executable, "-m", "kandinsky_mindir.runner.cli"]
 PATIENCE = 120  # seconds for what should happen at once, on a machine that may be busy
@@ -41,8 +43,8 @@ SHARED_MEMORY = Path("/dev/shm")
 # `runtime install` of a small wheel that is taken for Lite's, with a compiler that writes "built".
 INSTALL = """
 import sys
-from kandinsky_mindir.runner.engine import runtime
-runtime.WHEELS = {{name: wheel._replace(sha256={sha256!r}) for name, wheel in runtime.WHEELS.items()}}
+from kandinsky_mindir.runner.engine import wheel
+wheel.WHEELS.update({{name: row._replace(sha256={sha256!r}) for name, row in wheel.WHEELS.items()}})
 from kandinsky_mindir.runner import cli
 sys.exit(cli.main(["runtime", "install", "--wheel", {wheel!r}]))
 """
@@ -124,7 +126,7 @@ class Install(Operation):
         wheel, compiler = folder / "lite.whl", folder / "compiler"
         self.library = np.random.default_rng(0).bytes(LIBRARY_BYTES)
         with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in runtime.LIBRARIES:
+            for name in LIBRARIES:
                 archive.writestr(f"mindspore_lite/lib/{name}", self.library)
             archive.writestr("mindspore_lite/include/api/model.h", "// model")
         compiler.write_text(COMPILER)
@@ -142,11 +144,11 @@ class Install(Operation):
         root = self._root()
         if root is None:
             return False
-        assert sorted(path.name for path in (root / "lib").iterdir()) == sorted(runtime.LIBRARIES)
+        assert sorted(path.name for path in (root / "lib").iterdir()) == sorted(LIBRARIES)
         assert all(path.read_bytes() == self.library for path in (root / "lib").iterdir())
         programs = [path for path in root.iterdir() if path.is_file()]
         assert all(path.read_text() == "built" for path in programs), "half a program"
-        return len(programs) == len(runtime.PROGRAMS)
+        return len(programs) == len(PROGRAMS)
 
     def leftovers(self) -> list[str]:
         kept = {"install.lock", getattr(self._root(), "name", None)}

@@ -9,7 +9,7 @@ import pytest
 import small_graph
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.common.memory import PeakMemory
-from kandinsky_mindir.runner.engine import runtime
+from kandinsky_mindir.runner.engine.compiler import find_compiler
 from mindspore import nn, ops
 
 # Each act prints "fine" or stops with the line in which it was not.
@@ -96,7 +96,7 @@ def program(tmp_path_factory):
     folder = tmp_path_factory.mktemp("program")
     (folder / "main.cc").write_text(PROGRAM)
     headers = Path(engine.__file__).parent / "native", engine.create().runtime.root
-    command = [runtime._compiler(), "-std=c++17", "-O1", *(f"-I{path}" for path in headers), "main.cc", "-o", "program"]
+    command = [*find_compiler(), "-std=c++17", "-O1", *(f"-I{path}" for path in headers), "main.cc", "-o", "program"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "program"
 

@@ -12,7 +12,7 @@ from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
 from kandinsky_mindir.runner.common.memory import in_use
-from kandinsky_mindir.runner.engine import runtime
+from kandinsky_mindir.runner.engine.compiler import find_compiler
 from kandinsky_mindir.runner.loading.footprint import PACKED, RUNTIME
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -81,7 +81,7 @@ def program(tmp_path_factory):
     folder = tmp_path_factory.mktemp("program")
     (folder / "main.cc").write_text(PROGRAM)
     headers = Path(engine.__file__).parent / "native"
-    command = [runtime._compiler(), "-std=c++17", "-O2", f"-I{headers}", "main.cc", "-o", "program"]
+    command = [*find_compiler(), "-std=c++17", "-O2", f"-I{headers}", "main.cc", "-o", "program"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "program"
 

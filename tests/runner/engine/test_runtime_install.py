@@ -4,24 +4,25 @@ import errno
 import fcntl
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import platform
+import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-import zipfile
 
 import pytest
+import stand_ins
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.engine import runtime
+from kandinsky_mindir.runner.engine import compiler, runtime
+from kandinsky_mindir.runner.engine.wheel import LIBRARIES, WHEELS
+from stand_ins import contents, program
 
-COMPILER = """#!{python}
-import sys
-open(sys.argv[sys.argv.index("-o") + 1], "w").write("built")
-"""
 FAILING_COMPILER = """#!/bin/sh
 echo "In file included from bridge.cc:1:" >&2
 echo "bridge.cc:7:10: fatal error: include/api/context.h: No such file or directory" >&2
@@ -42,46 +43,21 @@ exit 1
 """
 
 
-def program(path, text):
-    path.write_text(text)
-    path.chmod(0o755)
-    return str(path)
-
-
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
-    """A small wheel laid out as Lite's, taken for the right one on x86-64 and aarch64."""
-    path = tmp_path / "mindspore_lite-2.0.0-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for library in (*runtime.LIBRARIES, "libtransformer-shared.so", "_c_lite_wrapper.cpython-37m.so"):
-            archive.writestr(f"mindspore_lite/lib/{library}", library)
-        archive.writestr("mindspore_lite/include/api/model.h", "// model")
-        archive.writestr("mindspore_lite/model.py", "raise ImportError")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    known = {machine: entry._replace(sha256=digest) for machine, entry in runtime.WHEELS.items()}
-    monkeypatch.setattr(runtime, "WHEELS", known)
-    return path
+    return stand_ins.wheel(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder, a compiler that works, and no wheel at hand."""
-    monkeypatch.setenv(runtime.CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setenv("CXX", program(tmp_path / "compiler", COMPILER.format(python=sys.executable)))
-    monkeypatch.delenv(runtime.WHEEL_VARIABLE, raising=False)
-    return tmp_path / "cache" / "kandinsky-mindir"
-
-
-def contents(cache):
-    """Names in the cache but for the lock, which stays."""
-    return sorted(path.name for path in cache.iterdir() if path.name != "install.lock") if cache.exists() else []
+    return stand_ins.empty_cache(tmp_path, monkeypatch)
 
 
 def test_installs_what_is_needed_and_says_so(wheel, cache):
     said = []
     installed = runtime.install(said.append, wheel=wheel)
     assert contents(cache) == [installed.root.name]
-    assert sorted(path.name for path in (installed.root / "lib").iterdir()) == sorted(runtime.LIBRARIES)
+    assert sorted(path.name for path in (installed.root / "lib").iterdir()) == sorted(LIBRARIES)
     assert (installed.root / "include/api/model.h").read_text() == "// model"
     assert installed.bridge.read_text() == installed.convert.read_text() == "built"
     assert [line.split()[0] for line in said] == ["Unpacking", "Building"]
@@ -103,7 +79,7 @@ def test_info(wheel, cache):
     runtime.install(lambda line: None, wheel=wheel)
     after = runtime.info()
     assert after["installed"] and after["built"]
-    assert after["bytes"] == sum(map(len, runtime.LIBRARIES)) + len("// model") + 2 * len("built")
+    assert after["bytes"] == sum(map(len, LIBRARIES)) + len("// model") + 2 * len("built")
     assert after["folder"].startswith(str(cache))
 
 
@@ -111,10 +87,10 @@ def test_info(wheel, cache):
 def test_a_new_source_is_built_without_unpacking(wheel, tmp_path, monkeypatch, name, other):
     first = runtime.install(lambda line: None, wheel=wheel)
     sources = tmp_path / "sources"
-    shutil.copytree(runtime.SOURCES, sources)
+    shutil.copytree(compiler.SOURCES, sources)
     with open(sources / f"{name}.cc", "a") as file:
         file.write("// changed\n")
-    monkeypatch.setattr(runtime, "SOURCES", sources)
+    monkeypatch.setattr(compiler, "SOURCES", sources)
     assert not runtime.info()["built"]
     said = []
     second = runtime.ensure(said.append)
@@ -180,8 +156,43 @@ def test_no_compiler(wheel, monkeypatch, tmp_path):
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert "install g++" in fail(wheel=wheel)
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert "CXX is set to 'no-such-compiler'" in fail(wheel=wheel)
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    assert "CXX is set to 'no-such-compiler -O2', and 'no-such-compiler' is not a program" in fail(wheel=wheel)
+
+
+@pytest.mark.parametrize("cxx, words", [
+    ("{0}", ["{0}"]),
+    ("{0} -m64", ["{0}", "-m64"]),
+    ("'{0}' --define 'a b'", ["{0}", "--define", "a b"]),
+    ("  {0}  ", ["{0}"]),
+])  # fmt: skip
+def test_cxx_is_a_command_with_arguments(tmp_path, monkeypatch, cxx, words):
+    """As build tools know it: "ccache g++"."""
+    path = program(tmp_path / "my compiler" if "'" in cxx else tmp_path / "my-compiler", "")
+    monkeypatch.setenv("CXX", cxx.format(path))
+    assert compiler.find_compiler() == [word.format(path) for word in words]
+
+
+@pytest.mark.parametrize("cxx", ["", "  "])
+def test_an_empty_cxx_names_nothing(tmp_path, monkeypatch, cxx):
+    (tmp_path / "bin").mkdir()
+    program(tmp_path / "bin" / "c++", "")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("CXX", cxx)
+    assert compiler.find_compiler() == ["c++"]
+
+
+def test_compilers_arguments_reach_it(wheel, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", f"{sys.executable} {os.environ['CXX']} -m64")
+    said = []
+    assert runtime.install(said.append, wheel=wheel).built
+    assert said[-1] == f"Building the bridge to it with {os.environ['CXX']} ..."
+
+
+def test_cxx_is_no_command(monkeypatch):
+    monkeypatch.setenv("CXX", "g++ '-m64")
+    with pytest.raises(UserError, match=r"CXX is set to \"g\+\+ '-m64\", which is no command \(No closing quotation\)"):
+        compiler.find_compiler()
 
 
 def test_compiler_fails(wheel, tmp_path, monkeypatch):
@@ -237,8 +248,8 @@ def test_a_killed_install_leaves_no_runtime(wheel, cache, tmp_path):
     script = (
         "import sys\n"
         "from kandinsky_mindir.runner.engine import runtime\n"
-        f"known = runtime.WHEELS[runtime._machine()]._replace(sha256={runtime.WHEELS['x86_64'].sha256!r})\n"
-        "runtime.WHEELS[runtime._machine()] = known\n"
+        "from kandinsky_mindir.runner.engine.wheel import WHEELS\n"
+        f"WHEELS[runtime._machine()] = WHEELS[runtime._machine()]._replace(sha256={WHEELS['x86_64'].sha256!r})\n"
         f"runtime.install(wheel={str(wheel)!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "CXX": endless}, text=True,
@@ -287,3 +298,73 @@ def test_where_the_cache_is(monkeypatch, variables, folder):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert str(runtime.cache_folder()) == folder
+
+
+def test_no_home(monkeypatch):
+    """A container that runs as a number that /etc/passwd does not know."""
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in (runtime.CACHE_VARIABLE, "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert fail().startswith(f"This user has no home folder for MindSpore Lite: set {runtime.CACHE_VARIABLE} to a folder")
+
+
+def test_no_locks_on_files(monkeypatch):
+    """On Windows there is no fcntl."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert fail() == "This program needs Linux: the Python that runs it has no module fcntl"
+
+
+def test_what_is_installed_needs_no_writable_folder(wheel, cache, monkeypatch):
+    """A cache that others made, on a read-only disk: not even the lock file is touched."""
+    installed = runtime.install(lambda line: None, wheel=wheel)
+    (cache / "install.lock").unlink()
+    before = cache.stat().st_mtime_ns
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    monkeypatch.setattr(runtime, "_alone", None)
+    assert runtime.ensure() == runtime.install(wheel=wheel) == installed
+    assert cache.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("stderr", [None, io.StringIO()])
+def test_standard_error_is_closed(wheel, monkeypatch, capfd, stderr):
+    """What is said goes nowhere then: print would take standard output."""
+    if stderr:
+        stderr.close()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert runtime.install(wheel=wheel).built
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_process_forked_in_an_install_does_not_keep_its_lock(wheel, cache, monkeypatch):
+    child = []
+
+    def say(line):
+        if not child:
+            child.append(os.fork())
+            if not child[0]:
+                time.sleep(60)
+                os._exit(0)
+
+    runtime.install(say, wheel=wheel)
+    try:
+        with open(cache / "install.lock") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(child[0], 9)
+        os.waitpid(child[0], 0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, TimeoutError])
+@pytest.mark.parametrize("at", ["Unpacking", "Building"])
+def test_an_exception_in_an_install_leaves_nothing_half(wheel, cache, at, error):
+    def say(line):
+        if line.startswith(at):
+            raise error
+
+    with pytest.raises(error):  # also a TimeoutError, which is an OSError
+        runtime.install(say, wheel=wheel)
+    assert contents(cache) == ([] if at == "Unpacking" else [runtime._find().root.name])
+    assert runtime.install(lambda line: None, wheel=wheel).built
