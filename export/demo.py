@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{checkpoint} does not hold the folders prior and decoder: give the folder that does")
     from ..runner.diffusion import noise
     from ..runner.pictures.contact_sheet import labelled_sheet
-    from ..runner.pictures.images import save_image
+    from ..runner.pictures.saving import save_image
     from ..runner.pipelines import KandinskyV22CombinedPipeline
     from .bundle import export_bundle
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import platform
 import sys
 import traceback
 import warnings
@@ -13,6 +11,7 @@ from contextlib import suppress
 from importlib.metadata import entry_points, version
 
 from .common.errors import UserError
+from .common.locks import check_system
 from .common.one_line import one_line
 from .common.stopping import Stopped, stopped_by_signals
 from .common.streams import BROKEN_PIPE, discard, flush, reader_is_gone, standard_streams
@@ -82,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        _require_unix()
+        check_system()
         args = build_parser().parse_args(arguments)  # imports the commands: Ctrl-C may come here, too
         args.run(args)
     except SystemExit as exit:  # argparse
@@ -102,12 +101,6 @@ def _run(arguments: list[str] | None) -> int:
         return _complain(f"error: a fault of this program, please report it: {type(error).__name__}: {error} "
                          f"({TRACEBACK}=1 shows where)", 1)
     return 0
-
-
-def _require_unix() -> None:
-    """UserError on a system that lacks what the commands are built on."""
-    if importlib.util.find_spec("fcntl") is None:
-        raise UserError(f"this program runs on Linux, not on {platform.system()}: use a Linux machine, a container or WSL")
 
 
 def _reason(error: OSError) -> str:

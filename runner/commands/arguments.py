@@ -47,6 +47,11 @@ def add_like(parser: argparse.ArgumentParser, command: str, *instead_of: argpars
         help="make the picture in FILE again, from the recipe that this program wrote into it (PNG alone holds one); "
         "options given here replace its own, and with --images N a new batch is drawn from its seed",
     )
+    parser.add_argument(
+        "--trust-recipe", action="store_true",
+        help="with --like, open whatever the recipe names, addresses too, without asking: it does so by itself only for "
+        "a bundle and for pictures that lie on this machine and are unchanged",
+    )
     parser.set_defaults(command=command, row=None, rows=1)  # a recipe may be of one picture of a batch
 
 

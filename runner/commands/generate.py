@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> None:
         pipeline = making.open_pipeline(args)
         if args.plan:
             return making.print_plan(args, pipeline)
+        making.check(args, pipeline)
         pictures = pipeline(
             args.prompt,
             negative_prompt=None if args.negative_prompt is None else [args.negative_prompt] * len(args.prompt),
@@ -46,4 +47,5 @@ def run(args: argparse.Namespace) -> None:
             generator=making.noise_source(args),
             **making.decoder_options(args),
         ).images
-    making.write_pictures(pictures, args, pipeline, started, memory.peak)
+        making.write_pictures(pictures, args, pipeline)
+    making.print_cost(started, memory)

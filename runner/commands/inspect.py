@@ -14,6 +14,7 @@ from ..bundle import packed
 from ..bundle.opened import Bundle
 from ..engine.interface import thread_count
 from ..common.memory import as_text, available
+from ..common.one_line import one_line
 from ..loading.memory_plan import plan_memory, text_to_picture
 
 HELP = "say what a bundle holds"
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
         bundle.verify_files()
     manifest = bundle.manifest
     total = sum(info.size for info in manifest.files.values())
-    print(f"{bundle.path}: format {manifest.format}, {len(manifest.files)} files, {_megabytes(total)}")
+    print(f"{one_line(bundle.path, keep_bytes=True)}: format {manifest.format}, {len(manifest.files)} files, {_megabytes(total)}")
     for key, value in manifest.versions.items():
         print(f"  made with {key} {value}")
     for key, value in manifest.source.items():

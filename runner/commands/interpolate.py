@@ -10,7 +10,6 @@ Weights need not add to 1.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         if args.plan:
             return making.print_plan(args, pipeline, any("image" in item for item in args.items))
         mix = [load_item(item) for item in args.items]
-        pipeline.decoder_pipe.check(**making.decoder_options(args))  # before the prior's work, not after it
+        making.check(args, pipeline)
         source = making.noise_source(args)
         embeds = pipeline.prior_pipe.interpolate(
             mix,
@@ -74,17 +73,17 @@ def run(args: argparse.Namespace) -> None:
             generator=source,
         )
         pictures = pipeline.decoder_pipe(*embeds, generator=source, **making.decoder_options(args)).images
-    making.write_pictures(pictures, args, pipeline, started, memory.peak)
+        making.write_pictures(pictures, args, pipeline)
+    making.print_cost(started, memory)
 
 
 def load_item(item: dict[str, Any]) -> Any:
     """The text or the picture of an item; the sha256 of the pixels goes into `item`. UserError if it held another."""
     if "text" in item:
         return item["text"]
-    from ..pictures.images import load_image
+    from ..pictures.images import load_image, pixels_sha256
 
     picture = load_image(item["image"])
-    sha256 = hashlib.sha256(f"{picture.width}x{picture.height}".encode() + picture.tobytes()).hexdigest()
-    if item.setdefault("sha256", sha256) != sha256:
+    if item.setdefault("sha256", pixels_sha256(picture)) != pixels_sha256(picture):
         raise UserError(f"{item['image']} is not the picture that was mixed: give what to mix with --text and --image")
     return picture

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import math
-import os
 import secrets
 import sys
 import time
 import warnings
+from collections.abc import Iterable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..diffusion import noise
+from PIL import Image
+
 from .. import schedulers
 from ..bundle.checked_files import sha256_of
-from ..common.errors import UserError
-from ..pictures.images import WRITE_FORMATS, make_image_grid, save_image
 from ..bundle.manifest import FILE_NAME
-from ..common.memory import as_text, available
-from ..common.options import as_size
-from ..pipelines import KandinskyV22CombinedPipeline
+from ..common.errors import UserError
+from ..common.memory import PeakMemory, as_text, available
+from ..common.one_line import one_line
+from ..common.options import as_count, as_size
+from ..diffusion import noise
+from ..diffusion.guidance import MOST_IMAGES, Guidance
 from ..loading.memory_plan import text_to_picture
-from ..pictures.provenance import OPTIONS, Recipe
-from ..diffusion.guidance import Guidance
+from ..pictures import trust
+from ..pictures.delivery import Delivery
+from ..pictures.fetch import is_url
+from ..pictures.format_1 import OPTIONS
+from ..pictures.provenance import Recipe
+from ..pictures.saving import format_of
+from ..pipelines import KandinskyV22CombinedPipeline
 from ..upkeep.replay import require_right, verify
 
 SEED_BITS = 32  # of a seed that nobody gave: what every kind of generator takes
@@ -35,7 +42,7 @@ def open_pipeline(args: argparse.Namespace) -> KandinskyV22CombinedPipeline:
 
     What the command line leaves open in `args` is filled in from the recipe of ``--like``, then from the defaults.
     """
-    _check_output(args.output)
+    format_of(args.output)
     recipe = Recipe.read(args.like) if args.like else None
     if recipe:
         _follow(recipe, args)
@@ -99,33 +106,69 @@ def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def write_pictures(
-    pictures: list, args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline, started: float, peak: int
-) -> None:
-    """Save `pictures` where ``--output`` and ``--grid`` say, print the paths, then the time since `started` and the
-    `peak` of memory, in bytes."""
+def write_pictures(pictures: Iterable[Image.Image], args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline) -> None:
+    """Save each of `pictures` where ``--output`` and ``--grid`` say, when it is made, and print its path."""
+    delivery = _delivery(args)
     recipe = _recipe(args, pipeline)
-    path = args.output
-    if args.grid and len(pictures) > 1:
-        rows = max(n for n in range(1, math.isqrt(len(pictures)) + 1) if len(pictures) % n == 0)
-        pictures, recipes = [make_image_grid(pictures, rows=rows, cols=len(pictures) // rows)], [recipe]
-    else:
-        recipes = [recipe.picture(row, len(pictures)) for row in range(len(pictures))]
-    numbered = [path] if len(pictures) == 1 else [
-        path.with_name(f"{path.stem}-{i + 1:0{len(str(len(pictures)))}}{path.suffix}") for i in range(len(pictures))
-    ]
-    for picture, recipe, name in zip(pictures, recipes, numbered):
-        save_image(picture, name, text=recipe.text() if WRITE_FORMATS[path.suffix.lower()][0] == "PNG" else None)
-        print(name)
-    print(f"{time.monotonic() - started:.1f} s, peak memory {as_text(peak)}", file=sys.stderr)
+
+    def text(row: int | None) -> dict[str, str]:
+        return (recipe if row is None else recipe.picture(row, delivery.count)).text()
+
+    for path in delivery.write(pictures, text):
+        print(one_line(path, keep_bytes=True), flush=True)
+
+
+def print_cost(started: float, memory: PeakMemory) -> None:
+    """Print the time since `started`, and the peak of memory."""
+    print(f"{time.monotonic() - started:.1f} s, peak memory {as_text(memory.peak)}", file=sys.stderr)
+
+
+def _delivery(args: argparse.Namespace) -> Delivery:
+    count = args.images * len(getattr(args, "prompt", [""]))
+    return Delivery(args.output, count, bool(args.grid), tuple(args.size))
+
+
+def check(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline) -> None:
+    """UserError before any work is done if the pictures could not be made or written."""
+    as_count(args.images, "num_images_per_prompt", MOST_IMAGES)
+    *_, size = pipeline.decoder_pipe.check(**decoder_options(args))
+    inputs = [Path(item["image"]) for item in getattr(args, "items", ()) if "image" in item and not is_url(item["image"])]
+    replace(_delivery(args), size=size).check([*inputs, *([args.like] if args.like else [])])
 
 
 def _follow(recipe: Recipe, args: argparse.Namespace) -> None:
     if recipe.command != args.command:
         raise UserError(f"{args.like} was made by {recipe.command}: use kandinsky-mindir {recipe.command} --like")
-    _fill(args, {**recipe.options, "bundle": Path(recipe.bundle)})
+    doubts = []
+    if args.bundle is None:
+        found = trust.bundle(recipe.bundle, recipe.bundle_beside, recipe.bundle_sha256, args.like)
+        args.bundle = Path(found.name)
+        doubts.append(found.doubt)
+    options = dict(recipe.options)
+    if "items" in options and args.items is None:
+        args.items = []
+        for item in options["items"]:
+            if "image" in item:
+                found = trust.mixed_picture(item["image"], item.get("beside"), item.get("sha256"), args.like)
+                item = {**item, "image": found.name}
+                doubts.append(found.doubt)
+            args.items.append(item)
+    _require_trust([doubt for doubt in doubts if doubt], args)
+    _fill(args, options)
     if args.images == 1 and len(getattr(args, "prompt", [""])) == 1:  # else it is another batch
         args.row, args.rows = recipe.row, recipe.rows
+
+
+def _require_trust(doubts: list[str], args: argparse.Namespace) -> None:
+    """UserError if the user does not want to open what the recipe names."""
+    if not doubts or args.trust_recipe:
+        return
+    what = f"{args.like} has a recipe that names what should not be opened unseen: {'; '.join(doubts)}"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UserError(f"{what}: give others in their place, or --trust-recipe if you trust who made it")
+    print(f"{one_line(what)}. Open it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError(f"{args.like} was not made again: its recipe is not trusted")
 
 
 def _fill(args: argparse.Namespace, values: dict[str, Any]) -> None:
@@ -141,7 +184,9 @@ def _sha256(pipeline: KandinskyV22CombinedPipeline) -> str:
 def _recipe(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline) -> Recipe:
     scheduler, engine = pipeline.scheduler, pipeline.models.engine
     args.scheduler = {"_class_name": type(scheduler).__name__, **scheduler.config}
-    options = {name: getattr(args, name) for name in OPTIONS[args.command]}
+    options = {name: getattr(args, name) for name in OPTIONS[args.command].__struct_fields__}
+    if "items" in options:
+        options["items"] = [_recorded(item, args.output) for item in options["items"]]
     return Recipe(
         args.command,
         {name: value for name, value in options.items() if value is not None},
@@ -150,16 +195,11 @@ def _recipe(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline) ->
         args.row,
         args.rows,
         {**{name: version(name) for name in ("kandinsky-mindir", "numpy")}, f"lite {engine.name}": engine.version},
+        bundle_beside=trust.relative_to_picture(args.bundle, args.output),
     )
 
 
-def _check_output(path: Path) -> None:
-    """UserError before any work is done if a picture could not be written to `path`."""
-    if path.suffix.lower() not in WRITE_FORMATS:
-        raise UserError(f"{path} ends in no known picture format: use one of {', '.join(WRITE_FORMATS)}")
-    if not path.parent.is_dir():
-        raise UserError(f"the folder {path.parent} does not exist: make it, or choose another --output")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"the folder {path.parent} is not writable: choose another --output")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: choose another --output")
+def _recorded(item: dict[str, Any], output: Path) -> dict[str, Any]:
+    if "image" not in item or trust.is_remote(item["image"]):
+        return item
+    return {**item, "beside": trust.relative_to_picture(Path(item["image"]), output)}

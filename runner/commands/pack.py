@@ -18,6 +18,7 @@ from .. import engine as engines
 from ..bundle import packed
 from ..bundle.opened import Bundle
 from ..common.memory import as_text
+from ..common.one_line import one_line
 from ..common.options import as_count
 from ..upkeep.packing import pack
 from ..upkeep.replay import title
@@ -39,4 +40,4 @@ def run(args: argparse.Namespace) -> None:
         piece = f"{number + 1} of {len(graph.ms)}" if len(graph.ms) > 1 else ""
         what = "left as it is" if added is None else f"{as_text(added)} more"
         print(f"{title(graph):32}{piece:8}{what:>14}{seconds:7.1f} s", flush=True)
-    print(f"{bundle.path / packed.FOLDER}: {as_text(bundle.for_threads(args.threads).packed.size)}")
+    print(f"{one_line(bundle.path / packed.FOLDER, keep_bytes=True)}: {as_text(bundle.for_threads(args.threads).packed.size)}")

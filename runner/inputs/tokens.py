@@ -32,7 +32,7 @@ class Tokenizer:
         self.max_length = max_length
         self._pad, self._eos = pad_token_id, eos_token_id
         try:
-            self._backend = tokenizers.Tokenizer.from_file(str(path))
+            self._backend = tokenizers.Tokenizer.from_buffer(Path(path).read_bytes())  # a path need not be UTF-8
         except Exception as error:  # what the library raises, for a missing file too
             raise UserError(f"{path} is not a tokenizer: {error}".splitlines()[0]) from None
         self._backend.no_padding()

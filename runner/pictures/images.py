@@ -1,20 +1,18 @@
-"""Pictures in and out: files, addresses, arrays, grids."""
+"""Pictures that are read: from files, addresses and arrays; and grids of them."""
 
 from __future__ import annotations
 
-import glob
+import hashlib
 import io
 import os
-import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps
 
 from ..common.errors import UserError
-from ..common.locks import lock
 from .fetch import fetch, is_url, shorten
 
 MAX_PIXELS = 2**26  # 8192 x 8192, 200 MB as RGB
@@ -24,15 +22,6 @@ TIMEOUT = 30.0  # seconds for a picture from the net
 # What is tried on a file, whatever its name ends in. Pillow knows more; those can run other programs (EPS, WMF) or are
 # seldom pictures.
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "MPO", "JPEG2000", "AVIF")
-WRITE_FORMATS = {
-    ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95}),
-    ".jpeg": ("JPEG", {"quality": 95}),
-    ".webp": ("WEBP", {"lossless": True}),
-    ".bmp": ("BMP", {}),
-    ".tif": ("TIFF", {}),
-    ".tiff": ("TIFF", {}),
-}
 
 
 def load_image(image: str | os.PathLike | Image.Image, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES,
@@ -54,6 +43,11 @@ def load_image(image: str | os.PathLike | Image.Image, *, max_pixels: int = MAX_
     else:
         data = _read(Path(image), name, max_bytes)
     return _to_rgb(data, name, max_pixels)
+
+
+def pixels_sha256(image: Image.Image) -> str:
+    """The sha256 of a picture's size and RGB pixels, as hexadecimal digits."""
+    return hashlib.sha256(f"{image.width}x{image.height}".encode() + image.tobytes()).hexdigest()
 
 
 def to_8_bit(image: Image.Image) -> Image.Image:
@@ -90,52 +84,6 @@ def make_image_grid(images: Sequence[Image.Image], rows: int, cols: int, resize:
     for i, image in enumerate(images):
         grid.paste(image, (i % cols * width, i // cols * height))
     return grid
-
-
-def save_image(image: Image.Image, path: str | os.PathLike, *, text: Mapping[str, str] | None = None) -> None:
-    """Write a picture, whole or not at all, in the format that the ending of `path` names.
-
-    text: keys and values for the text chunks of a PNG. UserError for an unknown ending or what cannot be written.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in WRITE_FORMATS:
-        raise UserError(f"{path} ends in no known picture format: use one of {', '.join(WRITE_FORMATS)}")
-    format, options = WRITE_FORMATS[path.suffix.lower()]
-    if text:
-        if format != "PNG":
-            raise UserError(f"{path} cannot hold text: use a name that ends in .png")
-        options = {"pnginfo": PngImagePlugin.PngInfo()}
-        for key, value in text.items():
-            options["pnginfo"].add_itxt(key, value)
-    encoded = io.BytesIO()
-    try:
-        image.save(encoded, format, **options)
-    except (OSError, ValueError) as error:  # a mode or a size that the format does not have
-        raise UserError(f"{path} cannot be written: {error}") from None
-    try:
-        _write_whole(path, encoded.getbuffer())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _write_whole(path: Path, data: memoryview) -> None:
-    """Write a file beside `path`, then rename it; what killed runs left of theirs goes."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with suppress(OSError), open(left, "r+b") as file:
-            lock(file, wait=False)  # its writer holds this as long as it lives
-            left.unlink()
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(beside, "xb") as file:
-            with suppress(OSError):  # a file system without locks
-                lock(file)
-            if not os.fstat(file.fileno()).st_nlink:  # another run took it for a leftover before it was locked
-                return _write_whole(path, data)
-            file.write(data)
-            file.flush()
-            os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _read(path: Path, name: str, max_bytes: int) -> bytes:

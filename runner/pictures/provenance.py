@@ -8,42 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-
 from ..common.errors import UserError
+from . import format_1
 from .fetch import shorten
+from .png_text import read_text
 
 KEY = "kandinsky-mindir"  # of the text chunk that holds the recipe
 FORMAT = 1
-
-NUMBER = (int, float)
-SAMPLING = {
-    "steps": int,
-    "prior_steps": int,
-    "guidance_scale": NUMBER,
-    "prior_guidance_scale": NUMBER,
-    "guidance_rescale": NUMBER,
-    "guidance_interval": list,
-    "scheduler": dict,
-    "images": int,
-    "seed": int,
-    "rng": str,
-    "size": list,
-    "grid": bool,
-}
-# Command -> the options that a recipe of it holds, under the names of the command's arguments, and their JSON types.
-OPTIONS = {
-    "generate": {"prompt": list, "negative_prompt": str, **SAMPLING},
-    "interpolate": {"items": list, "negative_prompt": str, "negative_prior_prompt": str, **SAMPLING},
-}
-
 
 @dataclass(frozen=True)
 class Recipe:
     """A picture, or a grid of them.
 
-    command: a key of OPTIONS. options: its arguments, nothing left to defaults; an option that was off is not there.
-    bundle: its path, as it was given. bundle_sha256: of its manifest.json, which holds the sha256 of its other files.
+    command: generate or interpolate. options: its arguments, nothing left to defaults; an option that was off is not there.
+    bundle: its path, as it was given. bundle_beside: the same from the picture's folder. bundle_sha256: of its manifest.json, which holds the sha256 of its other files.
     row, rows: the picture's place among all that were drawn from the seed together; row None for all of them.
     versions: of what took part, to explain a difference.
     """
@@ -56,6 +34,7 @@ class Recipe:
     rows: int = 1
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+    bundle_beside: str | None = None
 
     def picture(self, row: int, rows: int) -> Recipe:
         """The recipe of one of the `rows` pictures that this one makes; itself, if it makes but one."""
@@ -78,31 +57,16 @@ class Recipe:
         if text is None:
             raise UserError(f"{name} carries no recipe: only PNG files that generate or interpolate wrote do")
         try:
-            data = json.loads(text)
+            data = json.loads(text, parse_constant=format_1.constant)
             if data["format"] != FORMAT:
                 raise UserError(f"{name}: its recipe has format {data['format']!r}, this version reads format {FORMAT}")
+            format_1.check(data)
             recipe = cls(**data)
-            recipe._check()
         except UserError:
             raise
         except Exception as error:  # anything can stand in a file
             raise UserError(f"{name}: its recipe is damaged ({shorten(str(error))})") from None
         return recipe
-
-    def _check(self) -> None:
-        types = OPTIONS[self.command]
-        for option, value in self.options.items():
-            if not isinstance(value, types[option]) or (isinstance(value, bool) and types[option] is not bool):
-                raise ValueError(f"{option} is {value!r}")
-        if len(self.options["size"]) != 2:
-            raise ValueError(f"size is {self.options['size']!r}")
-        for item in self.options["items" if self.command == "interpolate" else "prompt"]:
-            if not isinstance(item, str) and not isinstance(item.get("text") or item["image"], str):
-                raise ValueError(f"{item!r} is neither a text nor a picture")
-        if not isinstance(self.bundle, str):
-            raise ValueError(f"bundle is {self.bundle!r}")
-        if self.row is not None and self.row not in range(self.rows):
-            raise ValueError(f"picture {self.row} of {self.rows}")
 
     def _parameters(self) -> str:
         """The form of AUTOMATIC1111's web interface, which picture viewers know."""
@@ -121,7 +85,8 @@ class Recipe:
             "Model hash": self.bundle_sha256[:10],
             **({} if self.row is None else {"Picture": f"{self.row + 1} of {self.rows}"}),
         }
-        return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in facts.items())])
+        text = "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in facts.items())])
+        return text.encode(errors="backslashreplace").decode()  # a path may hold bytes that are not UTF-8
 
 
 def _mixed(item: dict[str, Any]) -> str:
@@ -130,12 +95,7 @@ def _mixed(item: dict[str, Any]) -> str:
 
 def _read_text(path: str | Path, name: str) -> str | None:
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return image.text.get(KEY)
-    except Image.UnidentifiedImageError:
-        return None
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except Exception as error:  # on damaged files Pillow raises nearly anything
-        reason = str(error)
+        return read_text(path, KEY)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
     raise UserError(f"{name} cannot be read: {shorten(reason)}")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from kandinsky_mindir.export.staging import staged_folder
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.pictures.images import save_image
+from kandinsky_mindir.runner.common.whole_file import PREFIX, SUFFIX
+from kandinsky_mindir.runner.pictures.saving import save_image
 from PIL import Image
 
 
@@ -76,12 +77,12 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3),
 
 
 def test_what_a_killed_run_left_goes_with_the_next(tmp_path):
-    for name in (".a[1].png.1.part", ".b.png.2.part"):
-        (tmp_path / name).write_bytes(b"half")
-    with open(tmp_path / ".a[1].png.3.part", "wb") as running:
+    left, held = tmp_path / f"{PREFIX}1{SUFFIX}", tmp_path / f"{PREFIX}2{SUFFIX}"
+    left.write_bytes(b"half")
+    with open(held, "wb") as running:
         fcntl.flock(running, fcntl.LOCK_EX)
         save_image(PICTURE, tmp_path / "a[1].png")
-    assert sorted(os.listdir(tmp_path)) == [".a[1].png.3.part", ".b.png.2.part", "a[1].png"]
+    assert sorted(os.listdir(tmp_path)) == [held.name, "a[1].png"]
 
 
 FULL = """

@@ -10,7 +10,8 @@ from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, load_image, ma
 from kandinsky_mindir.runner.diffusion import noise
 from kandinsky_mindir.runner.engine import create
 from kandinsky_mindir.runner.pictures.contact_sheet import labelled_sheet
-from kandinsky_mindir.runner.pictures.images import save_image, to_pil
+from kandinsky_mindir.runner.pictures.images import to_pil
+from kandinsky_mindir.runner.pictures.saving import save_image
 from PIL import Image
 
 E = 32  # width of the image embedding of the bundle, and its latents at 16x16

@@ -12,7 +12,8 @@ from diffusers.utils.pil_utils import numpy_to_pil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.pictures.images import READ_FORMATS, load_image, make_image_grid, save_image, to_pil
+from kandinsky_mindir.runner.pictures.images import READ_FORMATS, load_image, make_image_grid, to_pil
+from kandinsky_mindir.runner.pictures.saving import save_image
 from picture_files import assert_refused, assert_same, bomb, encoded, picture
 from PIL import Image
 

@@ -1,0 +1,80 @@
+"""What a picture's recipe names, and whether it may be opened: a stranger may have written it.
+
+It is opened without asking only if it lies on this machine and is what the recipe's sha256 says. All else is a doubt, for
+the user to decide.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..bundle.checked_files import sha256_of
+from ..bundle.manifest import FILE_NAME
+from ..common.errors import UserError
+from .fetch import is_url, shorten
+from .images import load_image, pixels_sha256
+
+MOST_MANIFEST = 1 << 26  # bytes; that of the demo's bundle has 13 KB
+
+
+@dataclass(frozen=True)
+class Named:
+    """A path or an address out of a recipe. doubt: why it should not be opened without a word; None if it may."""
+
+    name: str
+    doubt: str | None = None
+
+
+def is_remote(name: str) -> bool:
+    """Whether opening `name` may ask another machine for it: an address, or a network path as Windows writes it."""
+    return is_url(name) or "://" in name or name.startswith(("//", "\\\\"))
+
+
+def relative_to_picture(path: Path, picture: Path) -> str:
+    """`path` from the folder of `picture`: it holds when the working folder is another, or both are moved together."""
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(picture.parent))
+
+
+def places(name: str, beside: str | None, picture: Path) -> list[Path]:
+    """Where a path out of the recipe of `picture` may lie: as it was given, or relative to the picture's folder."""
+    return [Path(name), *(picture.parent / other for other in (beside, name) if other)]
+
+
+def bundle(name: str, beside: str | None, sha256: str, picture: Path) -> Named:
+    """The bundle that the recipe of `picture` names. UserError if it is not on this machine."""
+    if is_remote(name):
+        return Named(name, f"the bundle {shorten(name)} may lie on another machine")
+    found = [place for place in places(name, beside, picture) if _is_file(place / FILE_NAME, MOST_MANIFEST)]
+    for place in found:
+        if sha256_of(place / FILE_NAME) == sha256:
+            return Named(str(place))
+    if not found:
+        raise UserError(f"{shorten(name)}, the bundle that the recipe in {picture} names, is not here: give the BUNDLE")
+    return Named(str(found[0]), f"{shorten(str(found[0]))} is another bundle than the picture was made with")
+
+
+def mixed_picture(name: str, beside: str | None, sha256: str | None, picture: Path) -> Named:
+    """A picture that was mixed into `picture`. UserError if it is not on this machine, or changed."""
+    if is_remote(name):
+        return Named(name, f"the picture {shorten(name)} lies on another machine")
+    found = [place for place in places(name, beside, picture) if _is_file(place)]
+    if not found:
+        raise UserError(f"{shorten(name)}, a picture that the recipe in {picture} names, is not here: give what to mix with "
+                        "--text and --image")
+    if sha256 is None:
+        return Named(str(found[0]), f"the recipe does not say what the picture {shorten(str(found[0]))} must be")
+    for place in found:
+        if pixels_sha256(load_image(place)) == sha256:
+            return Named(str(place))
+    raise UserError(f"{shorten(str(found[0]))} is not the picture that was mixed: give what to mix with --text and --image")
+
+
+def _is_file(path: Path, most: int | None = None) -> bool:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # ValueError: a null character
+        return False
+    return stat.S_ISREG(found.st_mode) and (most is None or found.st_size <= most)
