@@ -41,6 +41,7 @@ def test_wheel_holds_the_sources_of_the_bridge(wheel):
         assert expected <= {name.removeprefix("kandinsky_mindir/") for name in names}
 
 
+@pytest.mark.slow
 def test_base_install_runs_a_bundle_and_nothing_else(wheel, bundles, tmp_path):
     call(sys.executable, "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"

@@ -14,6 +14,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SETUP, TEST, *SHELL = [body.strip() for language, body in BLOCKS if language == "bash"]
 ACTIVATE, *COMMANDS = [line for body in SHELL for line in body.splitlines()]
+OWN_BUNDLE = ("kandinsky-mindir export", "kandinsky-mindir pack")  # commands that make one of the real checkpoints, and use it
 PROGRAMS = [body for language, body in BLOCKS if language == "python"]
 
 
@@ -42,15 +43,27 @@ def test_the_two_commands_are_one_line_each():
         assert "\n" not in command and command.startswith("python3 -m venv .venv &&") and command.endswith(end)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command(command, newcomer, monkeypatch, capsys):
+def run(commands, capsys):
+    """One after another: later commands use what earlier ones write."""
+    assert commands
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "kandinsky-mindir"
+        assert cli.main(arguments) == 0, f"{command}: {capsys.readouterr().err}"
+        if "--output" in arguments:
+            assert Path(arguments[arguments.index("--output") + 1]).exists(), command
+
+
+def test_commands(newcomer, monkeypatch, capsys):
+    """On the demo's bundle."""
     monkeypatch.chdir(newcomer)
-    program, *arguments = shlex.split(command)
-    assert program == "kandinsky-mindir"
-    status = cli.main(arguments)
-    assert status == 0, capsys.readouterr().err
-    if "--output" in arguments:
-        assert Path(arguments[arguments.index("--output") + 1]).exists()
+    run([command for command in COMMANDS if not command.startswith(OWN_BUNDLE)], capsys)
+
+
+@pytest.mark.slow
+def test_commands_on_a_bundle_of_ones_own(newcomer, monkeypatch, capsys):
+    monkeypatch.chdir(newcomer)
+    run([command for command in COMMANDS if command.startswith(OWN_BUNDLE)], capsys)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))

@@ -28,6 +28,7 @@ def rows(text):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"][2:]
 
 
+@pytest.mark.slow
 def test_peers(bundle, tmp_path):
     text = printed("peers.py", "--checkpoint", bundle.parent, "--bundle", bundle, "--sizes", "16x16", "16x24", "--parts", "unet",
                    "--systems", "ours", "eager", "--rounds", 1, "--runs", 1, "--threads", 1, "--output", tmp_path / "table")
@@ -46,6 +47,7 @@ def test_fidelity(bundle):
     assert 0 < float(error) <= 1e-5  # as test_lite_graphs.py
 
 
+@pytest.mark.slow
 def test_packed(bundles, tmp_path):
     """peers.py packs the bundle; memory.py then measures it both ways."""
     bundle = shutil.copytree(bundles("micro"), tmp_path / "bundle")
@@ -59,6 +61,7 @@ def test_packed(bundles, tmp_path):
     assert float(packed[1]) <= float(plain[1])  # the estimate
 
 
+@pytest.mark.slow
 def test_verification(bundle):
     text = printed("verification.py", bundle, "--runs", 1, "--loads")
     assert re.search(r"^hashing all \d+ MB +\d+\.\d+ s +\d+\.\d+ s/GB$", text, re.MULTILINE)

@@ -1,10 +1,12 @@
 """The demo, as the README's first command runs it after installing."""
 
+import pytest
 from kandinsky_mindir.runner import cli
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from PIL import Image
 
 
+@pytest.mark.slow
 def test_demo(tmp_path, capsys):
     output = tmp_path / "demo"
     assert cli.main(["demo", "--output", str(output)]) == 0, capsys.readouterr().err

@@ -1,10 +1,16 @@
-"""Every graph on MindSpore Lite, and as standard MindIR in MindSpore, against diffusers and transformers on torch."""
+"""Every graph on MindSpore Lite, as standard MindIR in MindSpore, and by the exporter's own evaluator, against diffusers and
+transformers on torch. Each graph is compiled once for all three, and kept between runs."""
+
+import shutil
+from functools import cached_property
 
 import mindspore
 import numpy as np
+import plants
 import pytest
 import references
 import torch
+from kandinsky_mindir.export import interpreter
 from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
 from kandinsky_mindir.export.graph_specs import part_specs
 from kandinsky_mindir.export.lowering import lower
@@ -12,51 +18,107 @@ from kandinsky_mindir.export.mindir import compile_graph
 from kandinsky_mindir.export.tensor_names import SOURCES
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.models import winograd
+from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.diffusion.sinusoid import timestep_embedding
+from kandinsky_mindir.runner.loading.models import Models
 
 # Float32 rounds each operation to 6e-8 of its result. Errors of some hundred operations in sequence add like a random
 # walk (about 10 x 6e-8), and cancellation in sums and norms amplifies them up to ten times: 1e-5 has room for that, and
 # none for a wrong epsilon, a tanh-form GELU (2e-4) or an approximate sine (2e-4).
 TOLERANCE = 1e-5
 
+LITE = 0  # the place of Lite's answer among the three
+EXPORTED = "exported"  # in place of a configuration's name: the trained checkpoint's graphs, as its bundle has them
+
 
 class Graphs:
-    """The graphs of one part with the reference's weights, run by Lite and by MindSpore from the same files."""
+    """The graphs of one part with the reference's weights, run in three ways from the same files."""
 
-    def __init__(self, part, module, folder, engine, latent_size=None):
-        self.folder, self.engine = folder, engine
+    def __init__(self, part, module, folder, latent_size):
+        self.folder = folder
         self.config = CHECKPOINT_PARTS[part].config.from_dict(references.config_of(module))
         self.specs = list(part_specs(part, self.config, {(0, 0): latent_size} if latent_size else {}))
-        arrays = references.arrays_of(module)
-        sources = SOURCES[part](tuple(arrays))
-        cells = [spec.cell() for spec in self.specs]
-        with WeightsWriter(folder / "weights.bin") as writer:
-            for name in {parameter.name: None for cell in cells for parameter in cell.get_parameters()}:
-                writer.write(name, sources[name].combine(*(arrays[stored] for stored in sources[name].names)))
-        self.index = writer.index
 
     def run(self, name, batch=1, **inputs):
-        """The graph's outputs on Lite, after checking that MindSpore computes the same from the standard MindIR."""
+        """The graph's outputs: each a list of what Lite, MindSpore and the evaluator (in float64) say."""
         spec = next(spec for spec in self.specs if (spec.name, spec.batch) == (name, batch))
-        signature = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
-        model = compile_graph(spec.cell(), signature, spec.outputs, self.index, "weights.bin")
-        standard, lowered = (self.folder / f"{name}_{batch}{ending}" for ending in (".mindir", ".lite.mindir"))
-        standard.write_bytes(model.SerializeToString())
-        lowered.write_bytes(lower(model).SerializeToString())
-        arrays = [np.ascontiguousarray(inputs[tensor.name], tensor.dtype) for tensor in spec.inputs]
-        with self.engine.load(lowered) as lite:
-            by_name = dict(zip((tensor.name for tensor in spec.inputs), arrays))
-            outputs = lite.run([by_name[tensor.name] for tensor in lite.inputs])
-        loaded = mindspore.nn.GraphCell(mindspore.load(str(standard)))(*map(mindspore.Tensor, arrays))
+        arrays = {tensor.name: np.ascontiguousarray(inputs[tensor.name], tensor.dtype) for tensor in spec.inputs}
+        standard = self.standard(spec)
+        loaded = mindspore.nn.GraphCell(mindspore.load(str(standard)))(*map(mindspore.Tensor, arrays.values()))
         loaded = loaded if isinstance(loaded, tuple) else (loaded,)
-        for actual, expected in zip(loaded, outputs, strict=True):
-            assert references.relative_error(actual.asnumpy(), expected) <= TOLERANCE, "standard MindIR"
-        return outputs
+        exact = interpreter.outputs(plants.read(standard), standard.parent, arrays)
+        by_mindspore = [tensor.asnumpy() for tensor in loaded]
+        return list(zip(self.lite(spec, arrays), by_mindspore, exact, strict=True))
+
+
+class Compiled(Graphs):
+    """Compiled here, the first time; `folder` is kept. Lite reads the lowered MindIR."""
+
+    def __init__(self, part, module, folder, latent_size, engine):
+        super().__init__(part, module, folder, latent_size)
+        self.engine = engine
+        self.arrays, self.cells = references.arrays_of(module), {}
+        self.sources = SOURCES[part](tuple(self.arrays))
+
+    @cached_property
+    def index(self):
+        """Of the weights, which are written anew each time: that takes a moment."""
+        parameters = {parameter.name: None for spec in self.specs for parameter in spec.cell().get_parameters()}
+        with WeightsWriter(self.folder / "weights.bin") as writer:
+            for name in parameters:
+                source = self.sources[name]
+                writer.write(name, source.combine(*(self.arrays[stored] for stored in source.names)))
+        return writer.index
+
+    def standard(self, spec):
+        path = self.folder / f"{spec.name}_{spec.batch}.mindir"
+        if not path.exists():
+            signature = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
+            model = compile_graph(spec.cell(), signature, spec.outputs, self.index, "weights.bin")
+            path.with_suffix(".lite.mindir").write_bytes(lower(model).SerializeToString())
+            path.write_bytes(model.SerializeToString())
+        return path
+
+    def lite(self, spec, arrays):
+        with self.engine.load(self.standard(spec).with_suffix(".lite.mindir")) as model:
+            return model.run([arrays[tensor.name] for tensor in model.inputs])
+
+
+class Exported(Graphs):
+    """As a bundle has them: Lite reads them in its own format."""
+
+    def __init__(self, part, module, folder, latent_size, engine, bundle):
+        super().__init__(part, module, folder, latent_size)
+        self.engine, self.bundle, self.part = engine, Bundle(bundle), part
+        shutil.copytree(bundle / part, folder / part)  # MindSpore wants no link to the weights
+        plants.unpack(folder / part)
+
+    def graph(self, spec):
+        graphs = self.bundle.manifest.graphs
+        return next(graph for graph in graphs if (graph.name, graph.batch) == (spec.name, spec.batch))
+
+    def standard(self, spec):
+        return self.folder / self.graph(spec).mindir
+
+    def lite(self, spec, arrays):
+        models = Models(self.bundle, self.engine, keep_loaded=False)
+        with models.lease(spec.name, spec.batch, self.graph(spec).size) as run:
+            return run(**arrays)
 
 
 @pytest.fixture
-def graphs(engine, tmp_path):
-    return lambda part, module, latent_size=None: Graphs(part, module, tmp_path, engine, latent_size)
+def graphs(engine, bundles, kept, tmp_path):
+    def graphs(part, name, module, latent_size=None):
+        if name == EXPORTED:
+            return Exported(part, module, tmp_path, latent_size, engine, bundles("micro"))
+        folder = kept.get(f"{part}-{name}-{latent_size}", lambda _: None)
+        return Compiled(part, module, folder, latent_size, engine)
+
+    return graphs
+
+
+def build(part, name):
+    return references.build(part, "micro" if name == EXPORTED else name)
 
 
 @pytest.fixture
@@ -66,19 +128,32 @@ def fewest(name, monkeypatch):
         monkeypatch.setattr(winograd, "FEWEST", 1)
 
 
-def check(actual, expected, record_property):
-    error = references.relative_error(actual, expected)
-    record_property("relative_error", error)
-    assert error <= TOLERANCE
+def check(found, expected, record_property):
+    """found: one output as Lite, MindSpore and the evaluator say it."""
+    for who, actual in zip(("lite", "mindspore", "evaluator"), found, strict=True):
+        error = references.relative_error(actual, expected)
+        record_property(f"relative_error of {who}", error)
+        assert error <= TOLERANCE, who
+
+
+# Graphs that take more than ten seconds to compile, and what the exported ones are once more.
+LONG = {("unet", "levels"), ("movq", "levels")} | {(part, "micro") for part in references.CONFIGURATIONS}
+
+
+def cases(part, **rest):
+    """Rows for parametrize: each configuration of `part`, and the exported one, with the `rest` that is given by its name."""
+    names = (*references.names(part), EXPORTED)
+    assert not rest or set(rest) == set(names)
+    return [pytest.param(name, *rest.get(name, ()), marks=[pytest.mark.slow] * ((part, name) in LONG)) for name in names]
 
 
 def normal(random, *shape):
     return random.standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", references.names("text_encoder"))
+@pytest.mark.parametrize("name", cases("text_encoder"))
 def test_text_encoder(name, graphs, record_property):
-    module = references.build("text_encoder", name)
+    module = build("text_encoder", name)
     length, vocabulary = module.config.max_position_embeddings, module.config.vocab_size
     input_ids = np.random.default_rng(0).integers(3, vocabulary - 1, (1, length)).astype(np.int32)
     eos, position = module.config.eos_token_id, 9
@@ -86,28 +161,28 @@ def test_text_encoder(name, graphs, record_property):
     input_ids[0, position:] = vocabulary - 1 if eos == 2 else eos
     with torch.no_grad():
         expected = module(torch.from_numpy(input_ids).long())
-    embeds, hidden_states = graphs("text_encoder", module).run(
+    embeds, hidden_states = graphs("text_encoder", name, module).run(
         "text_encoder", input_ids=input_ids, end_position=np.array([position])
     )
     check(embeds, expected.text_embeds, record_property)
     check(hidden_states, expected.last_hidden_state, record_property)
 
 
-@pytest.mark.parametrize("name", references.names("image_encoder"))
+@pytest.mark.parametrize("name", cases("image_encoder"))
 def test_image_encoder(name, graphs, record_property):
-    module = references.build("image_encoder", name)
+    module = build("image_encoder", name)
     side = module.config.image_size
     pixel_values = normal(np.random.default_rng(0), 1, 3, side, side)
     with torch.no_grad():
         expected = module(torch.from_numpy(pixel_values)).image_embeds
-    (embeds,) = graphs("image_encoder", module).run("image_encoder", pixel_values=pixel_values)
+    (embeds,) = graphs("image_encoder", name, module).run("image_encoder", pixel_values=pixel_values)
     check(embeds, expected, record_property)
 
 
-@pytest.mark.parametrize("name, batch", list(zip(references.names("prior"), (1, 2, 1, 2))))
+@pytest.mark.parametrize("name, batch", cases("prior", dummy=(1,), wide=(2,), deep=(1,), micro=(2,), exported=(2,)))
 def test_prior(name, batch, graphs, record_property):
-    module, random, timestep = references.build("prior", name), np.random.default_rng(0), 731
-    part = graphs("prior", module)
+    module, random, timestep = build("prior", name), np.random.default_rng(0), 731
+    part = graphs("prior", name, module)
     config = part.config
     text_embeds = normal(random, batch, config.text_embed_dim)
     hidden_states = normal(random, batch, config.num_embeddings, config.embedding_dim)
@@ -120,7 +195,7 @@ def test_prior(name, batch, graphs, record_property):
         ).predicted_image_embedding
     contexts = [
         part.run("prior_context", text_embeds=text_embeds[i : i + 1], text_hidden_states=hidden_states[i : i + 1],
-                 text_mask=mask[i : i + 1])[0]
+                 text_mask=mask[i : i + 1])[0][LITE]
         for i in range(batch)
     ]
     (embeds,) = part.run("prior", batch, latents=latents, time_proj=timestep_embedding(timestep, config.inner_dim),
@@ -128,18 +203,19 @@ def test_prior(name, batch, graphs, record_property):
     check(embeds, expected, record_property)
 
 
-@pytest.mark.parametrize("name, batch, latent_size",
-                         list(zip(references.names("unet"), (2, 1, 2, 2), ((4, 6), (8, 16), (8, 4), (16, 16)))))
+@pytest.mark.parametrize("name, batch, latent_size", cases("unet", dummy=(2, (4, 6)), levels=(1, (8, 16)), shift=(2, (8, 4)),
+                                                           micro=(2, (16, 16)), exported=(2, (16, 16))))
 def test_unet(name, batch, latent_size, graphs, record_property, fewest):
-    module, random, timestep = references.build("unet", name), np.random.default_rng(0), 421
-    part = graphs("unet", module, latent_size)
+    module, random, timestep = build("unet", name), np.random.default_rng(0), 421
+    part = graphs("unet", name, module, latent_size)
     config = part.config
     image_embeds = normal(random, batch, config.encoder_hid_dim)
     sample = normal(random, batch, config.in_channels, *latent_size)
     with torch.no_grad():
         expected = module(torch.from_numpy(sample), timestep, None,
                           added_cond_kwargs={"image_embeds": torch.from_numpy(image_embeds)}).sample
-    contexts = [part.run("unet_context", image_embeds=image_embeds[i : i + 1]) for i in range(batch)]
+    contexts = [[output[LITE] for output in part.run("unet_context", image_embeds=image_embeds[i : i + 1])]
+                for i in range(batch)]
     time_addition, added_kv = (np.concatenate(tensors) for tensors in zip(*contexts))
     time_proj = timestep_embedding(timestep, config.block_out_channels[0], flip_sin_to_cos=config.flip_sin_to_cos,
                                    freq_shift=config.freq_shift)
@@ -147,10 +223,11 @@ def test_unet(name, batch, latent_size, graphs, record_property, fewest):
     check(output, expected, record_property)
 
 
-@pytest.mark.parametrize("name, latent_size", list(zip(references.names("movq"), ((6, 4), (4, 4), (5, 7), (16, 16)))))
+@pytest.mark.parametrize("name, latent_size", cases("movq", dummy=((6, 4),), levels=((4, 4),), plain=((5, 7),),
+                                                    micro=((16, 16),), exported=((16, 16),)))
 def test_movq_decoder(name, latent_size, graphs, record_property, fewest):
-    module = references.build("movq", name)
-    part = graphs("movq", module, latent_size)
+    module = build("movq", name)
+    part = graphs("movq", name, module, latent_size)
     latents = normal(np.random.default_rng(0), 1, part.config.latent_channels, *latent_size)
     with torch.no_grad():
         expected = module.decode(torch.from_numpy(latents), force_not_quantize=True).sample

@@ -14,6 +14,7 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_an_export_goes_on(bundles, tmp_path, monkeypatch, capsys):
     whole, write, written = bundles("narrow"), parts._write_part, []
 

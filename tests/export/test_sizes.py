@@ -1,6 +1,7 @@
 """Sizes of one bundle share its weights."""
 
 import checkpoints
+import pytest
 from kandinsky_mindir.export.bundle import export_bundle
 
 ANOTHER = (64, 96)
@@ -10,6 +11,7 @@ def disk(bundle):
     return sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_two_sizes_cost_little_more_than_one(bundles, tmp_path):
     """The trained checkpoint is as small as one gets: its graphs are not lost beside 37 MB of weights."""
     one = bundles("micro")

@@ -13,8 +13,8 @@ from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.bundle.sealed_examples import Golden, file_name
 from kandinsky_mindir.runner.bundle.stages import STAGES, Stage
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.loading.models import Models
 from kandinsky_mindir.runner.loading.memory_plan import plan_memory
+from kandinsky_mindir.runner.loading.models import Models
 from kandinsky_mindir.runner.upkeep.replay import verify
 
 ENCODE = "picture to latents"

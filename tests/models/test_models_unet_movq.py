@@ -40,10 +40,15 @@ def cells(module, config_class, *classes):
     return config, built, left
 
 
+def slow(*row):
+    """test_lite_graphs.py holds the same configurations to the same reference, as graphs that are compiled once."""
+    return pytest.param(*row, marks=pytest.mark.slow)
+
+
 # MindSpore takes seconds to compile a shape of a graph: every configuration has one, and between them are both batches,
 # square, wide and tall pictures, and a side of one pixel at the lowest level.
 @pytest.mark.parametrize("name, batch, height, width",
-                         [("dummy", 2, 2, 2), ("levels", 2, 1, 2), ("shift", 1, 2, 3), ("micro", 1, 2, 1)])
+                         [("dummy", 2, 2, 2), slow("levels", 2, 1, 2), slow("shift", 1, 2, 3), slow("micro", 1, 2, 1)])
 def test_unet(name, batch, height, width):
     module = references.build("unet", name)
     config, (context, unet), left = cells(module, UNetConfig, UNetContext, UNet)
@@ -65,7 +70,7 @@ def test_unet(name, batch, height, width):
 
 
 @pytest.mark.parametrize("name, batch, height, width",
-                         [("dummy", 1, 3, 5), ("levels", 1, 2, 2), ("plain", 2, 4, 1), ("micro", 2, 3, 4)])
+                         [slow("dummy", 1, 3, 5), slow("levels", 1, 2, 2), ("plain", 2, 4, 1), slow("micro", 2, 3, 4)])
 def test_movq(name, batch, height, width):
     module = references.build("movq", name)
     config, (encoder, decoder), left = cells(module, MoVQConfig, MoVQEncoder, MoVQDecoder)
@@ -89,9 +94,10 @@ def convolutions(decoder, height, width):
     return sum(operator_of(node) in ("Conv2D", "MatMul", "BatchMatMul") for node in nodes)
 
 
-def test_a_large_picture_is_decoded_in_bands(monkeypatch):
+@pytest.mark.parametrize("name", ["plain", pytest.param("micro", marks=pytest.mark.slow)])
+def test_a_large_picture_is_decoded_in_bands(name, monkeypatch):
     """Bands of a latent row each: the same numbers as the reference's."""
-    module, height, width = references.build("movq", "micro"), 2, 3
+    module, height, width = references.build("movq", name), 2, 3
     config, (_, decoder), _ = cells(module, MoVQConfig, MoVQEncoder, MoVQDecoder)
     whole = convolutions(MoVQDecoder(config), height, width)
     monkeypatch.setattr(pictures, "BAND", 1)
