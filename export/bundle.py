@@ -66,6 +66,7 @@ def export_bundle(
         "max_length": configs["text_encoder"].max_position_embeddings,
         "pad_token_id": tokenizer_file.pad_token_id,
         "eos_token_id": configs["text_encoder"].eos_token_id,
+        "vocab_size": configs["text_encoder"].vocab_size,
     }
     parts = match_parts(specs, checkpoints)
     lite = engines.create(engine)

@@ -8,12 +8,19 @@ from typing import NamedTuple
 from ..models import config as model_config
 from ..runner import schedulers
 from ..runner.common.errors import UserError
+from ..runner.inputs.preprocessing import CLASSES as IMAGE_PROCESSORS
 from .json_files import read_json
 from .safetensors_reader import TensorFiles
 from .tokenizer_files import TokenizerData, read_tokenizer
 
 INDEX_FILE, SCHEDULER_FILE, PREPROCESSOR_FILE = "model_index.json", "scheduler_config.json", "preprocessor_config.json"
 
+LIBRARIES = ("diffusers", "transformers", "mindone")  # whose classes the parts are ports of; others are a folder's own code
+CLASSES = {
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "image_processor": IMAGE_PROCESSORS,
+    "scheduler": tuple(schedulers.SCHEDULERS),
+}
 # Both halves in one folder, the prior's components under "prior_..."
 COMBINED = tuple(f"KandinskyV22{task}CombinedPipeline" for task in ("", "Img2Img", "Inpaint"))
 
@@ -79,18 +86,15 @@ class Checkpoint:
         index_path = self.path / INDEX_FILE
         if not index_path.is_file():
             raise UserError(f"{self.path} has no {INDEX_FILE}: give the folder of the whole {kind} pipeline")
-        index = read_json(index_path)
-        self.class_name = index.get("_class_name")
+        self._index = read_json(index_path)
+        self.class_name = self._index.get("_class_name")
         self._check_pipeline(index_path)
         self._prefix = "prior_" if kind == "prior" and self.class_name in COMBINED else ""
         for name in KINDS[kind].parts:
-            self._check_component(index, name, "config.json")
-            found = index[self._prefix + name][-1]
-            if found != PARTS[name].class_name:
-                raise UserError(f"{index_path}: {self._prefix + name} is a {found}, expected {PARTS[name].class_name}")
+            self._check_component(name, "config.json", (PARTS[name].class_name,))
             self.tensors(name)
         for name, file in KINDS[kind].files.items():
-            self._check_component(index, name, file)
+            self._check_component(name, file, CLASSES[name])
 
     def folder(self, component) -> Path:
         return self.path / (self._prefix + component)
@@ -108,8 +112,17 @@ class Checkpoint:
 
     @cached_property
     def scheduler(self) -> dict:
-        """scheduler_config.json as it is: the runner's schedulers check it."""
-        return read_json(self.folder("scheduler") / SCHEDULER_FILE)
+        """scheduler_config.json with the class that model_index.json names, which is the one that diffusers loads.
+
+        The runner's schedulers check the options, and leave out those of other classes, as diffusers does
+        (configuration_utils.py: ConfigMixin.extract_init_dict).
+        """
+        path = self.folder("scheduler") / SCHEDULER_FILE
+        config = read_json(path)
+        own = config.get("_class_name", "")
+        if not isinstance(own, str):
+            raise UserError(f"{path}: _class_name is {own!r}: it must be the name of a scheduler")
+        return {**config, "_class_name": self._class_of("scheduler")}
 
     @cached_property
     def image_processor(self) -> dict:
@@ -118,8 +131,8 @@ class Checkpoint:
 
     @cached_property
     def tokenizer(self) -> TokenizerData:
-        """The tokenizer of a prior checkpoint."""
-        return read_tokenizer(self.folder("tokenizer"))
+        """The tokenizer of a prior checkpoint, all of whose tokens the text encoder knows."""
+        return read_tokenizer(self.folder("tokenizer"), self.config("text_encoder").vocab_size)
 
     @cached_property
     def generation_defaults(self) -> dict:
@@ -175,11 +188,23 @@ class Checkpoint:
             raise UserError(f"{index_path}: {self.class_name!r} is no Kandinsky 2.2 {self.kind}, as one of "
                             f"{', '.join(known)} is")
 
-    def _check_component(self, index, name, file):
-        """The component `name` must be in the index and have its file (or just its folder, if `file` is empty)."""
-        entry, path = index.get(self._prefix + name), self.folder(name) / file
+    def _check_component(self, name, file, classes):
+        """The component must be in the index, of one of `classes`, and have its file (or just its folder, without one)."""
+        index_path, stored = self.path / INDEX_FILE, self._prefix + name
+        entry, path = self._index.get(stored), self.folder(name) / file
+        if stored in self._index and (entry is None or entry == [None, None]):
+            raise UserError(f"{index_path} has null for {stored}: load the pipeline with a {stored} and save it again")
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(item, str) for item in entry)):
-            raise UserError(f"{self.path / INDEX_FILE} names no {self._prefix + name}: "
-                            f"a {self.kind} checkpoint must have one")
+            raise UserError(f"{index_path} names no {stored}: a {self.kind} checkpoint must have one")
+        if entry[0].partition(".")[0] not in LIBRARIES:
+            raise UserError(f"{index_path}: {stored} is of the library {entry[0]!r}, which is not known; known are "
+                            f"{', '.join(LIBRARIES)}")
+        if self._class_of(name) not in classes:
+            known = f"known are {', '.join(classes)}" if len(classes) > 1 else f"expected {classes[0]}"
+            raise UserError(f"{index_path}: {stored} is a {entry[1]}, {known}")
         if not path.exists():
             raise UserError(f"{path} is missing: download the checkpoint again, with all its folders")
+
+    def _class_of(self, name):
+        """A component's class in model_index.json; diffusers takes Flax's names for its own."""
+        return self._index[self._prefix + name][1].removeprefix("Flax")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -84,16 +85,29 @@ def _end(process: BaseProcess) -> None:
 
 
 def _run(steps: Generator, sender: Connection, parent: int) -> None:
-    """What the process does."""
+    """What the process does. Nothing may leave it: multiprocessing would print a traceback."""
     try:
-        signal.signal(signal.SIGINT, _interrupt_once)
-        getattr(ctypes.CDLL(None), "prctl", lambda *_: 0)(PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() == parent:  # else it has died before that
-            with closing(steps):  # an interrupt may come between two steps
-                for step in steps:
-                    sender.send(step)
+        try:
+            signal.signal(signal.SIGINT, _interrupt_once)
+            getattr(ctypes.CDLL(None), "prctl", lambda *_: 0)(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+            if os.getppid() == parent:  # else it has died before that
+                with closing(steps):  # an interrupt may come between two steps
+                    for step in steps:
+                        sender.send(step)
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent interrupts once it has the error: it may be early
     except BaseException as error:
-        sender.send(error)
+        with suppress(OSError):  # nobody reads any more
+            sender.send(_picklable(error))
+
+
+def _picklable(error: BaseException) -> BaseException:
+    """The error, or one that says the same, if pickle cannot bring it over."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:  # of any class: that of the error decides how it is pickled
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _interrupt_once(*_) -> None:

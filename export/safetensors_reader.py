@@ -19,7 +19,7 @@ from .json_files import one_line, read_json
 
 ITEM_SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
               "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}
-READABLE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16: its bits are the high half of a float32
+READABLE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}  # NumPy has no bfloat16: its bits are the high half of a float32
 MAX_HEADER = 100 << 20  # bytes; the limit that the safetensors library sets too
 MOST_AXES = 32  # what every NumPy takes
 VARIANTS = ("", "fp16", "bf16")
@@ -56,20 +56,27 @@ class TensorFiles:
         floating-point type that checkpoints use, or if it holds a NaN or an infinity."""
         if name not in self._tensors:
             raise UserError(f"{self.path} has no tensor {name!r}: the checkpoint is incomplete or of another model")
+        self.check_type(name)
         file, dtype, shape, offset = self._tensors[name]
-        if dtype not in READABLE:
-            raise UserError(f"{file}: tensor {name!r} is of type {dtype}; weights must be F32, F16 or BF16")
         count = math.prod(shape)
         stored = np.fromfile(file, READABLE[dtype], count, offset=offset)
         if stored.size != count:
             raise UserError(f"{file} became shorter while tensor {name!r} was read")
         if dtype == "BF16":
             stored = (stored.astype(np.uint32) << 16).view(np.float32)
-        array = stored.astype(np.float32, copy=False).reshape(shape)
+        with np.errstate(over="ignore"):  # a float64 that is too large: infinite, which is refused
+            array = stored.astype(np.float32, copy=False).reshape(shape)
         if not np.isfinite(array).all():
             raise UserError(f"{file}: tensor {name!r} holds NaN or infinite values: the file is damaged or was saved "
                             "in a type too narrow for its weights")
         return array
+
+    def check_type(self, name) -> None:
+        """UserError if the tensor is not of a floating-point type that checkpoints use."""
+        file, dtype, *_ = self._tensors[name]
+        if dtype not in READABLE:
+            raise UserError(f"{file}: tensor {name!r} is of type {dtype}; weights must be {', '.join(READABLE)}: save the "
+                            "checkpoint again in one of these")
 
 
 def find_weights(folder, stem) -> Path:

@@ -1,7 +1,7 @@
 """Checkpoint tensor names -> our parameter names: one pure function for each part, nothing else knows foreign names.
 
-Our parameters carry the names that current diffusers and transformers write, so the functions only cover what older
-versions wrote, and list what inference does not use.
+Our parameters carry the names that current diffusers and transformers write. The tables only cover what older versions
+and mindone wrote, and list what inference does not use.
 """
 
 import re
@@ -41,10 +41,6 @@ class Source(NamedTuple):
         return self.combine(*(np.broadcast_to(np.float32(0), shapes[name]) for name in self.names)).shape
 
 
-def same_names(names) -> dict:
-    return {name: Source((name,)) for name in names}
-
-
 def with_products(sources: dict) -> dict:
     """`sources`, and what cells of models/winograd.py make of each convolution's weight."""
     sources = dict(sources)
@@ -58,28 +54,37 @@ def with_products(sources: dict) -> dict:
     return sources
 
 
-def unet(names) -> dict:
-    return with_products(same_names(names))
-
-
+# What MindSpore's cells call their parameters (nn.LayerNorm, nn.GroupNorm, nn.Embedding), and so what mindone saves;
+# mindone/diffusers/models/modeling_utils.py: _get_pt2ms_mappings has the same pairs, the other way round.
+MINDSPORE = {"gamma": "weight", "beta": "bias", "embedding_table": "weight"}
 # diffusers before 0.15 (AttentionBlock); ModelMixin._fix_state_dict_keys_on_load makes the same replacements
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def movq(names) -> dict:
-    def current(name):
-        return re.sub(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_attn)(?=\.)",
+def current_name(part, name):
+    """The name that current diffusers and transformers give the tensor that a checkpoint calls `name`."""
+    if part == "movq":
+        name = re.sub(r"(?<=\.attentions\.)(\d+)\.(query|key|value|proj_attn)(?=\.)",
                       lambda match: f"{match[1]}.{OLD_ATTENTION[match[2]]}", name)
+    owner, dot, last = name.rpartition(".")
+    return owner + dot + MINDSPORE.get(last, last) if dot else name
 
-    return with_products({current(name): Source((name,)) for name in names})
+
+def same_names(names) -> dict:
+    return {name: Source((name,)) for name in names}
 
 
+def same_names_and_products(names) -> dict:
+    return with_products(same_names(names))
+
+
+# How the parameters of each part are made: a function of the current names of a checkpoint's tensors.
 SOURCES = {
     "text_encoder": same_names,
     "image_encoder": same_names,
     "prior": same_names,
-    "unet": unet,
-    "movq": movq,
+    "unet": same_names_and_products,
+    "movq": same_names_and_products,
 }
 
 # Tensors that no graph need hold, as patterns of whole current names.
@@ -96,27 +101,44 @@ UNUSED = {
 def resolve(part, parameter_shapes: Mapping, tensors) -> Iterator:
     """Yield (name, float32 array) for every parameter of `part`, in the order of `parameter_shapes` (name -> shape).
 
-    `tensors` is the part's TensorFiles. All names and shapes are checked before the call returns, from the files'
-    headers; each array is read when its turn comes. Raises UserError naming the tensor that is missing, left over (as
-    the second of two names for one weight is) or of another shape.
+    `tensors` is the part's TensorFiles. All names, shapes and types are checked before the call returns, from the files'
+    headers; each array is read when its turn comes. Raises UserError naming the tensor that is missing, left over, there
+    under two names, of another shape or of a type that is not read.
     """
-    names = tuple(tensors.shapes)
-    sources = SOURCES[part](names)
+    stored = stored_names(part, tensors)
+    sources = SOURCES[part](tuple(stored))
     missing = [name for name in parameter_shapes if name not in sources]
     if missing:
         raise UserError(f"{tensors.path} lacks {listed(missing)}: the weights are incomplete or do not fit config.json")
-    used = {stored for name in parameter_shapes for stored in sources[name].names}
-    ignored = {stored for name, source in sources.items() for stored in source.names
-               if any(re.fullmatch(pattern, name) for pattern in UNUSED[part])}
-    left_over = [name for name in names if name not in used | ignored]
+    used = {name for parameter in parameter_shapes for name in sources[parameter].names}
+    left_over = [stored[name] for name in stored
+                 if name not in used and not any(re.fullmatch(pattern, name) for pattern in UNUSED[part])]
     if left_over:
         raise UserError(f"{tensors.path} holds {listed(left_over)}, which the {part} of config.json has no place for")
+    shapes = {name: tensors.shapes[stored[name]] for name in used}
     for name, shape in parameter_shapes.items():
-        found = sources[name].shape(tensors.shapes)
+        found = sources[name].shape(shapes)
         if found != tuple(shape):
             show = as_stored if sources[name].combine is channels_last else list
             raise UserError(f"{tensors.path}: tensor {name!r} has shape {show(found)}, config.json asks for {show(shape)}")
-    return ((name, sources[name].combine(*map(tensors.read, sources[name].names))) for name in parameter_shapes)
+    for name in used:
+        tensors.check_type(stored[name])
+
+    def array(source):
+        return source.combine(*(tensors.read(stored[name]) for name in source.names))
+
+    return ((name, array(sources[name])) for name in parameter_shapes)
+
+
+def stored_names(part, tensors) -> dict:
+    """Current name -> the name in the checkpoint, of each tensor of `tensors`; UserError if two have the same."""
+    stored = {}
+    for name in tensors.shapes:
+        other = stored.setdefault(current_name(part, name), name)
+        if other != name:
+            raise UserError(f"{tensors.path} holds tensor {other!r} and tensor {name!r}, which are two names for one: "
+                            "save the checkpoint again, with one of them")
+    return stored
 
 
 def listed(names) -> str:

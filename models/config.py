@@ -8,25 +8,40 @@ what the tables `accepted`, `fixed` and `ignored` mean is told in fields.py.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .fields import Config, ConfigError
+from .fields import Config, ConfigError, names
 
 __all__ = ["ConfigError", "ImageEncoderConfig", "MoVQConfig", "PriorConfig", "TextEncoderConfig", "UNetConfig"]
 
 IMAGE_TOKENS = 32  # context tokens made of one image embedding: diffusers' ImageProjection has it as a default
 
-# Saved by transformers with every configuration: how to train, to generate text, to load or to report.
-_TRANSFORMERS = frozenset(
-    "architectures attention_dropout attn_implementation bos_token_id dropout dtype id2label initializer_factor "
-    "initializer_range label2id num_labels output_attentions output_hidden_states pad_token_id problem_type "
-    "return_dict torch_dtype torchscript transformers_version use_bfloat16 use_cache use_return_dict finetuning_task "
-    "prefix sep_token_id decoder_start_token_id task_specific_params tf_legacy_loss tie_encoder_decoder "
-    "tie_word_embeddings tokenizer_class gradient_checkpointing chunk_size_feed_forward "
-    # text generation
-    "bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size "
-    "exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty max_length min_length "
-    "no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores remove_invalid_values "
-    "repetition_penalty return_dict_in_generate suppress_tokens temperature top_k top_p typical_p".split()
-)
+# Keys that change nothing of what a model computes, by the reason.
+_TRAINING = "how it was trained or initialised"
+_EMA = "numbers of the moving average of its weights, which diffusers' EMAModel.save_pretrained adds"
+_TYPE = "the type that its weights are stored in: each tensor says its own"
+_REPORT = "what else its library makes of it, names or reports"
+_TEXT_GENERATION = "how to write text with it"
+_SIZE = "the size of pictures that it was made for"
+_OTHER_BLOCKS = "options of blocks or embeddings other than those that are implemented"
+
+_TRANSFORMERS = {
+    _TRAINING: "attention_dropout dropout initializer_factor initializer_range gradient_checkpointing finetuning_task "
+               "problem_type tf_legacy_loss",
+    _TYPE: "dtype torch_dtype mindspore_dtype use_bfloat16",
+    _REPORT: "architectures attn_implementation auto_map id2label label2id num_labels output_attentions "
+             "output_hidden_states return_dict torchscript transformers_version use_cache use_return_dict tokenizer_class "
+             "chunk_size_feed_forward tie_encoder_decoder tie_word_embeddings",
+    _TEXT_GENERATION: "bos_token_id pad_token_id sep_token_id decoder_start_token_id prefix task_specific_params "
+                      "bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping "
+                      "encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id "
+                      "forced_eos_token_id length_penalty max_length min_length no_repeat_ngram_size num_beam_groups "
+                      "num_beams num_return_sequences output_scores remove_invalid_values repetition_penalty "
+                      "return_dict_in_generate suppress_tokens temperature top_k top_p typical_p",
+}
+_DIFFUSERS = {
+    _TRAINING: "dropout gradient_checkpointing",
+    _EMA: "decay inv_gamma min_decay optimization_step power update_after_step use_ema_warmup",
+    _TYPE: "dtype torch_dtype mindspore_dtype",
+}
 _UNUSED_TRANSFORMERS_OPTIONS: dict[str, tuple] = {
     "add_cross_attention": (False,),
     "cross_attention_hidden_size": (None,),
@@ -53,7 +68,7 @@ class TextEncoderConfig(Config):
     component = "text_encoder"
     accepted = {"hidden_act": ("gelu", "quick_gelu")}
     fixed = {"model_type": ("clip_text_model",), **_UNUSED_TRANSFORMERS_OPTIONS}
-    ignored = _TRANSFORMERS
+    ignored = names(_TRANSFORMERS)
 
     def _check(self):
         self._check_multiple("hidden_size", "num_attention_heads", self.num_attention_heads)
@@ -77,7 +92,7 @@ class ImageEncoderConfig(Config):
     component = "image_encoder"
     accepted = {"hidden_act": ("gelu", "quick_gelu"), "num_channels": (3,)}
     fixed = {"model_type": ("clip_vision_model",), **_UNUSED_TRANSFORMERS_OPTIONS}
-    ignored = _TRANSFORMERS | {"eos_token_id"}
+    ignored = names(_TRANSFORMERS, {_TEXT_GENERATION: "eos_token_id"})
 
     def _check(self):
         self._check_multiple("hidden_size", "num_attention_heads", self.num_attention_heads)
@@ -113,7 +128,7 @@ class PriorConfig(Config):
         "embedding_proj_norm_type": (None,),
         "norm_in_type": (None,),
     }
-    ignored = frozenset({"dropout"})
+    ignored = names(_DIFFUSERS)
 
     def _check(self):
         # What the prior predicts is denoised in the place of its input.
@@ -191,12 +206,12 @@ class UNetConfig(Config):
         "time_embedding_type": ("positional",),
         "timestep_post_act": (None,),
     }
-    # Options of training, of a default size, and of block or embedding types other than the accepted ones.
-    ignored = frozenset(
-        "addition_embed_type_num_heads addition_time_embed_dim downsample_padding dropout dual_cross_attention "
-        "projection_class_embeddings_input_dim reverse_transformer_layers_per_block sample_size "
-        "transformer_layers_per_block upcast_attention use_linear_projection".split()
-    )
+    ignored = names(_DIFFUSERS, {
+        _SIZE: "sample_size",
+        _OTHER_BLOCKS: "addition_embed_type_num_heads addition_time_embed_dim downsample_padding dual_cross_attention "
+                       "projection_class_embeddings_input_dim reverse_transformer_layers_per_block "
+                       "transformer_layers_per_block upcast_attention use_linear_projection",
+    })
 
     def _check(self):
         self._check_length("down_block_types", "block_out_channels")
@@ -263,7 +278,12 @@ class MoVQConfig(Config):
         "norm_type": ("spatial",),
     }
     fixed = {"_class_name": ("VQModel",), "lookup_from_codebook": (False,)}
-    ignored = frozenset({"force_upcast", "num_vq_embeddings", "sample_size", "scaling_factor"})
+    ignored = names(_DIFFUSERS, {
+        _SIZE: "sample_size",
+        "how half precision decodes": "force_upcast",
+        "the codebook, which Kandinsky decodes without": "num_vq_embeddings",
+        "a factor that Kandinsky's pipelines do not apply": "scaling_factor",
+    })
 
     SPATIAL_NORM_GROUPS: ClassVar[int] = 32  # diffusers' SpatialNorm has it as a literal
 

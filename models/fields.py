@@ -17,19 +17,33 @@ _KINDS = {
 }
 
 
+# Keys of any component that change what its weights mean, and what to do. Their value may be null.
+REFUSED = {
+    "quantization_config": "its weights are quantized: load the checkpoint in its library, dequantize it and save it again",
+    "compression_config": "its weights are compressed: save the checkpoint again without compression",
+}
+DEFAULTED = "_use_default_values"  # diffusers: names of keys that the model's class is to choose the value of
+
+
+def names(*tables: dict[str, str]) -> dict[str, str]:
+    """name -> reason, of tables from a reason to names in one string."""
+    return {name: reason for table in tables for reason, listed in table.items() for name in listed.split()}
+
+
 @dataclass(frozen=True)
 class Config:
     """Base of the configurations. A key of ``config.json`` belongs to one of
 
     the dataclass fields, of which `accepted` limits the values; `fixed` fields, for which only the listed values (the
-    reference's default first) are implemented; `ignored` fields, which have no influence on inference, like all whose
-    name starts with an underscore. Any other key, and any value out of range, is a ConfigError that names it.
+    reference's default first) are implemented; `ignored` fields (name -> reason), which have no influence on inference,
+    like all whose name starts with an underscore. Any other key, and any value out of range, is a ConfigError that names
+    it, as is a key of REFUSED. Keys that DEFAULTED lists count as missing.
     """
 
     component: ClassVar[str]
     accepted: ClassVar[dict[str, tuple]] = {}
     fixed: ClassVar[dict[str, tuple]] = {}
-    ignored: ClassVar[frozenset] = frozenset()
+    ignored: ClassVar[dict[str, str]] = {}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]):
@@ -37,9 +51,16 @@ class Config:
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.component} configuration: expected a dictionary of fields, not {values!r}")
         known = {field.name for field in fields(cls)}
+        defaulted = values.get(DEFAULTED, ())
+        cls._require(isinstance(defaulted, (list, tuple)), DEFAULTED, defaulted, "a list of names")
         chosen = {}
         for name, value in values.items():
-            if name in known:
+            if name in defaulted:
+                continue
+            if name in REFUSED:
+                if value is not None:
+                    raise ConfigError(f"{cls.component} configuration: it has a {name}: {REFUSED[name]}")
+            elif name in known:
                 chosen[name] = tuple(value) if isinstance(value, list) else value
             elif name in cls.fixed:
                 cls._require(value in cls.fixed[name], name, value, _alternatives(cls.fixed[name]))

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,3 +60,14 @@ def test_base_install_runs_a_bundle_and_nothing_else(wheel, bundles, tmp_path):
     assert Image.open(tmp_path / "cat.png").size == (16, 16)
     refused = call(command, "export", "--prior", "x", "--decoder", "y", "--output", "z", cwd=tmp_path)
     assert refused.returncode == 2 and "pip install '.[export]'" in refused.stderr
+
+
+def test_the_build_backend_knows_the_licence_as_an_expression():
+    """setuptools reads project.license = "Apache-2.0" (PEP 639) from version 77 on; 76 refuses it."""
+    root = Path(__file__).parents[1]
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    assert isinstance(project["project"]["license"], str)
+    (requirement,) = map(Requirement, project["build-system"]["requires"])
+    assert requirement.name == "setuptools" and not requirement.specifier.contains("76.1.0")
+    assert requirement.specifier.contains("77.0.1")

@@ -90,7 +90,8 @@ class Bundle(CheckedFiles):
     def tokenizer(self) -> Tokenizer:
         from ..inputs.tokens import Tokenizer  # its library takes a while to import
 
-        options = {name: self.manifest.tokenizer[name] for name in ("max_length", "pad_token_id", "eos_token_id")}
+        names = ("max_length", "pad_token_id", "eos_token_id", "vocab_size")
+        options = {name: self.manifest.tokenizer[name] for name in names if name in self.manifest.tokenizer}
         return Tokenizer(self.file("tokenizer.json"), **options)
 
     def verify_files(self) -> None:

@@ -71,7 +71,7 @@ def as_count(value: Any, name: str, most: int | None = None) -> int:
         raise UserError(f"{name} is {value!r}: it must be a whole number of at least 1")
     if most is not None and value > most:
         raise UserError(f"{name} is {value}: at most {most} are made at a time")
-    return int(value)
+    return value
 
 
 def as_pixels(value: Any, name: str) -> int:

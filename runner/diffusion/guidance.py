@@ -75,8 +75,10 @@ class Sampling:
     guidance: Guidance
 
     def __post_init__(self):
-        as_count(self.num_inference_steps, "num_inference_steps")
-        as_count(self.num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES)
+        steps = as_count(self.num_inference_steps, "num_inference_steps")
+        images = as_count(self.num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES)
+        for name, value in (("num_inference_steps", steps), ("num_images_per_prompt", images)):
+            object.__setattr__(self, name, value)  # Python's numbers, whatever was given
 
     @classmethod
     def of(cls, defaults: dict[str, Any], num_inference_steps: int | None, num_images_per_prompt: int,

@@ -10,6 +10,7 @@ from typing import Any, Callable, ClassVar, Mapping
 import numpy as np
 
 from ..common.errors import UserError
+from ..common.options import plain
 from . import formulas
 from .formulas import ONE
 
@@ -37,6 +38,7 @@ class Scheduler:
         unknown = sorted(set(options) - set(self.OPTIONS))
         if unknown:
             raise UserError(f"{self.name} has no option {', '.join(unknown)}; it has {', '.join(self.OPTIONS)}")
+        options = {option: plain(value) for option, value in options.items()}
         self.config: Mapping[str, Any] = MappingProxyType({**self.OPTIONS, **options})
         for option in options:
             self._check(option, options[option])
@@ -103,13 +105,13 @@ class Scheduler:
             good = value is None or (np.ndim(value) == 1 and len(value) > 0 and np.all(np.isfinite(value)))
             wanted = "null or a list of numbers"
         elif isinstance(default, bool):
-            good, wanted = isinstance(value, (bool, np.bool_)), "true or false"
+            good, wanted = isinstance(value, bool), "true or false"
         elif isinstance(default, int):
             least = 0 if option == "steps_offset" else 1
-            good = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+            good = isinstance(value, int) and not isinstance(value, bool) and value >= least
             wanted = f"a whole number of at least {least}"
         elif isinstance(default, float):
-            good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and value == value
+            good = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
             wanted = "a number"
         else:
             return
@@ -118,13 +120,14 @@ class Scheduler:
 
     def _check_steps(self, count):
         """`count` as an int, if it can be a number of steps."""
-        whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+        count = plain(count)
+        whole = isinstance(count, int) and not isinstance(count, bool)
         if not whole or not 1 <= count <= self.config["num_train_timesteps"]:
             raise UserError(
                 f"num_inference_steps is {count!r}; {self.name} takes a whole number from 1 to "
                 f"{self.config['num_train_timesteps']}, the timesteps that the model was trained on"
             )
-        return int(count)
+        return count
 
     def _check_timesteps(self, timesteps):
         """`timesteps`, if the forward process has them all and the model's prediction means something at each."""

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from bad_inputs import put
 from damage import assert_one_line, cut, edit_json
 from kandinsky_mindir.export.checkpoint import KINDS, Checkpoint
+from kandinsky_mindir.runner import schedulers
+from kandinsky_mindir.runner.common.errors import UserError
 
 MICRO = Path(__file__).parents[2] / "artifacts" / "micro"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -119,6 +122,7 @@ def test_the_default_sampler(given, own, expected, folders):
     decoder, config = folders / "decoder", folders / "decoder" / "scheduler" / "scheduler_config.json"
     (decoder / "generation_defaults.json").write_text(json.dumps(given))
     config.write_text(json.dumps({"_class_name": "DDPMScheduler", **own}))
+    edit_json(decoder / "model_index.json", put("scheduler", ["diffusers", own.get("_class_name", "DDPMScheduler")]))
     defaults = Checkpoint(decoder, "decoder").generation_defaults
     assert (defaults["scheduler"], defaults["num_inference_steps"]) == expected
 
@@ -137,6 +141,79 @@ def test_combined_pipeline_serves_as_both(pipelines, tmp_path):
     for kind, pipeline in pipelines.items():
         for part in KINDS[kind].parts:
             assert_equals_state(Checkpoint(tmp_path, kind).tensors(part), getattr(pipeline, part))
+
+
+CLASSES = ("DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler",
+           "LCMScheduler", "PNDMScheduler")
+
+
+@pytest.mark.parametrize("saved_as", CLASSES)
+@pytest.mark.parametrize("kind, prefix", [("decoder", ""), ("prior", ""), ("prior", "prior_")])
+def test_the_scheduler_is_of_the_class_that_the_index_names(folders, saved_as, kind, prefix):
+    """As DiffusionPipeline.from_pretrained makes it: that class, with what it takes of the saved options."""
+    folder = folders / kind
+    getattr(diffusers, saved_as)(beta_start=0.0007, beta_schedule="scaled_linear", prediction_type="v_prediction",
+                                 ).save_pretrained(folder / f"{prefix}scheduler")
+    if prefix:
+        edit_json(folder / "model_index.json", lambda index: index.update(
+            {f"{prefix}{name}": index[name] for name in list(index) if name[0] != "_"}, _class_name="KandinskyV22CombinedPipeline"))
+        for part in list(folder.iterdir()):
+            if part.is_dir() and part.name != f"{prefix}scheduler":
+                shutil.copytree(part, folder / f"{prefix}{part.name}", dirs_exist_ok=True,
+                                ignore=lambda *_: [] if part.name != "scheduler" else ["scheduler_config.json"])
+    for named in CLASSES:
+        edit_json(folder / "model_index.json", put(f"{prefix}scheduler", ["diffusers", named]))
+        if (saved_as, named) == ("DPMSolverMultistepScheduler", "DDPMScheduler"):  # its variance_type is null
+            with pytest.raises(UserError, match="variance_type is None; it must be one of"):
+                schedulers.create(Checkpoint(folder, kind).scheduler)
+            continue
+        found = schedulers.create(Checkpoint(folder, kind).scheduler)
+        expected = getattr(diffusers, named).from_pretrained(folder / f"{prefix}scheduler").config
+        assert found.name == named
+        shared = [name for name in found.OPTIONS if name in expected]
+        assert len(shared) > 5
+        for name in shared:
+            value = found.config[name]
+            assert (list(value) if isinstance(value, tuple) else value) == expected[name], (named, name)
+
+
+@pytest.mark.parametrize("change, message", [
+    (put("scheduler", ["diffusers", "MagicScheduler"]), "scheduler is a MagicScheduler, known are DDPMScheduler, "),
+    (put("scheduler", ["diffusers", "ScoreSdeVeScheduler"]), "scheduler is a ScoreSdeVeScheduler, known are "),
+    (put("scheduler", [None, None]), "has null for scheduler: load the pipeline with a scheduler and save it again"),
+    (put("scheduler", None), "has null for scheduler"),
+    (put("scheduler", ["my_scheduler", "DDPMScheduler"]), "scheduler is of the library 'my_scheduler', which is not known"),
+    (put("unet", ["unet_2d", "UNet2DConditionModel"]), "unet is of the library 'unet_2d', which is not known"),
+    (put("movq", [None, None]), "has null for movq"),
+])  # fmt: skip
+def test_components_that_cannot_be_what_the_index_says(folders, change, message):
+    edit_json(folders / "decoder" / "model_index.json", change)
+    assert_one_line(message, lambda: Checkpoint(folders / "decoder", "decoder"))
+
+
+def test_names_of_flax_are_taken_for_diffusers_own(folders):
+    edit_json(folders / "decoder" / "model_index.json", put("scheduler", ["diffusers", "FlaxDDIMScheduler"]))
+    assert Checkpoint(folders / "decoder", "decoder").scheduler["_class_name"] == "DDIMScheduler"
+
+
+@pytest.mark.parametrize("change, message", [
+    (put("tokenizer", ["transformers", "T5Tokenizer"]), "tokenizer is a T5Tokenizer, known are CLIPTokenizer"),
+    (put("image_processor", ["transformers", "ViTImageProcessor"]), "image_processor is a ViTImageProcessor, known are CLIP"),
+])
+def test_components_of_other_models(folders, change, message):
+    edit_json(folders / "prior" / "model_index.json", change)
+    assert_one_line(message, lambda: Checkpoint(folders / "prior", "prior"))
+
+
+def test_tokens_that_the_text_encoder_has_no_row_for(folders):
+    """Added and never resized: torch raises an IndexError, Lite computes something."""
+    tokenizer = transformers.CLIPTokenizerFast.from_pretrained(folders / "prior" / "tokenizer")
+    assert tokenizer.add_tokens(["<my-dog>", "<my-cat>"]) == 2
+    tokenizer.save_pretrained(folders / "prior" / "tokenizer")
+    assert_one_line("'<my-dog>' has the id 1914, and so have 1 more, but the text encoder's vocab_size is 1914: resize",
+                    lambda: Checkpoint(folders / "prior", "prior").tokenizer)
+    edit_json(folders / "prior" / "text_encoder" / "config.json", put("vocab_size", 1916))
+    assert Checkpoint(folders / "prior", "prior").tokenizer.pad_token_id == 1913
 
 
 # Damage. Each entry: what happens to the copied folders, and the words that the one-line error must hold.
@@ -159,7 +236,7 @@ FOLDER_DAMAGE = {
         r"is a prior checkpoint \(KandinskyV22PriorPipeline\), given as the decoder: are the two folders swapped"),
     "component not named": (lambda f: edit_json(f / "model_index.json", lambda c: c.pop("movq")), "names no movq"),
     "component null": (
-        lambda f: edit_json(f / "model_index.json", lambda c: c.update(unet=[None, None])), "names no unet"),
+        lambda f: edit_json(f / "model_index.json", lambda c: c.update(unet=[None, None])), "has null for unet"),
     "component of another class": (
         lambda f: edit_json(f / "model_index.json", lambda c: c.update(movq=["diffusers", "AutoencoderKL"])),
         "movq is a AutoencoderKL, expected VQModel"),

@@ -103,6 +103,24 @@ def test_an_error_is_raised_here(error):
     assert raised.value.args == error.args and str(raised.value) == str(error)
 
 
+class Unpicklable(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+@pytest.mark.parametrize("error", [UserError("x" * 100_000), Unpicklable("not", "portable"), KeyboardInterrupt()])
+def test_the_process_prints_nothing_of_an_error(error, capfd):
+    """The parent interrupts it as soon as it has the error, which may be before the process has gone on."""
+    def work():
+        yield 1
+        raise error
+
+    for _ in range(20):
+        with pytest.raises((type(error), RuntimeError), match=f"{error}$"):
+            list(isolated(work()))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("end, how", [
     (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"), (lambda: os._exit(3), "status 3"),
 ])  # fmt: skip

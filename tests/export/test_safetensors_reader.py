@@ -76,7 +76,9 @@ def test_damaged_file_is_refused(tmp_path, damage, message):
 
 @pytest.mark.parametrize("tensor, message", [
     (torch.tensor([1, 2]), "'w' is of type I64"),
-    (torch.tensor([1.0], dtype=torch.float64), "'w' is of type F64"),
+    (torch.tensor([1], dtype=torch.uint8), "'w' is of type U8"),
+    (torch.tensor([1.0]).to(torch.float8_e4m3fn), "'w' is of type F8_E4M3"),
+    (torch.tensor([1e300], dtype=torch.float64), "'w' holds NaN or infinite values"),
     (torch.tensor([1.0, float("nan")]), "'w' holds NaN or infinite values"),
     (torch.tensor([float("inf")], dtype=torch.float16), "'w' holds NaN or infinite values"),
     (torch.tensor([float("-inf")], dtype=torch.bfloat16), "'w' holds NaN or infinite values"),

@@ -69,8 +69,55 @@ def test_attention_names_of_old_diffusers(tmp_path):
 
     state["decoder.mid_block.attentions.0.to_q.weight"] = state["decoder.mid_block.attentions.0.query.weight"].clone()
     save_file(state, path)
-    assert_one_line("holds tensor 'decoder.mid_block.attentions.0.query.weight', which the movq", lambda: resolve(
-        "movq", parameter_shapes("movq", module), TensorFiles(tmp_path, PARTS["movq"].stem)))
+    assert_one_line("holds tensor 'decoder.mid_block.attentions.0.query.weight' and tensor "
+                    "'decoder.mid_block.attentions.0.to_q.weight', which are two names for one: ",
+                    lambda: resolve("movq", parameter_shapes("movq", module), TensorFiles(tmp_path, PARTS["movq"].stem)))
+
+
+def as_mindone_saves(module):
+    """The tensors under the names that MindSpore's cells of the same kinds give them."""
+    norms, embeddings = (torch.nn.LayerNorm, torch.nn.GroupNorm), torch.nn.Embedding
+    names = {f"{owner}.{name}": f"{owner}.{other}" for owner, child in module.named_modules() if isinstance(child, norms)
+             for name, other in (("weight", "gamma"), ("bias", "beta"))}
+    names |= {f"{owner}.weight": f"{owner}.embedding_table" for owner, child in module.named_modules()
+              if isinstance(child, embeddings)}
+    return {names.get(name, name): tensor for name, tensor in module.state_dict().items()}, names
+
+
+@pytest.mark.parametrize("part", CELLS)
+def test_names_of_mindspore(tmp_path, part):
+    """The same checkpoint under the names that mindone saves; both names at once are an error that says both."""
+    module = references.build(part, references.names(part)[0])
+    state, names = as_mindone_saves(module)
+    save_file(state, tmp_path / f"{PARTS[part].stem}.safetensors")
+    shapes, expected = parameter_shapes(part, module), references.parameters_of(module)
+    found = dict(resolve(part, shapes, TensorFiles(tmp_path, PARTS[part].stem)))
+    assert list(found) == list(shapes) and len(names) >= 4
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
+
+    name = next(name for name in shapes if name in names)
+    save_file(state | {name: state[names[name]].clone()}, tmp_path / f"{PARTS[part].stem}.safetensors")
+    assert_one_line(f"'{names[name]}' and tensor '{name}', which are two names for one: ",
+                    lambda: resolve(part, shapes, TensorFiles(tmp_path, PARTS[part].stem)))
+
+
+@pytest.mark.parametrize("dtype, good", [
+    (torch.float64, True), (torch.float16, True), (torch.bfloat16, True),
+    (torch.int64, False), (torch.float8_e4m3fn, False), (torch.uint8, False),
+])
+def test_types_are_judged_before_anything_is_read(tmp_path, dtype, good):
+    module = references.build("prior", "dummy")
+    state = module.state_dict()
+    name = "proj_in.weight"
+    state[name] = state[name].to(dtype)
+    save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
+    shapes, files = parameter_shapes("prior", module), TensorFiles(tmp_path, "diffusion_pytorch_model")
+    if good:
+        np.testing.assert_array_equal(dict(resolve("prior", shapes, files))[name], state[name].float().numpy())
+    else:
+        assert_one_line(f"tensor '{name}' is of type [IFU][0-9]+.*; weights must be F32, F16, BF16, F64",
+                        lambda: resolve("prior", shapes, files))
 
 
 @pytest.mark.parametrize("part, prefix", [("text_encoder", "text_model"), ("image_encoder", "vision_model")])
@@ -89,6 +136,9 @@ class Tensors:
 
     def __init__(self, **shapes):
         self.shapes, self.reads = shapes, []
+
+    def check_type(self, name):
+        pass
 
     def read(self, name):
         self.reads.append(name)

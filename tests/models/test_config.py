@@ -6,6 +6,7 @@ import inspect
 import pytest
 import references
 from diffusers import PriorTransformer, UNet2DConditionModel, VQModel
+from diffusers.training_utils import EMAModel
 from kandinsky_mindir.models.config import (
     ConfigError,
     ImageEncoderConfig,
@@ -77,7 +78,7 @@ def test_missing_fields_have_the_references_defaults(part):
 def test_every_field_of_the_reference_is_known_and_fixed_ones_stand_at_its_default(part):
     cls, defaults = CONFIGS[part], reference_defaults(part)
     fields = {field.name for field in dataclasses.fields(cls)}
-    assert not fields & set(cls.fixed) and not (fields | set(cls.fixed)) & cls.ignored
+    assert not fields & set(cls.fixed) and not (fields | set(cls.fixed)) & cls.ignored.keys()
     for name, default in defaults.items():
         if not name.startswith("_"):
             assert name in fields or name in cls.ignored or cls.fixed[name][0] == default, name
@@ -138,6 +139,64 @@ def test_what_is_not_implemented_is_refused_in_one_line_with_field_and_value(par
     shown = tuple(value) if isinstance(value, list) else value
     assert message.startswith(f"{part} configuration: ") and "\n" not in message
     assert f"{field} = {shown!r}" in message
+
+
+def ema_numbers():
+    """What diffusers' training scripts leave in config.json, from the class that does it."""
+    numbers = EMAModel([]).state_dict()
+    del numbers["shadow_params"]  # the weights
+    return numbers
+
+
+@pytest.mark.parametrize("part", ["prior", "unet", "movq"])
+def test_what_a_moving_average_adds_is_ignored(part):
+    published = KANDINSKY_2_2[part]
+    assert len(ema_numbers()) == 7
+    assert CONFIGS[part].from_dict(published | ema_numbers()) == CONFIGS[part].from_dict(published)
+
+
+# Keys that libraries of all ages write: where and when a file was made, of which type it is.
+@pytest.mark.parametrize("part", CONFIGS)
+@pytest.mark.parametrize("key, value", [
+    ("_diffusers_version", "0.99"), ("_name_or_path", "../unet_ema"), ("_commit_hash", "a1"), ("torch_dtype", "float16"),
+    ("dtype", "bfloat16"), ("mindspore_dtype", "float16"), ("gradient_checkpointing", True), ("quantization_config", None),
+    ("dropout", 0.1), ("_use_default_values", ["surprise"]),
+])  # fmt: skip
+def test_what_says_nothing_of_the_model_is_ignored(part, key, value):
+    assert CONFIGS[part].from_dict(KANDINSKY_2_2[part] | {key: value}) == CONFIGS[part].from_dict(KANDINSKY_2_2[part])
+
+
+@pytest.mark.parametrize("part", CONFIGS)
+def test_transformers_keys_mean_nothing_elsewhere(part):
+    published = KANDINSKY_2_2[part] | {"id2label": {"0": "LABEL_0"}, "architectures": ["X"], "temperature": 1.0}
+    if part.endswith("encoder"):
+        assert CONFIGS[part].from_dict(published) == CONFIGS[part].from_dict(KANDINSKY_2_2[part])
+    else:
+        with pytest.raises(ConfigError, match="field id2label = "):
+            CONFIGS[part].from_dict(published)
+
+
+@pytest.mark.parametrize("part", CONFIGS)
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_quantized_weights_are_refused_by_name(part, key):
+    with pytest.raises(ConfigError, match=f"^{part} configuration: it has a {key}: its weights are [a-z]+: [a-z].*again"):
+        CONFIGS[part].from_dict(KANDINSKY_2_2[part] | {key: {"quant_method": "bitsandbytes", "load_in_4bit": True}})
+
+
+def test_every_ignored_key_has_a_reason():
+    for config in CONFIGS.values():
+        assert all(len(reason.split()) >= 3 for reason in config.ignored.values())
+
+
+def test_default_values_of_diffusers():
+    """A key that _use_default_values lists is taken from the class (configuration_utils.py: extract_init_dict)."""
+    values = KANDINSKY_2_2["unet"] | {"norm_eps": 0.5, "layers_per_block": 7, "_use_default_values": ["norm_eps"]}
+    config = UNetConfig.from_dict(values)
+    reference = UNet2DConditionModel.extract_init_dict(values)[0]
+    assert "norm_eps" not in reference and reference["layers_per_block"] == 7
+    assert (config.norm_eps, config.layers_per_block) == (1e-5, 7)
+    with pytest.raises(ConfigError, match="_use_default_values = 7 is not supported; expected a list of names"):
+        UNetConfig.from_dict(values | {"_use_default_values": 7})
 
 
 @pytest.mark.parametrize("missing", ["norm_type", "latent_channels"])

@@ -60,7 +60,7 @@ INDEX = [
     ("prior", put("_class_name", "KandinskyPriorPipeline"), "'KandinskyPriorPipeline' is no Kandinsky 2.2 prior"),
     ("prior", put("_class_name", ["KandinskyV22PriorPipeline"]), "is no Kandinsky 2.2 prior"),
     ("prior", drop("image_encoder"), "names no image_encoder: a prior checkpoint must have one"),
-    ("prior", put("text_encoder", [None, None]), "names no text_encoder"),
+    ("prior", put("text_encoder", [None, None]), "has null for text_encoder: load the pipeline with a text_encoder"),
     ("prior", put("text_encoder", "CLIP"), "names no text_encoder"),
     ("prior", put("text_encoder", ["transformers", "T5EncoderModel"]), "is a T5EncoderModel, expected CLIPTextModel"),
     ("prior", drop("tokenizer"), "names no tokenizer"),
@@ -70,14 +70,15 @@ INDEX = [
     ("decoder", put("_class_name", "KandinskyV22PriorPipeline"), "given as the decoder: are the two folders swapped?"),
     ("decoder", drop("movq"), "names no movq"),
     ("decoder", put("movq", ["diffusers", "AutoencoderKL"]), "movq is a AutoencoderKL, expected VQModel"),
+    ("decoder", put("scheduler", ["diffusers", "MagicScheduler"]), "scheduler is a MagicScheduler, known are "),
+    ("decoder", put("scheduler", None), "has null for scheduler: load the pipeline with a scheduler"),
     ("decoder", put("unet", ["diffusers"]), "names no unet"),
     ("decoder", lambda index: [], "must hold a JSON object"),
 ]
 
 # Other JSON files: folder, file, change, words.
 OPTIONS = [
-    ("decoder", "scheduler/scheduler_config.json", put("_class_name", "MagicScheduler"), "'MagicScheduler' is not known"),
-    ("decoder", "scheduler/scheduler_config.json", drop("_class_name"), "scheduler class None is not known"),
+    ("decoder", "scheduler/scheduler_config.json", put("_class_name", 7), "_class_name is 7: it must be the name"),
     ("decoder", "scheduler/scheduler_config.json", put("surprise", 1), "DDPMScheduler has no option surprise"),
     ("decoder", "scheduler/scheduler_config.json", put("beta_schedule", "quadratic"), "beta_schedule is 'quadratic'"),
     ("decoder", "scheduler/scheduler_config.json", put("num_train_timesteps", 0), "num_train_timesteps is 0"),

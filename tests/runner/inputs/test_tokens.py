@@ -149,3 +149,19 @@ def test_an_end_token_that_the_tokenizer_does_not_write_is_refused(micro):
     """transformers would pool at the first token, without a word."""
     with pytest.raises(UserError, match="eos_token_id is 7"):
         Tokenizer(MICRO / "tokenizer.json", pad_token_id=micro.pad_token_id, eos_token_id=7)
+
+
+def test_tokens_that_the_text_encoder_has_no_row_for(tmp_path, micro):
+    """A bundle made elsewhere; Lite computes something for any token."""
+    tokenizer = CLIPTokenizerFast.from_pretrained(MICRO)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<my-dog>"])
+    tokenizer.save_pretrained(tmp_path)
+    options = dict(pad_token_id=micro.pad_token_id, eos_token_id=micro.eos_token_id)
+    ours = Tokenizer(tmp_path / "tokenizer.json", **options, vocab_size=rows)
+    assert ours.encode("a dog").input_ids.max() < rows
+    with pytest.raises(UserError, match=f"token '<my-dog>' has the id {rows}, but the text encoder knows {rows} tokens: do not"):
+        ours.encode("a photo of <my-dog>")
+    for wrong in (dict(options, pad_token_id=rows), options):
+        with pytest.raises(UserError, match="the text encoder knows"):
+            Tokenizer(tmp_path / "tokenizer.json", **wrong, vocab_size=rows if wrong is not options else micro.eos_token_id)
