@@ -12,9 +12,9 @@ from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, P
 from ..runner.bundle.opened import Bundle
 from ..runner.engine import Engine, EngineError, LiteModel
 from ..runner.common.errors import UserError
-from ..runner.bundle.sealed_examples import Golden
+from ..runner.bundle.sealed_examples import SealedExample
 from ..runner.bundle.manifest import GraphInfo
-from ..runner.upkeep.replay import read_golden
+from ..runner.upkeep.replay import read_example
 from .node_layers import REFERENCE, layers_of, operator_of
 from .reader import read_model
 
@@ -29,19 +29,19 @@ def bisect(bundle: Bundle, graph: GraphInfo, engine: Engine) -> str:
     """
     model = read_model(bundle.mindir(graph.lite), graph.lite)
     nodes = {node.name: node for node in model.graph.node}
-    golden = read_golden(bundle, graph)
-    unknown = [name for name in golden.layers if name in nodes]  # in the graph's order
+    example = read_example(bundle, graph)
+    unknown = [name for name in example.layers if name in nodes]  # in the graph's order
     first, error = None, 0.0
     with bundle.unpacked(graph, graph.lite) as path:
         while unknown:
-            errors = _errors(model, golden, _spread(unknown), path, engine)
-            wrong = next((name for name in errors if errors[name] > golden.layers[name].bound), None)
+            errors = _errors(model, example, _spread(unknown), path, engine)
+            wrong = next((name for name in errors if errors[name] > example.layers[name].bound), None)
             if wrong:
                 first, error = nodes[wrong], errors[wrong]
                 before = _upstream([wrong], nodes) - {wrong}
                 unknown = [name for name in unknown if name in before]
             # What was made right was made from what is right.
-            right = _upstream((name for name in errors if errors[name] <= golden.layers[name].bound), nodes)
+            right = _upstream((name for name in errors if errors[name] <= example.layers[name].bound), nodes)
             unknown = [name for name in unknown if name not in right]
     if first is None:
         return f"every layer of {graph.lite} is right by itself: what is wrong is how Lite puts them together"
@@ -84,24 +84,24 @@ def _taken(inputs: dict[str, np.ndarray], lite: LiteModel) -> list[np.ndarray]:
             for array, tensor in zip(arrays, lite.inputs)]
 
 
-def _errors(model: ModelProto, golden: Golden, names: Sequence[str], path: Path, engine: Engine) -> dict[str, float]:
+def _errors(model: ModelProto, example: SealedExample, names: Sequence[str], path: Path, engine: Engine) -> dict[str, float]:
     """The relative error of each node of `names`, infinite where Lite refuses; none for those behind a refused one."""
     path.write_bytes(cut(model, names).SerializeToString())
     try:
         lite = engine.load(path)
         try:
-            outputs = lite.run(_taken(golden.inputs, lite))
+            outputs = lite.run(_taken(example.inputs, lite))
         finally:
             lite.close()
     except EngineError:
         if len(names) == 1:
             return {names[0]: math.inf}
         middle = len(names) // 2
-        errors = _errors(model, golden, names[:middle], path, engine)
+        errors = _errors(model, example, names[:middle], path, engine)
         if math.inf not in errors.values():
-            errors |= _errors(model, golden, names[middle:], path, engine)
+            errors |= _errors(model, example, names[middle:], path, engine)
         return errors
-    return {name: golden.layers[name].relative_error(output) for name, output in zip(names, outputs, strict=True)}
+    return {name: example.layers[name].relative_error(output) for name, output in zip(names, outputs, strict=True)}
 
 
 def _spread(names: Sequence[str]) -> list[str]:

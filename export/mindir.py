@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import mindspore
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
 
+from ..runner.bundle.tensor_index import StoredTensor
 from ..runner.common.errors import UserError
 from ..runner.common.scratch import scratch_folder
 from .isolation import interrupt_after
 from .node_layers import REFERENCE
-from .weights import Location
 
 DTYPES = {"float32": mindspore.float32, "int32": mindspore.int32}
 REPORTS = "MS_OM_PATH"  # the variable that says where MindSpore puts them
@@ -25,7 +25,7 @@ def compile_graph(
     cell: mindspore.nn.Cell,
     inputs: Sequence[tuple[str, tuple[int, ...], str]],
     outputs: Sequence[str],
-    weights: Mapping[str, Location],
+    weights: Mapping[str, StoredTensor],
     weights_location: str,
 ) -> ModelProto:
     """The MindIR of `cell` for static shapes, as MindSpore writes it, with parameters that point into a weight file.
@@ -88,7 +88,7 @@ def weight_bytes(model: ModelProto) -> int:
     return sum(parameter.external_data.length for parameter in model.graph.parameter)
 
 
-def _point(parameter: TensorProto, weights: Mapping[str, Location], location: str) -> None:
+def _point(parameter: TensorProto, weights: Mapping[str, StoredTensor], location: str) -> None:
     """Make `parameter` refer to its place in the weight file."""
     name, shape = parameter.ref_key, tuple(parameter.dims)
     if name not in weights:

@@ -1,4 +1,4 @@
-"""Lowered graphs in Lite's own format, `.ms`: converted in the background, kept as recipes that share the weights."""
+"""Lowered graphs in Lite's own format, `.ms`: converted in the background, kept as layouts that share the weights."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ..runner.engine import Engine
 from ..runner.common.errors import UserError
-from ..runner.bundle.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from ..runner.bundle.ms_layout import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Stretch, Layout
+from ..runner.bundle.tensor_index import StoredTensor
 from .mindir import weight_bytes
-from .weights import LARGE, Location, WeightsWriter, padding
+from .weights import LARGE, WeightsWriter, padding
 
 IDENTIFIER = b"MSL2"  # of Lite 2's files, after the offset of the root table
 # Fields by their place in the tables of Lite 2.0's schema (mindspore/lite/schema/model.fbs).
 META_GRAPH_ALL_TENSORS = 7
 TENSOR_DATA = 6
-SMALLEST_PIECE = 512  # bytes: below, a row of the table costs about what it saves
+SMALLEST_STRETCH = 512  # bytes: below, a row of the table costs about what it saves
 # A flatbuffer ends at 2 GiB. Beyond, Lite 2.0 puts weights into a second file, and loading that never returned.
 LARGEST_WEIGHTS = 1_500_000_000  # below: smaller pieces need less memory while they are converted and loaded
 FARTHEST = 2**31 - 1  # bytes between a reference and what it refers to, where Lite's check of a file accepts it
@@ -34,7 +35,7 @@ LARGE_WEIGHTS = 200_000_000  # of which one is converted at a time
 
 
 class MsWriter:
-    """Converts the lowered graphs of a part while the next ones compile, and writes their recipes; a context manager.
+    """Converts the lowered graphs of a part while the next ones compile, and writes their layouts; a context manager.
 
     engine: one that cannot convert makes this do nothing. store: of the part.
     """
@@ -49,12 +50,12 @@ class MsWriter:
     def possible(self) -> bool:
         return self._engine.takes_model_files
 
-    def start(self, lowered: ModelProto, recipe: Path) -> None:
+    def start(self, lowered: ModelProto, layout: Path) -> None:
         """Start to convert a graph of at most LARGEST_WEIGHTS, once there are no more than AT_A_TIME under way."""
         while len(self._started) >= AT_A_TIME:
             self._finish_first()
-        ms = recipe.with_suffix("")
-        self._started.append((self._pool.submit(self._convert, lowered, ms), ms, recipe))
+        ms = layout.with_suffix("")
+        self._started.append((self._pool.submit(self._convert, lowered, ms), ms, layout))
 
     def finish(self) -> None:
         while self._started:
@@ -68,10 +69,10 @@ class MsWriter:
             self._engine.convert(path, ms)
 
     def _finish_first(self) -> None:
-        """Write the next recipe, in the order of `start` so that files come out the same each time."""
-        conversion, ms, recipe = self._started.popleft()
+        """Write the next layout, in the order of `start` so that files come out the same each time."""
+        conversion, ms, layout = self._started.popleft()
         conversion.result()
-        write_recipe(ms, self._store, recipe)
+        write_layout(ms, self._store, layout)
         ms.unlink()
 
     def __enter__(self) -> MsWriter:
@@ -99,85 +100,85 @@ class WeightStore:
     folder: the part's. index: where each tensor lies in its weight file.
     """
 
-    def __init__(self, folder: Path, index: Mapping[str, Location]):
+    def __init__(self, folder: Path, index: Mapping[str, StoredTensor]):
         self.folder = folder
-        self._pieces: dict[bytes, Piece] = {}  # by the sha256 of their bytes in the `.ms` file; the position is open
-        self._unread: dict[int, list[Location]] = defaultdict(list)  # by length: most graphs need but some of them
+        self._stretches: dict[bytes, Stretch] = {}  # by the sha256 of their bytes in the `.ms` file; the position is open
+        self._unread: dict[int, list[StoredTensor]] = defaultdict(list)  # by length: most graphs need but some of them
         for place in index.values():
             self._unread[place.length].append(place)
 
-    def split(self, ms: Path) -> Recipe:
-        """The recipe of a `.ms` file. Tensors that no file of the part holds are appended to its lite_weights.bin.
+    def split(self, ms: Path) -> Layout:
+        """The layout of a `.ms` file. Tensors that no file of the part holds are appended to its lite_weights.bin.
 
         Large tensors move behind the file, each to whole pages, so that they can be mapped; where they were is a hole.
         """
         data = np.memmap(ms, np.uint8, "c")  # changes stay in memory
-        pieces, moved, skeleton, end, place = [], [], [], 0, data.size
+        stretches, moved, skeleton, end, place = [], [], [], 0, data.size
         for position, length, field in sorted(_tensors(data, ms)):
-            if length < SMALLEST_PIECE:
+            if length < SMALLEST_STRETCH:
                 continue
-            piece = self._piece(data[position : position + length])
+            stretch = self._stretch(data[position : position + length])
             if length < LARGE:
-                pieces.append(piece._replace(position=position))
+                stretches.append(stretch._replace(position=position))
             else:
-                pieces.append(Piece(position, HOLE, 0, length))
+                stretches.append(Stretch(position, HOLE, 0, length))
                 place += 4 + -(place + 4) % UNIT  # behind the vector's length
                 if place - 4 - field > FARTHEST:
                     raise UserError(f"{ms.name}: a weight would lie too far from what refers to it: please report this")
                 struct.pack_into("<I", data, field, place - 4 - field)
-                moved.append(piece._replace(position=place))
+                moved.append(stretch._replace(position=place))
                 place += length
             skeleton.append(data[end:position])
             end = position + length
         skeleton.append(data[end:])
         end = data.size
-        for piece in moved:
-            if end < piece.position - 4:
-                pieces.append(Piece(end, HOLE, 0, piece.position - 4 - end))
-            skeleton.append(np.frombuffer(struct.pack("<I", piece.length), np.uint8))
-            pieces += _whole_pages(piece)
-            end = piece.position + piece.length
-        return Recipe(pieces, b"".join(part.tobytes() for part in skeleton))
+        for stretch in moved:
+            if end < stretch.position - 4:
+                stretches.append(Stretch(end, HOLE, 0, stretch.position - 4 - end))
+            skeleton.append(np.frombuffer(struct.pack("<I", stretch.length), np.uint8))
+            stretches += _whole_pages(stretch)
+            end = stretch.position + stretch.length
+        return Layout(stretches, b"".join(part.tobytes() for part in skeleton))
 
-    def _piece(self, content: np.ndarray) -> Piece:
+    def _stretch(self, content: np.ndarray) -> Stretch:
         self._read(content.size)
         key = _digest(content)
-        if key not in self._pieces:
+        if key not in self._stretches:
             with open(self.folder / LITE_WEIGHTS, "ab") as file:
                 file.write(padding(file.tell(), content.size))
-                self._pieces[key] = Piece(0, LITE_WEIGHTS, file.tell(), content.size)
+                self._stretches[key] = Stretch(0, LITE_WEIGHTS, file.tell(), content.size)
                 file.write(content.data)
-        return self._pieces[key]
+        return self._stretches[key]
 
     def _read(self, length: int) -> None:
-        """Add the part's weights of so many bytes to the pieces."""
+        """Add the part's weights of so many bytes to the stretches."""
         for place in self._unread.pop(length, ()):
             weights = np.memmap(self.folder / WEIGHTS, np.uint8, "r")
             content = weights[place.offset : place.offset + length]
-            self._pieces.setdefault(_digest(content), Piece(0, WEIGHTS, place.offset, length))
+            self._stretches.setdefault(_digest(content), Stretch(0, WEIGHTS, place.offset, length))
 
 
-def write_recipe(ms: Path, store: WeightStore, path: Path) -> None:
-    """Split the file `ms` and write its recipe to `path`, once it is sure that the same tensors come out of it."""
+def write_layout(ms: Path, store: WeightStore, path: Path) -> None:
+    """Split the file `ms` and write its layout to `path`, once it is sure that the same tensors come out of it."""
     path.write_bytes(store.split(ms).dump())
-    recipe, before = Recipe.read(path), np.memmap(ms, np.uint8, "r")
-    with recipe.assemble(path) as model:
+    layout, before = Layout.read(path), np.memmap(ms, np.uint8, "r")
+    with layout.assemble(path) as model:
         after = np.memmap(model.path, np.uint8, "r")
-        mapped = {piece.position: piece for piece in recipe.pieces if piece.mapped}
+        mapped = {stretch.position: stretch for stretch in layout.stretches if stretch.mapped}
         for (position, length, _), (place, found, _) in zip(_tensors(before, ms), _tensors(after, ms), strict=True):
             tensor = after[place : place + found]
-            if piece := mapped.get(place):
-                source = np.memmap(path.with_name(piece.source), np.uint8, "r", piece.offset, piece.length)
-                tensor = np.concatenate([source, tensor[piece.length :]])
+            if stretch := mapped.get(place):
+                source = np.memmap(path.with_name(stretch.source), np.uint8, "r", stretch.offset, stretch.length)
+                tensor = np.concatenate([source, tensor[stretch.length :]])
             if not np.array_equal(before[position : position + length], tensor):
-                raise UserError(f"{ms.name} does not come out of its recipe as it was: please report this")
+                raise UserError(f"{ms.name} does not come out of its layout as it was: please report this")
 
 
-def _whole_pages(piece: Piece) -> list[Piece]:
-    """A piece as one that can be mapped, and the rest of it."""
-    length = piece.length // UNIT * UNIT
-    rest = Piece(piece.position + length, piece.source, piece.offset + length, piece.length - length)
-    return [piece._replace(length=length), *([rest] if rest.length else [])]
+def _whole_pages(stretch: Stretch) -> list[Stretch]:
+    """A stretch as one that can be mapped, and the rest of it."""
+    length = stretch.length // UNIT * UNIT
+    rest = Stretch(stretch.position + length, stretch.source, stretch.offset + length, stretch.length - length)
+    return [stretch._replace(length=length), *([rest] if rest.length else [])]
 
 
 def _tensors(data: np.ndarray, path: Path) -> list[tuple[int, int, int]]:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from ..runner.bundle import mindir_archive
 from ..runner.engine import Engine
 from ..runner.bundle.manifest import GraphInfo, TensorInfo
-from ..runner.bundle.ms_file import WEIGHTS
+from ..runner.bundle.ms_layout import WEIGHTS
+from ..runner.bundle.tensor_index import StoredTensor
 from .checkpoint import Checkpoint
 from .cutting import cut
 from .graph_specs import GraphSpec
@@ -25,7 +26,7 @@ from .mindir import compile_graph, give_back_memory, output_tensors, weight_byte
 from .ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
 from .staging import NOTES, write_whole
 from .tensor_names import resolve
-from .weights import Location, WeightsWriter
+from .weights import WeightsWriter
 
 # The checkpoint that each part comes from.
 PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "decoder"}
@@ -99,7 +100,7 @@ def _write_part(folder: Path, name: str, part: Part, engine: Engine, note: Path)
     write_whole(note, json.dumps([dataclasses.asdict(graph) for graph in graphs]).encode())
 
 
-def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, Location], ms_writer: MsWriter) -> GraphInfo:
+def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, StoredTensor], ms_writer: MsWriter) -> GraphInfo:
     """The graph as MindSpore wrote it, lowered for Lite, and in Lite's own format, all over the part's weight file."""
     inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
     model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
@@ -107,14 +108,14 @@ def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, Location]
     mindir, lite = f"{spec.stem}.mindir", f"{spec.stem}.lite.mindir"
     (folder / mindir).write_bytes(model.SerializeToString())
     (folder / lite).write_bytes(lowered.SerializeToString())
-    recipes: list[str] = []
+    layouts: list[str] = []
     if ms_writer.possible:
         whole = weight_bytes(model) <= LARGEST_WEIGHTS
         pieces = [lowered] if whole else [lower(piece) for piece in cut(model, LARGEST_WEIGHTS)]
         if all(weight_bytes(piece) <= LARGEST_WEIGHTS for piece in pieces):
-            recipes = [f"{spec.stem}{'' if whole else f'.{number}'}.ms.recipe" for number in range(len(pieces))]
-        for piece, recipe in zip(pieces, recipes):
-            ms_writer.start(piece, folder / recipe)
+            layouts = [f"{spec.stem}{'' if whole else f'.{number}'}.ms.layout" for number in range(len(pieces))]
+        for piece, layout in zip(pieces, layouts):
+            ms_writer.start(piece, folder / layout)
     return GraphInfo(
         name=spec.name,
         part=spec.part,
@@ -122,7 +123,7 @@ def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, Location]
         size=spec.size,
         mindir=mindir,
         lite=lite,
-        ms=tuple(recipes),
+        ms=tuple(layouts),
         inputs=spec.inputs,
         outputs=tuple(
             TensorInfo(name, tuple(tensor.dims), "float32")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..runner.bundle.feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
 from ..runner.bundle.manifest import GraphInfo, TensorInfo
 from ..runner.bundle.opened import Bundle
-from ..runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, Golden, Sample, file_name
+from ..runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, SealedExample, Sample, file_name
 from ..runner.bundle.stages import Size, stage
 from ..runner.common.errors import UserError
 from ..runner.diffusion.sinusoid import timestep_embedding
@@ -36,15 +36,15 @@ def seal(bundle: Bundle, progress: bool = True) -> None:
         path = bundle.path / file_name(graph)
         if path.exists():
             continue
-        golden = examples.make(graph)
-        for name, sample in zip((tensor.name for tensor in graph.outputs), golden.outputs, strict=True):
+        made = examples.make(graph)
+        for name, sample in zip((tensor.name for tensor in graph.outputs), made.outputs, strict=True):
             if not np.isfinite(sample.rms):
                 raise UserError(f"{graph.name}: its {name} is not finite everywhere: check the checkpoint's weights")
-        golden.write(path.with_name(f".{path.name}"))
+        made.write(path.with_name(f".{path.name}"))
         path.with_name(f".{path.name}").replace(path)
 
 
-def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> tuple[Golden, list[np.ndarray]]:
+def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> tuple[SealedExample, list[np.ndarray]]:
     """The sealed example of a graph on `inputs`, and its whole outputs in float64."""
     kept, layers, result = set(seams(model)), {}, ((), ())
     passes = (evaluate(model, folder, inputs, dtype) for dtype in (np.float64, np.float32))
@@ -53,7 +53,7 @@ def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> t
             layers[node.name] = Sample.of(exact, rounded, LAYER_VALUES)
         if node.name == model.graph.output[0].name:
             result = tuple(value if isinstance(value, tuple) else (value,) for value in (exact, rounded))
-    return Golden(inputs, [Sample.of(*pair, OUTPUT_VALUES) for pair in zip(*result)], layers), list(result[0])
+    return SealedExample(inputs, [Sample.of(*pair, OUTPUT_VALUES) for pair in zip(*result)], layers), list(result[0])
 
 
 class _ForwardPass:
@@ -64,7 +64,7 @@ class _ForwardPass:
         self._tokens = bundle.tokenizer.encode(PROMPT)
         self._results: dict[tuple[str, Size | None], list[np.ndarray]] = {}  # of the graphs of batch 1
 
-    def make(self, graph: GraphInfo) -> Golden:
+    def make(self, graph: GraphInfo) -> SealedExample:
         """The example of a graph; those that it depends on must be sealed."""
         feeds = stage(graph.name).feeds
         given = {tensor.name: self._value(feeds[tensor.name], graph, tensor) for tensor in graph.inputs if tensor.name in feeds}
@@ -72,10 +72,10 @@ class _ForwardPass:
         random = np.random.default_rng(zlib.crc32(graph.mindir.encode()))
         noise = {name: random.standard_normal(shape) for name, shape in shapes.items()}
         inputs = {name: short(array) for name, array in {**given, **noise}.items()}
-        golden, result = example(self._model(graph), self.bundle.path / graph.part, inputs)
+        made, result = example(self._model(graph), self.bundle.path / graph.part, inputs)
         if graph.batch == 1:
             self._results[graph.name, graph.size] = result
-        return golden
+        return made
 
     def _value(self, feed: Feed, graph: GraphInfo, tensor: TensorInfo) -> np.ndarray:
         """What `feed` makes of the input `tensor` of `graph`."""
@@ -105,7 +105,7 @@ class _ForwardPass:
         else:
             key = graph.name, graph.size
             if key not in self._results:  # sealed by an earlier run
-                self._results[key] = self._run(graph, Golden.read(self.bundle.path / file_name(graph)).inputs)
+                self._results[key] = self._run(graph, SealedExample.read(self.bundle.path / file_name(graph)).inputs)
             result = self._results[key]
         return result[[tensor.name for tensor in graph.outputs].index(output)]
 

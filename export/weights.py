@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ..runner.common.errors import UserError
-from ..runner.bundle.ms_file import UNIT
+from ..runner.bundle.ms_layout import UNIT
+from ..runner.bundle.tensor_index import NAME, StoredTensor, write_index
 
 # The layout of MindSpore's own split export (mindspore/train/serialization.py: _split_save): a header whose first byte
 # says that the numbers are little-endian, then tensors at multiples of 64 bytes; here large ones at those of whole pages,
@@ -18,27 +18,21 @@ HEADER = b"\x01" + bytes(ALIGNMENT - 1)
 LARGE = 1 << 18  # bytes: four pages of 64 KiB, of which at most one is padding; from here on a tensor can be mapped
 
 
-class Location(NamedTuple):
-    """Where a tensor lies in its weight file."""
-
-    offset: int
-    length: int
-    shape: tuple[int, ...]
-
-
 def padding(end: int, length: int) -> bytes:
     """What lies between a weight file's `end` and a further tensor of `length` bytes."""
     return bytes(-end % (UNIT if length >= LARGE else ALIGNMENT))
 
 
 class WeightsWriter:
-    """Streams tensors into a weight file; a context manager. `index` maps each name to its Location.
+    """Streams tensors into a weight file; a context manager. `index` maps each name to where it lies.
+
+    The index is written beside the file at the end.
 
     UserError at the end if every number is zero: what a failed download or a checkpoint that was never filled holds.
     """
 
     def __init__(self, path: Path):
-        self.index: dict[str, Location] = {}
+        self.index: dict[str, StoredTensor] = {}
         self._zero = True
         self._file = open(path, "wb")
         self._file.write(HEADER)
@@ -48,7 +42,7 @@ class WeightsWriter:
         data = np.ascontiguousarray(array, "<f4")
         self._zero = self._zero and not data.any()
         self._file.write(padding(self._file.tell(), data.nbytes))
-        self.index[name] = Location(self._file.tell(), data.nbytes, data.shape)
+        self.index[name] = StoredTensor(Path(self._file.name).name, self._file.tell(), data.shape)
         self._file.write(data.data)
 
     def __enter__(self) -> WeightsWriter:
@@ -56,5 +50,8 @@ class WeightsWriter:
 
     def __exit__(self, error, *_) -> None:
         self._file.close()
+        path = Path(self._file.name)
         if self.index and self._zero and error is None:
-            raise UserError(f"{Path(self._file.name).parent.name}: all its weights are zero: get the checkpoint again")
+            raise UserError(f"{path.parent.name}: all its weights are zero: get the checkpoint again")
+        if error is None:
+            write_index(path.with_name(NAME), self.index)

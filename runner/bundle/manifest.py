@@ -1,7 +1,7 @@
 """What a bundle says of itself: the data classes behind ``manifest.json``, read strictly and written back the same.
 
-Reading refuses a manifest that is cut, from the future, or that points outside its bundle; every refusal is one
-line that names the field.
+Reading refuses a manifest that is cut, from another version, or that points outside its bundle; every refusal is one
+line that names the field. FORMAT.md says what the fields mean to other programs.
 """
 
 from __future__ import annotations
@@ -10,21 +10,31 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
 
 from ..common.errors import UserError
 from .mindir_archive import archive_of
+from .tensor_index import index_of
 
 FILE_NAME = "manifest.json"
-FORMAT = 3
-DTYPES = ("float32", "int32")
+FORMAT = 4
 LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
 MOST_ELEMENTS = 2**36  # nor any tensor to this
+LARGEST_MANIFEST = 2**26  # bytes: that of nine graphs takes 15 kB
 ALWAYS = ("constants.npz", "tokenizer.json")  # files of every bundle
 UNSEALED = f'"seal": "{"0" * 64}"'
+REMEDY = "export the bundle again"
+
+T = TypeVar("T")
+Positive = Annotated[int, Meta(gt=0, le=LARGEST_SIDE)]
+Whole = Annotated[int, Meta(ge=0, le=LARGEST_SIDE)]
+Number = Annotated[int, Meta(ge=-LARGEST_SIDE, le=LARGEST_SIDE)] | Annotated[float, Meta(ge=-LARGEST_SIDE, le=LARGEST_SIDE)]
+Size = tuple[Positive, Positive]
 
 
 @dataclass(frozen=True)
@@ -32,18 +42,8 @@ class TensorInfo:
     """Name, static shape and type ("float32" or "int32") of a graph's input or output."""
 
     name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @classmethod
-    def from_json(cls, data: Any, where: str) -> TensorInfo:
-        shape = _take(data, "shape", list, where)
-        if not all(map(_positive, shape)) or math.prod(shape) > MOST_ELEMENTS:
-            raise UserError(f"{where}.shape is {_short(shape)}: it must hold positive sizes; export the bundle again")
-        dtype = _take(data, "dtype", str, where)
-        if dtype not in DTYPES:
-            raise UserError(f"{where}.dtype is {dtype!r}: known are {', '.join(DTYPES)}; export the bundle again")
-        return cls(_take(data, "name", str, where), tuple(shape), dtype)
+    shape: tuple[Positive, ...]
+    dtype: Literal["float32", "int32"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class GraphInfo:
     """One compiled graph: `part` owns its weights, `size` is (height, width) in pixels where it has one.
 
     mindir: as MindSpore wrote it. lite: lowered to what Lite 2.0 reads. Both lie in their part's archive
-    (mindir_archive.py). ms: recipes (ms_file.py) of the same in Lite's own format, which loads faster: one, or those of
+    (mindir_archive.py). ms: layouts (ms_layout.py) of the same in Lite's own format, which loads faster: one, or those of
     the pieces (engine/chain.py) that a large graph is cut into, in order of execution; none where there are none.
     """
 
     name: str
     part: str
-    batch: int
-    size: tuple[int, int] | None
+    batch: Positive
+    size: Size | None
     mindir: str
     lite: str
     ms: tuple[str, ...]
@@ -67,31 +67,15 @@ class GraphInfo:
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> GraphInfo:
-        size = data.get("size") if isinstance(data, dict) else None
-        if size is not None and not (isinstance(size, list) and len(size) == 2 and all(_positive(n) for n in size)):
-            raise UserError(f"{where}.size is {size!r}: it must be [height, width] or null; export the bundle again")
-        batch = _take(data, "batch", int, where)
-        if not _positive(batch):
-            raise UserError(f"{where}.batch is {batch}: it must be positive; export the bundle again")
-        tensors = {
-            side: tuple(TensorInfo.from_json(item, f"{where}.{side}[{i}]")
-                        for i, item in enumerate(_take(data, side, list, where)))
-            for side in ("inputs", "outputs")
-        }
-        recipes = _take(data, "ms", list, where)
-        for path in recipes:
-            if not isinstance(path, str):
-                raise UserError(f"{where}: 'ms' is {_short(path)}, not of type str; export the bundle again")
-        return cls(
-            name=_take(data, "name", str, where),
-            part=inside(_take(data, "part", str, where), f"{where}.part"),
-            batch=batch,
-            size=tuple(size) if size else None,
-            mindir=inside(_take(data, "mindir", str, where), f"{where}.mindir"),
-            lite=inside(_take(data, "lite", str, where), f"{where}.lite"),
-            ms=tuple(inside(path, f"{where}.ms") for path in recipes),
-            **tensors,
-        )
+        """The graph that `data` describes; UserError, with `where`, if it is none."""
+        graph = convert(data, cls, where)
+        for name, path in (("part", graph.part), ("mindir", graph.mindir), ("lite", graph.lite), *(("ms", x) for x in graph.ms)):
+            inside(path, f"{where}.{name}")
+        for side in ("inputs", "outputs"):
+            for i, tensor in enumerate(getattr(graph, side)):
+                if math.prod(tensor.shape) > MOST_ELEMENTS:
+                    raise UserError(f"{where}.{side}[{i}].shape is {shortened(tensor.shape)}, more than any tensor has; {REMEDY}")
+        return graph
 
     def input(self, name: str) -> TensorInfo:
         return next(tensor for tensor in self.inputs if tensor.name == name)
@@ -101,15 +85,74 @@ class GraphInfo:
 class FileInfo:
     """Size in bytes and sha256 (hexadecimal) of a file of the bundle."""
 
-    size: int
-    sha256: str
+    size: Annotated[int, Meta(ge=0)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
-    @classmethod
-    def from_json(cls, data: Any, where: str) -> FileInfo:
-        size, sha256 = _take(data, "size", int, where), _take(data, "sha256", str, where)
-        if size < 0 or not re.fullmatch("[0-9a-f]{64}", sha256):
-            raise UserError(f"{where} is damaged; export the bundle again")
-        return cls(size, sha256)
+
+# What the runner reads of the other sections. They stay dictionaries.
+
+
+class _TimeProj(Struct, forbid_unknown_fields=True):
+    flip_sin_to_cos: bool
+    freq_shift: Number
+
+
+class _Settings(Struct):
+    movq_scale_factor: Positive
+    prior_time_proj: _TimeProj
+    unet_time_proj: _TimeProj
+
+
+class _Schedulers(Struct):
+    prior: dict[str, Any]
+    decoder: dict[str, Any]
+
+
+class _Tokenizer(Struct):
+    max_length: Positive
+    pad_token_id: Whole
+    eos_token_id: Whole
+
+
+class _Sampling(Struct):
+    num_inference_steps: Positive
+    guidance_scale: Number
+
+
+class _Decoding(_Sampling):
+    height: Positive
+    width: Positive
+    scheduler: str
+
+
+class _Defaults(Struct):
+    prior: _Sampling
+    decoder: _Decoding
+
+
+class _File(Struct):
+    """The whole file. Graphs and files are read one by one, for errors that say which."""
+
+    sizes: Annotated[tuple[Size, ...], Meta(min_length=1)]
+    graphs: list[Any]
+    files: dict[str, Any]
+    settings: _Settings
+    schedulers: _Schedulers
+    tokenizer: _Tokenizer
+    defaults: _Defaults
+    image_processor: dict[str, Any] | None = None
+    source: dict[str, str] | None = None
+    versions: dict[str, str] | None = None
+
+
+class _Format(Struct):
+    format: int
+
+
+class Versioned(_Format):
+    """What every manifest has: its format's number, and the sha256 of its text."""
+
+    seal: str
 
 
 @dataclass(frozen=True)
@@ -139,47 +182,38 @@ class Manifest:
     def parse(cls, text: str, where: str = FILE_NAME) -> Manifest:
         """The manifest in `text`; UserError if it is not one that this version reads."""
         try:
-            data = json.loads(text)
+            data = msgspec.json.decode(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{where} is not JSON ({error}): it is cut or damaged; export the bundle again") from None
-        version = _take(data, "format", int, where)
+            raise UserError(f"{where} is not JSON ({error}): it is cut or damaged; {REMEDY}") from None
+        version = convert(data, _Format, where).format
         if version != FORMAT:
-            raise UserError(f"{where} has format {version}, this version reads format {FORMAT}: use a matching version "
-                            "of kandinsky-mindir or export the bundle again")
-        if not is_sealed(text, _take(data, "seal", str, where)):
-            raise UserError(f"{where} is not as export wrote it: it is damaged, or was edited; export the bundle again")
+            raise UserError(f"{where} has format {shortened(version)}, this version reads format {FORMAT}: use a matching "
+                            f"version of kandinsky-mindir or {REMEDY}")
+        if not is_sealed(text, convert(data, Versioned, where).seal):
+            raise UserError(f"{where} is not as export wrote it: it is damaged, or was edited; {REMEDY}")
+        found = convert(data, _File, where)
         files = {
-            inside(path, f"{where}: files"): FileInfo.from_json(info, f"{where}: files[{path!r}]")
-            for path, info in _take(data, "files", dict, where).items()
+            inside(path, f"{where}: files"): convert(info, FileInfo, f"{where}: files[{path!r}]")
+            for path, info in found.files.items()
         }
-        sizes = _take(data, "sizes", list, where)
-        right = [isinstance(size, list) and len(size) == 2 and all(map(_positive, size)) for size in sizes]
-        if not all(right) or not right:
-            raise UserError(f"{where}: sizes is {_short(sizes)}, not a list of [height, width]; export the bundle again")
-        graphs = tuple(
-            GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(_take(data, "graphs", list, where))
-        )
+        graphs = tuple(GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(found.graphs))
         for graph in graphs:
-            for path in (archive_of(graph.mindir), archive_of(graph.lite), *graph.ms, f"{graph.part}/weights.bin"):
+            needed = (archive_of(graph.mindir), archive_of(graph.lite), *graph.ms, f"{graph.part}/weights.bin",
+                      index_of(graph.part))
+            for path in needed:
                 if path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
         for path in ALWAYS:
             if path not in files:
-                raise UserError(f"{where}: files does not list {path}: it is damaged; export the bundle again")
-        for key, fields in FIELDS.items():
-            _check(_take(data, key, dict, where), fields, f"{where}: {key}")
-        rest = {key: data[key] for key in FIELDS}
-        for key in ("image_processor", "source", "versions"):
-            if not isinstance(data.get(key), (dict, type(None))):
-                raise UserError(f"{where}: {key} is {_short(data[key])}, not of type dict; export the bundle again")
+                raise UserError(f"{where}: files does not list {path}: it is damaged; {REMEDY}")
         return cls(
-            sizes=tuple(tuple(size) for size in sizes),
+            sizes=found.sizes,
             graphs=graphs,
             files=files,
-            image_processor=data.get("image_processor"),
-            source=data.get("source") or {},
-            versions=data.get("versions") or {},
-            **rest,
+            image_processor=found.image_processor,
+            source=dict(found.source or {}),
+            versions=found.versions or {},
+            **{name: data[name] for name in ("settings", "schedulers", "tokenizer", "defaults")},
         )
 
     def dump(self) -> str:
@@ -202,6 +236,20 @@ class Manifest:
         raise UserError(f"this bundle has no {name} for batch {batch}: export it again")
 
 
+def read_text(path: Path, remedy: str = REMEDY) -> str:
+    """The text of a manifest; UserError if it cannot be read. A missing one is the caller's: FileNotFoundError."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_MANIFEST + 1)
+        if len(content) > LARGEST_MANIFEST:
+            raise ValueError(f"it has more than {LARGEST_MANIFEST} bytes")
+        return content.decode()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
+        raise UserError(f"{path} cannot be read ({error}): {remedy}") from None
+
+
 def sealed(data: dict) -> str:
     """A manifest's text: `data` and its seal, the sha256 of the text as it is with zeros in place of the seal."""
     text = json.dumps({**data, "seal": "0" * 64}, indent=1, sort_keys=True) + "\n"
@@ -216,68 +264,32 @@ def _seal(sha256: str) -> str:
     return f'"seal": "{sha256}"'
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIDE
+def convert(data: Any, kind: type[T], where: str, remedy: str = REMEDY) -> T:
+    """`data`, as JSON gives it, as a `kind`: a class of msgspec, or a data class. UserError names the field."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).replace("`", "'").partition(" - at '$")
+        path = path.removesuffix("'")
+        raise UserError(f"{where}{path if path[:1] != '.' or where.endswith(']') else f': {path[1:]}'}: {_lower(reason)}: "
+                        f"it is damaged; {remedy}") from None
 
 
-def _whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST_SIDE
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST_SIDE  # no NaN
-
-
-def _time_proj(value: Any) -> bool:
-    return (isinstance(value, dict) and value.keys() == {"flip_sin_to_cos", "freq_shift"}
-            and isinstance(value["flip_sin_to_cos"], bool) and _number(value["freq_shift"]))
-
-
-# What the runner reads of the sections: for each field a test of its value, or the fields below it.
-_SAMPLING = {"num_inference_steps": _positive, "guidance_scale": _number}
-FIELDS = {
-    "settings": {"movq_scale_factor": _positive, "prior_time_proj": _time_proj, "unet_time_proj": _time_proj},
-    "schedulers": {"prior": {}, "decoder": {}},
-    "tokenizer": {"max_length": _positive, "pad_token_id": _whole, "eos_token_id": _whole},
-    "defaults": {
-        "prior": _SAMPLING,
-        "decoder": {**_SAMPLING, "height": _positive, "width": _positive, "scheduler": _text},
-    },
-}
-
-
-def _check(section: dict, fields: dict, where: str) -> None:
-    for name, expected in fields.items():
-        if isinstance(expected, dict):
-            _check(_take(section, name, dict, where), expected, f"{where}.{name}")
-        elif not expected(_take(section, name, object, where)):
-            raise UserError(f"{where}.{name} is {_short(section[name])}: it is damaged; export the bundle again")
-
-
-def _take(data: Any, key: str, kind: type, where: str) -> Any:
-    if not isinstance(data, dict) or key not in data:
-        raise UserError(f"{where} has no {key!r}: it is cut or damaged; export the bundle again")
-    value = data[key]
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"{where}: {key!r} is {_short(value)}, not of type {kind.__name__}; export the bundle again")
-    return value
-
-
-def inside(path: str, where: str) -> str:
+def inside(path: str, where: str, advice: str = "do not use this bundle") -> str:
     """`path` if it is relative and stays inside the bundle."""
     parts = PurePosixPath(path)
     if not parts.name or parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:
-        raise UserError(f"{where}: the path {_short(path)} leaves the bundle; do not use this bundle")
+        raise UserError(f"{where}: the path {shortened(path)} leaves the bundle; {advice}")
     return path
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def count(shape: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Where a `.ms` model comes from: a recipe, the files it takes from, and what of its weights is packed already."""
+"""Where a `.ms` model comes from: a layout, the files it takes from, and what of its weights is packed already."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from .checked_files import CheckedFiles
-from .ms_file import ModelFile, Piece, Recipe
+from .ms_file import ModelFile
+from .ms_layout import Layout, Stretch
 
 
 class ModelSource(NamedTuple):
-    """The `.ms` model of a graph or of a piece of one.
+    """The `.ms` model of a graph or of a stretch of one.
 
-    recipe: the name of its recipe in `files`, with its sources beside it. packed: weights as Lite packs them; the
+    layout: the name of its layout in `files`, with its sources beside it. packed: weights as Lite packs them; the
     position of each is its tensor's.
     """
 
     files: CheckedFiles
-    recipe: str
-    packed: Sequence[Piece] = ()
+    layout: str
+    packed: Sequence[Stretch] = ()
 
-    def read(self) -> Recipe:
-        return Recipe.read(self.files.file(self.recipe))
+    def read(self) -> Layout:
+        return Layout.read(self.files.file(self.layout))
 
     @contextmanager
     def assembled(self) -> Iterator[ModelFile]:
         """The file, to load within the block; UserError if one of its files is damaged."""
-        recipe = self.read()
-        names = dict.fromkeys([*recipe.sources, *(piece.source for piece in self.packed)])
-        sources = [str(PurePosixPath(self.recipe).with_name(name)) for name in names]
-        with self.files.reading(self.recipe, *sources), recipe.assemble(self.files.path / self.recipe, self.packed) as file:
+        layout = self.read()
+        names = dict.fromkeys([*layout.sources, *(stretch.source for stretch in self.packed)])
+        sources = [str(PurePosixPath(self.layout).with_name(name)) for name in names]
+        with self.files.reading(self.layout, *sources), layout.assemble(self.files.path / self.layout, self.packed) as file:
             yield file

@@ -15,13 +15,19 @@ import numpy as np
 from . import mindir_archive, packed
 from .checked_files import CheckedFiles
 from ..common.errors import UserError
-from .manifest import FILE_NAME, GraphInfo, Manifest
+from .manifest import FILE_NAME, GraphInfo, Manifest, read_text
 from .model_source import ModelSource
+from .npz import read_arrays
 from .packed import Packed
+from .tensor_index import StoredTensor, index_of, read_index
 from ..common.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from ..inputs.tokens import Tokenizer
+
+
+CONSTANTS = ("clip_mean", "clip_std", "empty_text_embeds", "empty_text_hidden_states", "empty_text_mask",
+             "zero_image_embeds")
 
 
 class Bundle(CheckedFiles):
@@ -40,11 +46,9 @@ class Bundle(CheckedFiles):
         folder = Path(path)
         manifest = folder / FILE_NAME
         try:
-            text = manifest.read_bytes().decode()  # every byte: the seal is on them
+            text = read_text(manifest)  # every byte: the seal is on them
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{folder} is not a bundle (no {FILE_NAME}): make one with kandinsky-mindir export") from None
-        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
-            raise UserError(f"{manifest} cannot be read ({error}): export the bundle again") from None
         self.manifest = Manifest.parse(text, str(manifest))
         super().__init__(folder, self.manifest.files, "export the bundle again")
         self.use_packed = use_packed
@@ -79,12 +83,15 @@ class Bundle(CheckedFiles):
             path.write_bytes(self.mindir(name))
             yield path
 
+    def tensors(self, part: str) -> dict[str, StoredTensor]:
+        """Where each weight of a part lies, by name. The files are beside the index, in the part's folder."""
+        return read_index(self.file(index_of(part)))
+
     @cached_property
     def constants(self) -> dict[str, np.ndarray]:
         """What does not depend on prompt or seed: ``clip_mean``, ``clip_std``, ``zero_image_embeds`` and the
         unconditional text (``empty_text_embeds``, ``empty_text_hidden_states``, ``empty_text_mask``)."""
-        with np.load(self.file("constants.npz"), allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
+        return read_arrays(self.file("constants.npz"), CONSTANTS)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -108,7 +115,7 @@ class Bundle(CheckedFiles):
         return packed.read(self.path, packed.here(self.path, self.threads))
 
     def model(self, path: str) -> ModelSource:
-        """Where the `.ms` model of the recipe `path` comes from."""
+        """Where the `.ms` model of the layout `path` comes from."""
         found = self.packed and self.packed.graphs.get(path)
         return found or ModelSource(self, path)
 

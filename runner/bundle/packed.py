@@ -6,34 +6,57 @@ them lies here in files, whose pages a loaded model uses as they are (engine/nat
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 from pathlib import Path
+from typing import Annotated
 
-from .checked_files import CheckedFiles, sha256_of
+import msgspec
+from msgspec import Meta, Struct
+
+from ..common.errors import UserError
 from ..engine.interface import thread_count
 from ..engine.runtime import VERSION
-from ..common.errors import UserError
-from .manifest import FILE_NAME, FileInfo, inside, is_sealed
+from .checked_files import CheckedFiles, sha256_of
+from .manifest import FILE_NAME, FileInfo, Versioned, convert, inside, is_sealed, read_text, shortened
 from .model_source import ModelSource
-from .ms_file import HOLE, LARGEST, UNIT, Piece
+from .ms_layout import HOLE, LARGEST, UNIT, Stretch
 
 FOLDER = "packed"
-FORMAT = 1
+FORMAT = 2
 REMEDY = "run kandinsky-mindir pack on the bundle again, or remove that folder"
 VECTORS = re.compile(r"(avx|sse|fma|f16c|asimd|neon|sve|fp|i8mm|bf16)")  # instructions that decide how Lite packs
+
+
+class _Graph(Struct):
+    layout: str
+    packed: Annotated[tuple[Stretch, ...], Meta(min_length=1)]
+
+
+class _MadeFor(Struct):
+    bundle: str
+    lite: str
+    processor: str
+    threads: int
+
+
+class _File(Struct):
+    """The whole manifest of the folder."""
+
+    made_for: _MadeFor
+    files: dict[str, FileInfo]
+    graphs: dict[str, _Graph]
 
 
 class Packed(CheckedFiles):
     """What is in the folder ``packed``.
 
-    made_for: what it can be used with (see `here`). graphs: models by the names of their recipes in the bundle; of each,
-    the name of the recipe of its packed form and its packed weights.
+    made_for: what it can be used with (see `here`). graphs: models by the names of their layouts in the bundle; of each,
+    the name of the layout of its packed form and its packed weights.
     """
 
     def __init__(
-        self, path: Path, files: dict[str, FileInfo], made_for: dict, graphs: dict[str, tuple[str, tuple[Piece, ...]]]
+        self, path: Path, files: dict[str, FileInfo], made_for: dict, graphs: dict[str, tuple[str, tuple[Stretch, ...]]]
     ):
         super().__init__(path, files, REMEDY)
         self.made_for = made_for
@@ -55,35 +78,35 @@ def read(bundle: Path, use: dict | None = None) -> Packed | None:
         return None
     manifest = folder / FILE_NAME
     try:
-        text = manifest.read_bytes().decode()
-        data = json.loads(text)
-        if data["format"] != FORMAT or not is_sealed(text, data["seal"]):
-            raise ValueError("it is not as pack wrote it")
-        made_for = data["made_for"]
-        if type(made_for["threads"]) is not int:
-            raise ValueError("it does not say for how many threads")
-        if use not in (None, made_for):
-            return None
-        files = {
-            inside(name, FILE_NAME): FileInfo.from_json(info, f"files[{name!r}]") for name, info in data["files"].items()
-        }
-        graphs = {path: _graph(graph["recipe"], graph["packed"], files) for path, graph in data["graphs"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{manifest} cannot be read ({error}): {REMEDY}") from None
+        text = read_text(manifest, REMEDY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{manifest} cannot be read ({error.strerror}): {REMEDY}") from None
+    try:
+        data = msgspec.json.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{manifest} is not JSON ({error}): it is cut or damaged; {REMEDY}") from None
+    version = convert(data, Versioned, str(manifest), REMEDY)
+    if version.format != FORMAT:
+        raise UserError(f"{manifest} has format {shortened(version.format)}, this version reads format {FORMAT}: {REMEDY}")
+    if not is_sealed(text, version.seal):
+        raise UserError(f"{manifest} is not as pack wrote it: it is damaged, or was edited; {REMEDY}")
+    found = convert(data, _File, str(manifest), REMEDY)
+    made_for = msgspec.structs.asdict(found.made_for)
+    if use not in (None, made_for):
+        return None
+    files = {inside(name, f"{manifest}: files", REMEDY): info for name, info in found.files.items()}
+    graphs = {path: (graph.layout, _weights(graph, files, f"{manifest}: graphs[{path!r}]"))
+              for path, graph in found.graphs.items()}
     return Packed(folder, files, made_for, graphs)
 
 
-def _graph(recipe: str, rows: list, files: dict[str, FileInfo]) -> tuple[str, tuple[Piece, ...]]:
-    if recipe not in files or not rows:
-        raise ValueError(f"{recipe!r} is none of its files, or has no packed weights")
-    return recipe, tuple(map(_weight, rows))
-
-
-def _weight(row: list) -> Piece:
-    piece = Piece(*row)
-    if not piece.plausible or piece.source == HOLE or piece.position > LARGEST or piece.offset % UNIT:
-        raise ValueError(f"{row} is no place of a weight")
-    return piece
+def _weights(graph: _Graph, files: dict[str, FileInfo], where: str) -> tuple[Stretch, ...]:
+    if graph.layout not in files:
+        raise UserError(f"{where}: {graph.layout!r} is none of its files; {REMEDY}")
+    for weight in graph.packed:
+        if not weight.plausible or weight.source == HOLE or weight.position > LARGEST or weight.offset % UNIT:
+            raise UserError(f"{where}: {list(weight)} is no place of a weight; {REMEDY}")
+    return graph.packed
 
 
 def here(bundle: Path, threads: int | None) -> dict[str, str | int]:

@@ -7,7 +7,6 @@ is what rounding costs this graph on these inputs, and a device may be off by a 
 from __future__ import annotations
 
 import math
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..common.errors import UserError
 from .manifest import GraphInfo
+from .npz import read_arrays
 
 OUTPUT_VALUES = 4096  # how many values of an output are kept
 LAYER_VALUES = 8  # and of what a layer inside the graph computes, for `verify --bisect`
@@ -62,7 +62,7 @@ class Sample(NamedTuple):
         return math.sqrt(np.mean(np.square(difference)))
 
 
-class Golden(NamedTuple):
+class SealedExample(NamedTuple):
     """A sealed example. inputs: by name; outputs: in the graph's order; layers: by the node's name in the MindIR."""
 
     inputs: dict[str, np.ndarray]
@@ -82,15 +82,15 @@ class Golden(NamedTuple):
         )
 
     @classmethod
-    def read(cls, path: Path) -> Golden:
+    def read(cls, path: Path) -> SealedExample:
         """UserError if the file is damaged."""
+        file = read_arrays(path, ("layers", "sizes", "values", "rms", "rounding"))
         try:
-            with np.load(path, allow_pickle=False) as file:
-                inputs = {key.removeprefix("input."): file[key] for key in file.files if key.startswith("input.")}
-                values = np.split(file["values"], np.cumsum(file["sizes"])[:-1])
-                samples = [Sample(*row) for row in zip(values, file["rms"].tolist(), file["rounding"].tolist())]
-                layers = file["layers"].tolist()
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            inputs = {key.removeprefix("input."): array for key, array in file.items() if key.startswith("input.")}
+            values = np.split(file["values"], np.cumsum(file["sizes"])[:-1])
+            samples = [Sample(*row) for row in zip(values, file["rms"].tolist(), file["rounding"].tolist(), strict=True)]
+            layers = file["layers"].tolist()
+        except (ValueError, TypeError, IndexError) as error:
             raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
         outputs = len(samples) - len(layers)
         return cls(inputs, samples[:outputs], dict(zip(layers, samples[outputs:])))
@@ -102,7 +102,7 @@ def file_name(graph: GraphInfo) -> str:
 
 
 def positions(size: int, count: int) -> np.ndarray:
-    """`count` places in a tensor of `size` values (or all), spread evenly: multiples of the golden ratio, modulo 1."""
+    """`count` places in a tensor of `size` values (or all), spread evenly: multiples of the example ratio, modulo 1."""
     if size <= count:
         return np.arange(size)
     return (np.arange(count) * ((math.sqrt(5) - 1) / 2) % 1 * size).astype(np.intp)

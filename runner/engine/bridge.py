@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle.ms_file import HOLE, ModelFile, Piece
+from ..bundle.ms_file import ModelFile
+from ..bundle.ms_layout import HOLE, Stretch
 from ..common.errors import is_of_system
 from ..common.locks import HasFileno
 from ..common.memory_file import memory_file
@@ -71,8 +72,8 @@ class BridgeEngine:
     def pack(self, file: ModelFile, keep: HasFileno, *, threads: int | None = None) -> BridgeModel:
         """Load a ModelFile and write its weights, as Lite packs them, to `keep`, an empty file.
 
-        `packed` of the model then says, in Pieces without a source, where the packed form of the tensor at each position
-        lies: to be given to `ModelFile`s of the same recipe on machines of the same kind.
+        `packed` of the model then says, in Stretches without a source, where the packed form of the tensor at each position
+        lies: to be given to `ModelFile`s of the same layout on machines of the same kind.
         """
         return BridgeModel(self, file, *parse_device("cpu"), thread_count(threads), keep)
 
@@ -115,15 +116,15 @@ class BridgeModel:
         with open(memory_file("kandinsky-mindir"), "r+b", buffering=0) as shared:
             descriptors = [shared.fileno()]
             if isinstance(path, ModelFile):
-                file, model_type, pieces = path.path, MS, [path.pieces.path]
-                descriptors += [path.fileno(), path.pieces.fileno()]
+                file, model_type, table = path.path, MS, [path.table.path]
+                descriptors += [path.fileno(), path.table.fileno()]
                 if keep is not None:
                     descriptors.append(keep.fileno())
-                    pieces.append(str(keep.fileno()))
+                    table.append(str(keep.fileno()))
             else:
-                file, model_type, pieces = str(path.absolute()), MS if path.suffix == ".ms" else MINDIR, []
+                file, model_type, table = str(path.absolute()), MS if path.suffix == ".ms" else MINDIR, []
             numbers = map(str, (model_type, device, device_id, threads, shared.fileno()))
-            command = [str(engine.runtime.bridge), file, *numbers, *pieces]
+            command = [str(engine.runtime.bridge), file, *numbers, *table]
             self._process = BridgeProcess(command, descriptors, str(path), engine.deadline)
             with self._process.conversation():
                 self.inputs, self.outputs, offsets = self._describe()
@@ -161,12 +162,12 @@ class BridgeModel:
     def _describe(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], list[int]]:
         """Inputs and outputs, and where in the shared memory each of them lies."""
         specs: dict[str, list[TensorSpec]] = {"input": [], "output": []}
-        self.packed: list[Piece] = []
+        self.packed: list[Stretch] = []
         offsets = []
         while (words := self._process.line().split(" "))[0] != "ready":
             if words[0] == "packed":
                 position, length, offset = map(int, words[1:])
-                self.packed.append(Piece(position, HOLE, offset, length))
+                self.packed.append(Stretch(position, HOLE, offset, length))
                 continue
             kind, type_id, offset, rank = words[0], int(words[1]), int(words[2]), int(words[3])
             name = " ".join(words[4 + rank :])

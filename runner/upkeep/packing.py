@@ -24,7 +24,7 @@ from ..common.errors import UserError
 from ..bundle.manifest import FILE_NAME, FileInfo, GraphInfo, sealed
 from ..common.memory import as_text
 from ..bundle.model_source import ModelSource
-from ..bundle.ms_file import HOLE, UNIT, Piece, Recipe
+from ..bundle.ms_layout import HOLE, UNIT, Stretch, Layout
 from ..common.publishing import publish
 from ..common.locks import locked_folder
 
@@ -74,12 +74,12 @@ class _Packer:
 
     def __init__(self, bundle: Bundle, engine: Engine, threads: int | None, folder: Path):
         self._bundle, self._engine, self._threads, self._folder = bundle, engine, threads, folder
-        self._known: dict[tuple[str, bytes], Piece] = {}  # by part and sha256; the position is open
+        self._known: dict[tuple[str, bytes], Stretch] = {}  # by part and sha256; the position is open
         self._files: dict[str, FileInfo] = {}
         self._graphs: dict[str, ModelSource] = {}
 
     def add(self, part: str, path: str) -> int | None:
-        """Pack the model of the recipe `path`; how many bytes that adds, or None."""
+        """Pack the model of the layout `path`; how many bytes that adds, or None."""
         plain = ModelSource(self._bundle, path)
         with tempfile.TemporaryFile(dir=self._folder) as kept:
             with plain.assembled() as file:
@@ -112,32 +112,32 @@ class _Packer:
             "format": packed.FORMAT,
             "made_for": packed.here(self._bundle.path, self._threads),
             "files": {name: dataclasses.asdict(info) for name, info in self._files.items()},
-            "graphs": {path: {"recipe": source.recipe, "packed": source.packed} for path, source in self._graphs.items()},
+            "graphs": {path: {"layout": source.layout, "packed": source.packed} for path, source in self._graphs.items()},
         }
         (self._folder / FILE_NAME).write_text(sealed(data))
 
-    def _write(self, recipe: Recipe, part: str, path: str, weights: list[Piece], content: np.ndarray) -> ModelSource:
-        """Write the recipe of the packed model, and beside it what no model of the part has brought yet."""
-        target = self._folder / f"{path.removesuffix('.ms.recipe')}.bin"
+    def _write(self, layout: Layout, part: str, path: str, weights: list[Stretch], content: np.ndarray) -> ModelSource:
+        """Write the layout of the packed model, and beside it what no model of the part has brought yet."""
+        target = self._folder / f"{path.removesuffix('.ms.layout')}.bin"
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "xb") as file:
-            def put(position: int, data: np.ndarray) -> Piece:
+            def put(position: int, data: np.ndarray) -> Stretch:
                 key = part, hashlib.sha256(data.data).digest()
                 if key not in self._known:
                     file.write(bytes(-file.tell() % UNIT if data.size >= UNIT else 0))
-                    self._known[key] = Piece(0, target.name, file.tell(), data.size)
+                    self._known[key] = Stretch(0, target.name, file.tell(), data.size)
                     file.write(data.data)
                 return self._known[key]._replace(position=position)
 
             rows = [put(weight.position, content[weight.offset : weight.offset + weight.length]) for weight in weights]
-            pieces = []
-            for piece in without(recipe.pieces, {weight.position for weight in weights}):
-                if piece.source != HOLE:
-                    source = np.memmap((self._bundle.path / path).with_name(piece.source), np.uint8, "r")
-                    piece = put(piece.position, source[piece.offset : piece.offset + piece.length])
-                pieces.append(piece)
+            stretches = []
+            for stretch in without(layout.stretches, {weight.position for weight in weights}):
+                if stretch.source != HOLE:
+                    source = np.memmap((self._bundle.path / path).with_name(stretch.source), np.uint8, "r")
+                    stretch = put(stretch.position, source[stretch.offset : stretch.offset + stretch.length])
+                stretches.append(stretch)
         made = self._folder / path
-        made.write_bytes(Recipe(pieces, recipe.skeleton).dump())
+        made.write_bytes(Layout(stretches, layout.skeleton).dump())
         for each in (target, made):
             if each.stat().st_size:
                 self._files[each.relative_to(self._folder).as_posix()] = FileInfo(each.stat().st_size, sha256_of(each))
@@ -146,14 +146,14 @@ class _Packer:
         return ModelSource(CheckedFiles(self._folder, self._files, packed.REMEDY), path, rows)
 
 
-def without(pieces: list[Piece], positions: set[int]) -> Iterator[Piece]:
-    """The pieces of a `.ms` file with holes for the tensors at `positions`, of which Lite reads the packed form alone."""
+def without(stretches: list[Stretch], positions: set[int]) -> Iterator[Stretch]:
+    """The stretches of a `.ms` file with holes for the tensors at `positions`, of which Lite reads the packed form alone."""
     end = None  # of the hole before
-    for piece in pieces:
-        if piece.position in positions or piece.position == end:  # the rest of a tensor follows its whole pages
-            end = piece.position + piece.length
-            piece = Piece(piece.position, HOLE, 0, piece.length)
-        yield piece
+    for stretch in stretches:
+        if stretch.position in positions or stretch.position == end:  # the rest of a tensor follows its whole pages
+            end = stretch.position + stretch.length
+            stretch = Stretch(stretch.position, HOLE, 0, stretch.length)
+        yield stretch
 
 
 def _random(model: LiteModel) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..loading.models import Models
 from ..common.errors import UserError
-from ..bundle.sealed_examples import Golden, file_name
+from ..bundle.sealed_examples import SealedExample, file_name
 from ..bundle.manifest import GraphInfo
 
 
@@ -56,7 +56,7 @@ def verify(
     if files:
         bundle.verify_files()
     for graph in graphs:
-        yield _replay(models, graph, read_golden(bundle, graph), tolerance)
+        yield _replay(models, graph, read_example(bundle, graph), tolerance)
 
 
 def require_right(verdicts: Iterable[Verdict], advice: str = ADVICE) -> None:
@@ -66,12 +66,16 @@ def require_right(verdicts: Iterable[Verdict], advice: str = ADVICE) -> None:
             raise UserError(f"{verdict}; {advice}" if advice and not verdict.failure else str(verdict))
 
 
-def read_golden(bundle, graph: GraphInfo) -> Golden:
+def read_example(bundle, graph: GraphInfo) -> SealedExample:
     """The sealed example of a graph; UserError if there is none."""
     name = file_name(graph)
     if name not in bundle.manifest.files:
         raise UserError(f"{bundle.path} has no sealed example of {title(graph)}: export the bundle again")
-    return Golden.read(bundle.file(name))
+    example = SealedExample.read(bundle.file(name))
+    found = {name: (array.shape, array.dtype.name) for name, array in example.inputs.items()}
+    if found != {tensor.name: (tensor.shape, tensor.dtype) for tensor in graph.inputs}:
+        raise UserError(f"{bundle.path / name} is no example of {title(graph)}, whose inputs are others: export the bundle again")
+    return example
 
 
 def title(graph: GraphInfo) -> str:
@@ -80,17 +84,17 @@ def title(graph: GraphInfo) -> str:
     return f"{graph.name} batch {graph.batch}{size}"
 
 
-def _replay(models: Models, graph: GraphInfo, golden: Golden, tolerance: float | None) -> Verdict:
+def _replay(models: Models, graph: GraphInfo, example: SealedExample, tolerance: float | None) -> Verdict:
     started = time.monotonic()
     try:
         with models.lease(graph.name, graph.batch, graph.size) as run:
-            outputs = run(**golden.inputs)
+            outputs = run(**example.inputs)
     except UserError as error:
         return Verdict(graph, float("inf"), 0.0, float("-inf"), time.monotonic() - started, str(error))
     seconds = time.monotonic() - started
     rows = [
         (sample.relative_error(output), tolerance or sample.bound, sample.psnr(output))
-        for sample, output in zip(golden.outputs, outputs, strict=True)
+        for sample, output in zip(example.outputs, outputs, strict=True)
     ]
     error, bound, psnr = max(rows, key=lambda row: row[0] / row[1])
     return Verdict(graph, error, bound, psnr, seconds)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, engine
-from kandinsky_mindir.runner.bundle.ms_file import Recipe
+from kandinsky_mindir.runner.bundle.ms_layout import Layout
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.loading.memory_plan import text_to_picture
 from kandinsky_mindir.runner.loading.models import Models
@@ -75,7 +75,7 @@ def load_all(bundle: Bundle, threads: int | None, started: float) -> float:
 def loaded_bytes(bundle: Bundle) -> int:
     """Bytes of the models that `load_all` loads."""
     graphs = text_to_picture(bundle.manifest, bundle.manifest.sizes[0])
-    return sum(Recipe.read(bundle.file(path)).size for graph in graphs for path in graph.ms)
+    return sum(Layout.read(bundle.file(path)).size for graph in graphs for path in graph.ms)
 
 
 def compare(what: Callable, path: Path, threads: int | None, runs: int) -> tuple[float, float, float]:

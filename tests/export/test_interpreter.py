@@ -8,7 +8,7 @@ import pytest
 from kandinsky_mindir.export import interpreter
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.upkeep.replay import read_golden
+from kandinsky_mindir.runner.upkeep.replay import read_example
 from operator_cases import CASES, compiled, padded_mean
 from plants import read, unpack
 
@@ -72,7 +72,7 @@ def test_large_values_that_wait_lie_on_disk(full, tmp_path, monkeypatch):
 def test_the_interpreter_agrees_with_mindspore(bundles, tmp_path):
     bundle = Bundle(bundles("narrow"))
     graph = bundle.manifest.find("unet_context")
-    inputs = read_golden(bundle, graph).inputs
+    inputs = read_example(bundle, graph).inputs
     tensors = [mindspore.Tensor(inputs[tensor.name]) for tensor in graph.inputs]
     shutil.copytree(bundle.path / graph.part, tmp_path / graph.part)  # MindSpore wants no link to the weights
     unpack(tmp_path / graph.part)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from kandinsky_mindir.export.lowering import lower
 from kandinsky_mindir.export.mindir import REPORTS, compile_graph, output_tensors
-from kandinsky_mindir.export.weights import ALIGNMENT, Location, WeightsWriter
+from kandinsky_mindir.export.weights import ALIGNMENT, WeightsWriter
 from kandinsky_mindir.models.layers import Conv2d, Linear
 from kandinsky_mindir.models.pictures import to_channels_first, to_channels_last
+from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
 from kandinsky_mindir.runner.common.errors import UserError
 from mindspore import Tensor, nn, ops
 
@@ -150,7 +151,7 @@ def test_output_tensors(name, tmp_path):
     ("change", "said"),
     [
         (lambda index: index.pop("second.bias"), "weight second.bias of shape (2,) is not in weights.bin"),
-        (lambda index: index.update({"second.bias": Location(64, 12, (3,))}),
+        (lambda index: index.update({"second.bias": StoredTensor("weights.bin", 64, (3,))}),
          "weight second.bias must be float32 of shape (2,); weights.bin holds float32 of (3,)"),
     ],
 )
@@ -233,10 +234,10 @@ def test_compiling_makes_no_weights():
     code = """if True:
         import resource
         from kandinsky_mindir.export.mindir import compile_graph
-        from kandinsky_mindir.export.weights import Location
+        from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
         from kandinsky_mindir.models.layers import Linear
         side = 1 << 15
-        index = {"weight": Location(64, 4 * side**2, (side, side))}
+        index = {"weight": StoredTensor("weights.bin", 64, (side, side))}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         compile_graph(Linear(side, side, bias=False), [("x", (1, side), "float32")], ["y"], index, "weights.bin")
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

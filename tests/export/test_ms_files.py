@@ -9,10 +9,11 @@ import pytest
 import small_graph
 from damage import assert_one_line, edit_json
 from kandinsky_mindir.export import ms_files
-from kandinsky_mindir.export.ms_files import SMALLEST_PIECE, MsWriter, WeightStore, write_recipe
-from kandinsky_mindir.export.weights import Location, WeightsWriter, padding
-from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, WEIGHTS, ModelFile, Recipe
+from kandinsky_mindir.export.ms_files import SMALLEST_STRETCH, MsWriter, WeightStore, write_layout
+from kandinsky_mindir.export.weights import WeightsWriter, padding
+from kandinsky_mindir.runner.bundle.ms_layout import LITE_WEIGHTS, WEIGHTS, Layout, ModelFile
 from kandinsky_mindir.runner.bundle.opened import Bundle
+from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
 from kandinsky_mindir.runner.loading.models import Component
 
 
@@ -32,8 +33,8 @@ def graphs(bundle, name):
     return [graph for graph in bundle.manifest.graphs if graph.name == name]
 
 
-def recipe(bundle, graph):
-    return Recipe.read(bundle.path / graph.ms[0])
+def layout(bundle, graph):
+    return Layout.read(bundle.path / graph.ms[0])
 
 
 def component(bundle, name, engine, device="cpu"):
@@ -51,7 +52,7 @@ def weight_index(lowered):
     index = {}
     for parameter in ModelProto.FromString(lowered.read_bytes()).graph.parameter:
         data = parameter.external_data
-        index[parameter.ref_key] = Location(data.offset, data.length, tuple(parameter.dims))
+        index[parameter.ref_key] = StoredTensor(WEIGHTS, data.offset, tuple(parameter.dims))
     return index
 
 
@@ -72,7 +73,7 @@ def test_bits_of_the_mindir(bundle, engine, name):
     graph = graphs(bundle, name)[-1]  # batch 2 where there is one, of a size that is not square
     path, inputs = bundle.path / graph.ms[0], random_inputs(graph)
     with (
-        Recipe.read(path).assemble(path) as file,
+        Layout.read(path).assemble(path) as file,
         bundle.unpacked(graph, graph.lite) as lowered,
         engine.load(file, threads=1) as ms,
         engine.load(lowered, threads=1) as mindir,
@@ -85,18 +86,18 @@ def test_bits_of_the_mindir(bundle, engine, name):
 
 
 def test_the_converters_bytes_come_back(bundle, engine, tmp_path):
-    """From a recipe made here, and from the bundle's, which another conversion gave. No tensor is so large that it moves."""
+    """From a layout made here, and from the bundle's, which another conversion gave. No tensor is so large that it moves."""
     (graph, *_) = graphs(bundle, "image_encoder")
     shutil.copy(bundle.path / "image_encoder" / WEIGHTS, tmp_path)
-    ms, path = tmp_path / "graph.ms", tmp_path / "graph.ms.recipe"
+    ms, path = tmp_path / "graph.ms", tmp_path / "graph.ms.layout"
     with bundle.unpacked(graph, graph.lite) as lowered:
         engine.convert(lowered, ms)
-        write_recipe(ms, WeightStore(tmp_path, weight_index(lowered)), path)
+        write_layout(ms, WeightStore(tmp_path, weight_index(lowered)), path)
     whole = ms.read_bytes()
     for place in (path, bundle.path / graph.ms[0]):
-        with Recipe.read(place).assemble(place) as file:
+        with Layout.read(place).assemble(place) as file:
             assert Path(file.path).read_bytes() == whole
-    made = Recipe.read(path)
+    made = Layout.read(path)
     assert made.size == made.weight_bytes == len(whole)
     with engine.load(ms, threads=1) as model:  # a file with a name, too
         assert model.inputs[0].shape == graph.inputs[0].shape
@@ -108,10 +109,10 @@ def test_weights_are_shared(bundle, name, part):
     is a product, whose weight the converter stores in another order: next to nothing."""
     (first, *_) = graphs(bundle, name)
     with bundle.unpacked(first, first.lite) as lowered:
-        large = {place.offset: place.length for place in weight_index(lowered).values() if place.length >= SMALLEST_PIECE}
+        large = {place.offset: place.length for place in weight_index(lowered).values() if place.length >= SMALLEST_STRETCH}
     assert len(graphs(bundle, name)) > 1
     for graph in graphs(bundle, name):
-        used = {piece.offset for piece in recipe(bundle, graph).pieces if piece.source == WEIGHTS}
+        used = {stretch.offset for stretch in layout(bundle, graph).stretches if stretch.source == WEIGHTS}
         assert sum(length for offset, length in large.items() if offset not in used) <= 0.01 * sum(large.values())
     further = bundle.path / part / LITE_WEIGHTS
     assert not further.exists() or further.stat().st_size <= 0.01 * sum(large.values())
@@ -119,10 +120,10 @@ def test_weights_are_shared(bundle, name, part):
 
 def test_tensors_of_the_converter_are_stored_once(bundle):
     for part in ("text_encoder", "prior"):
-        recipes = [recipe(bundle, graph) for graph in bundle.manifest.graphs if graph.part == part]
+        layouts = [layout(bundle, graph) for graph in bundle.manifest.graphs if graph.part == part]
         data = (bundle.path / part / LITE_WEIGHTS).read_bytes()
-        pieces = [piece for each in recipes for piece in each.pieces if piece.source == LITE_WEIGHTS]
-        places = sorted({(piece.offset, piece.length) for piece in pieces})
+        stretches = [stretch for each in layouts for stretch in each.stretches if stretch.source == LITE_WEIGHTS]
+        places = sorted({(stretch.offset, stretch.length) for stretch in stretches})
         assert len({data[offset : offset + length] for offset, length in places}) == len(places)
         end = 0
         for offset, length in places:
@@ -153,22 +154,22 @@ def product(engine, tmp_path):
 
 
 @pytest.mark.parametrize("which", [-1, -2], ids=["the rest of the weight", "its whole pages"])
-def test_a_recipe_that_gives_something_else(product, monkeypatch, which):
-    """Were the files to change, or the splitting to err, no recipe would come of it."""
+def test_a_layout_that_gives_something_else(product, monkeypatch, which):
+    """Were the files to change, or the splitting to err, no layout would come of it."""
     ms, store = product
     split = store.split
 
     def split_and_damage(path):
-        recipe = split(path)
-        (name,) = recipe.sources
+        layout = split(path)
+        (name,) = layout.sources
         data = bytearray(ms.with_name(name).read_bytes())
-        data[recipe.pieces[which].offset] ^= 1
+        data[layout.stretches[which].offset] ^= 1
         ms.with_name(name).write_bytes(data)
-        return recipe
+        return layout
 
     monkeypatch.setattr(store, "split", split_and_damage)
-    assert_one_line("graph.ms does not come out of its recipe as it was: please report this",
-                    lambda: write_recipe(ms, store, ms.with_name("graph.ms.recipe")))
+    assert_one_line("graph.ms does not come out of its layout as it was: please report this",
+                    lambda: write_layout(ms, store, ms.with_name("graph.ms.layout")))
 
 
 def test_a_weight_too_far_away(product, monkeypatch):
@@ -215,7 +216,7 @@ def test_a_graph_that_cannot_be_converted(engine, tmp_path):
     from mindspore.train.mind_ir_pb2 import ModelProto
 
     with MsWriter(engine, WeightStore(tmp_path, {})) as writer:
-        writer.start(ModelProto(), tmp_path / "empty.ms.recipe")
+        writer.start(ModelProto(), tmp_path / "empty.ms.layout")
         assert_one_line(r"empty.mindir: MindSpore Lite cannot convert it: .", writer.finish)
     assert list(tmp_path.iterdir()) == []
 
@@ -232,7 +233,7 @@ def test_loading_leaves_nothing_open(bundle, engine):
     assert descriptors() == before
 
 
-@pytest.mark.parametrize("file", ["prior/prior_context_b1.ms.recipe", "prior/weights.bin", "prior/lite_weights.bin"])
+@pytest.mark.parametrize("file", ["prior/prior_context_b1.ms.layout", "prior/weights.bin", "prior/lite_weights.bin"])
 def test_a_changed_file_is_found_before_it_is_used(copy, file):
     data = bytearray((copy / file).read_bytes())
     data[len(data) // 2] ^= 1
@@ -241,9 +242,9 @@ def test_a_changed_file_is_found_before_it_is_used(copy, file):
 
 
 @pytest.mark.parametrize("path, message", [
-    ("prior/absent.ms.recipe", "graph prior_context uses prior/absent.ms.recipe, which files does not list"),
+    ("prior/absent.ms.layout", "graph prior_context uses prior/absent.ms.layout, which files does not list"),
     ("../elsewhere", "leaves the bundle"),
-    (7, "'ms' is 7, not of type str"),
+    (7, r"ms\[0\]: expected 'str', got 'int'"),
 ])  # fmt: skip
 def test_a_manifest_that_names_another_file(copy, path, message):
     def change(manifest):
@@ -254,7 +255,7 @@ def test_a_manifest_that_names_another_file(copy, path, message):
     assert_one_line(message, lambda: Bundle(copy))
 
 
-def test_a_graph_without_a_recipe_is_loaded_from_mindir(copy):
+def test_a_graph_without_a_layout_is_loaded_from_mindir(copy):
     edit_json(copy / "manifest.json", lambda manifest: [graph["ms"].clear() for graph in manifest["graphs"]])
     with pytest.raises(Loaded) as loaded:
         load(copy, "prior_context", StandIn(True))
@@ -272,7 +273,7 @@ def test_a_graph_that_is_not_as_the_manifest_says(copy, engine, kind, field, val
         graph[kind][-1][field] = value
 
     edit_json(copy / "manifest.json", change)
-    assert_one_line(f"prior_context_b1.ms.recipe: the graph has the {kind} .*; the manifest says",
+    assert_one_line(f"prior_context_b1.ms.layout: the graph has the {kind} .*; the manifest says",
                     lambda: load(copy, "prior_context", engine))
 
 
@@ -281,7 +282,7 @@ class Reordered:
 
     def __init__(self, model):
         self._model = model
-        self.inputs = model.inputs[::-1]
+        self.inputs, self.usable = model.inputs[::-1], True
 
     def run(self, arrays):
         return self._model.run(arrays[::-1])

@@ -10,7 +10,7 @@ from kandinsky_mindir.runner.bundle import stages
 from kandinsky_mindir.runner.bundle.feeds import Output
 from kandinsky_mindir.runner.bundle.manifest import GraphInfo, Manifest, TensorInfo
 from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.bundle.sealed_examples import Golden, file_name
+from kandinsky_mindir.runner.bundle.sealed_examples import SealedExample, file_name
 from kandinsky_mindir.runner.bundle.stages import STAGES, Stage
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.loading.memory_plan import plan_memory
@@ -41,8 +41,8 @@ def test_a_row_is_all_that_a_new_graph_needs(engine, tmp_path, monkeypatch):
     graph = bundle.manifest.find("movq_encoder", 1, SIZE)
     assert (graph.part, graph.inputs[0].shape, graph.outputs[0].shape) == ("movq", (1, 3, 16, 16), (1, 4, 8, 8))
 
-    fed = Golden.read(bundle.file(file_name(graph))).inputs["image"]
-    decoded = Golden.read(bundle.file(file_name(bundle.manifest.find("movq_decoder", 1, SIZE)))).outputs[0]
+    fed = SealedExample.read(bundle.file(file_name(graph))).inputs["image"]
+    decoded = SealedExample.read(bundle.file(file_name(bundle.manifest.find("movq_decoder", 1, SIZE)))).outputs[0]
     assert decoded.relative_error(fed) < 2**-3  # an example's inputs keep three bits behind the leading one: `short`
 
     (needed,) = stages.needed(bundle.manifest, [ENCODE], SIZE)

@@ -26,7 +26,7 @@ from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.loading.models import Models
-from kandinsky_mindir.runner.upkeep.replay import read_golden
+from kandinsky_mindir.runner.upkeep.replay import read_example
 
 OPENED, FIRST_USE, MISSED = "when opened", "at first use", "missed"
 PROGRAM = [sys.executable, "-m", "kandinsky_mindir.runner.cli"]
@@ -99,7 +99,8 @@ def use(bundle: Bundle) -> None:
     """Use every file of the bundle, up to where Lite would take it."""
     bundle.constants, bundle.tokenizer
     for graph in bundle.manifest.graphs:
-        read_golden(bundle, graph)
+        bundle.tensors(graph.part)
+        read_example(bundle, graph)
         bundle.mindir(graph.mindir)
         for takes_model_files in (True, False):
             models = Models(bundle, NoEngine(takes_model_files), keep_loaded=False)

@@ -1,6 +1,6 @@
 """Fuzz what comes from outside: every input is taken or refused by a UserError (a command line: in one line, with status 2).
 
-  python tests/programs/fuzz.py TARGET BUNDLE [--seconds 60] [--seed 0]      TARGET: manifest safetensors mindir ms recipe command
+  python tests/programs/fuzz.py TARGET BUNDLE [--seconds 60] [--seed 0]      TARGET: manifest safetensors mindir ms layout command
 
 Inputs are mutations of right ones, taken from BUNDLE; a mutation that reaches lines of this package that none before it
 reached is kept and mutated further. Any other exception is a finding: it is printed once for each place that raises it, with
@@ -29,10 +29,10 @@ from unittest import mock
 import kandinsky_mindir.runner
 from kandinsky_mindir.runner import cli
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, Manifest, sealed
-from kandinsky_mindir.runner.bundle.ms_file import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.bundle.ms_layout import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Layout, Stretch
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.upkeep.replay import read_golden
+from kandinsky_mindir.runner.upkeep.replay import read_example
 
 HOME = str(Path(kandinsky_mindir.runner.__file__).parents[1])
 VALUES = [None, True, 0, 1, -1, 2**31, 2**63, 2**64, 10**400, 0.5, float("nan"), float("inf"), "", "..", "/", "\0", "é", "\ud800",
@@ -124,7 +124,7 @@ def mindir(bundle: Path, _: Path) -> Target:
 
     opened = Bundle(bundle)
     graph = opened.manifest.find("prior_context")
-    sample = read_golden(opened, graph).inputs
+    sample = read_example(opened, graph).inputs
 
     def run(given):
         if isinstance(given, dict):
@@ -145,7 +145,7 @@ def ms(bundle: Path, folder: Path) -> Target:
 
     opened = Bundle(bundle)
     graph = min(opened.manifest.graphs, key=lambda graph: opened.manifest.files[graph.ms[0]].size)
-    with Recipe.read(bundle / graph.ms[0]).assemble(bundle / graph.ms[0]) as model:
+    with Layout.read(bundle / graph.ms[0]).assemble(bundle / graph.ms[0]) as model:
         seed = Path(model.path).read_bytes()
 
     def run(given):
@@ -156,25 +156,25 @@ def ms(bundle: Path, folder: Path) -> Target:
     return Target([seed], run)
 
 
-def recipe(_: Path, folder: Path) -> Target:
+def layout(_: Path, folder: Path) -> Target:
     import lzma
 
     (folder / WEIGHTS).write_bytes(bytes(range(256)) * (UNIT // 128))
     (folder / LITE_WEIGHTS).write_bytes(bytes(64))
-    path = folder / "graph.ms.recipe"
-    pieces = [Piece(4, WEIGHTS, 64, 24), Piece(28, LITE_WEIGHTS, 1, 5), Piece(34, HOLE, 0, UNIT - 34),
-              Piece(UNIT, WEIGHTS, UNIT, UNIT)]
-    right = Recipe(pieces, b"head" + b"!")
+    path = folder / "graph.ms.layout"
+    stretches = [Stretch(4, WEIGHTS, 64, 24), Stretch(28, LITE_WEIGHTS, 1, 5), Stretch(34, HOLE, 0, UNIT - 34),
+              Stretch(UNIT, WEIGHTS, UNIT, UNIT)]
+    right = Layout(stretches, b"head" + b"!")
 
     def run(given):
         if not isinstance(given, bytes):  # the table and the skeleton
             table, *rest = given if isinstance(given, list) and given else [given]
             given = json.dumps(table).encode() + b"\n" + str(rest).encode(errors="replace")
         path.write_bytes(given if given[:1] == b"\xfd" else lzma.compress(given))
-        with Recipe.read(path).assemble(path):
+        with Layout.read(path).assemble(path):
             pass
 
-    table = [list(piece) for piece in right.pieces]
+    table = [list(stretch) for stretch in right.stretches]
     return Target([[table, "head!"], right.dump(), lzma.decompress(right.dump())], run)
 
 
@@ -213,7 +213,7 @@ def command(bundle: Path, folder: Path) -> Target:
     return Target(seeds, run, mutate_words)
 
 
-TARGETS = {make.__name__: make for make in (manifest, safetensors, mindir, ms, recipe, command)}
+TARGETS = {make.__name__: make for make in (manifest, safetensors, mindir, ms, layout, command)}
 
 
 def fuzz(target: Target, seconds: float, seed: int = 0) -> tuple[int, int, dict[str, tuple[Any, str]]]:

@@ -9,7 +9,7 @@ import pytest
 from damage import assert_one_line
 from kandinsky_mindir.export.ms_files import WeightStore
 from kandinsky_mindir.export.safetensors_reader import TensorFiles
-from kandinsky_mindir.runner.bundle.ms_file import Recipe
+from kandinsky_mindir.runner.bundle.ms_layout import Layout
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
@@ -38,10 +38,10 @@ def test_headers_that_were_findings(entry, words, tmp_path):
     assert_one_line(words, lambda: TensorFiles(tmp_path, "model").read("a"))
 
 
-def test_a_recipe_that_was_a_finding(tmp_path):
-    path = tmp_path / "graph.ms.recipe"
+def test_a_layout_that_was_a_finding(tmp_path):
+    path = tmp_path / "graph.ms.layout"
     path.write_bytes(lzma.compress(b"[" * 100_000 + b"\nhead"))
-    assert_one_line("graph.ms.recipe cannot be read", lambda: Recipe.read(path))
+    assert_one_line("graph.ms.layout cannot be read", lambda: Layout.read(path))
 
 
 @pytest.mark.parametrize("data", [

@@ -104,11 +104,11 @@ class FileView {
 class SharedModel {
  public:
   SharedModel(const char *path, int type, const std::shared_ptr<mindspore::Context> &context, int memory,
-              const char *pieces, int keep, int replies) {
+              const char *table, int keep, int replies) {
     // An unchecked failure here would be a segmentation fault at the first use of the model.
     if (type == mindspore::kMindIR_Lite) {
-      if (pieces != nullptr) {
-        weights_ = std::make_unique<MappedWeights>(open(path, O_RDWR), FileView(path).size(), pieces, keep, replies);
+      if (table != nullptr) {
+        weights_ = std::make_unique<MappedWeights>(open(path, O_RDWR), FileView(path).size(), table, keep, replies);
         Check(model_.Build(weights_->lean.data(), weights_->lean.size(), mindspore::kMindIR_Lite, context));
         weights_->EndBuilding();
       } else {

@@ -12,13 +12,13 @@
 #include "weight_files.h"
 
 struct MappedWeights {
-  // file: descriptor of the `.ms` file, in memory. pieces: a file of lines "raw|packed POSITION LENGTH OFFSET PATH"
-  // (runner/bundle/ms_file.py: Recipe.assemble). keep: descriptor of an empty file for packed weights, or -1. replies: see
+  // file: descriptor of the `.ms` file, in memory. table: a file of lines "raw|packed POSITION LENGTH OFFSET PATH"
+  // (runner/bundle/ms_layout.py: Layout.assemble). keep: descriptor of an empty file for packed weights, or -1. replies: see
   // WeightFiles.
-  MappedWeights(int file, size_t size, const char *pieces, int keep, int replies)
+  MappedWeights(int file, size_t size, const char *table, int keep, int replies)
       : files(replies), lean(file, size), packed(lean.data(), size) {
     packed.Keep(keep);
-    std::ifstream lines(pieces);
+    std::ifstream lines(table);
     size_t position, length, offset;
     for (std::string kind, path; lines >> kind >> position >> length >> offset && std::getline(lines >> std::ws, path);) {
       if (kind == "packed") {
@@ -28,7 +28,7 @@ struct MappedWeights {
       }
     }
     if (!lines.eof()) {
-      throw std::runtime_error("the table of its pieces cannot be read");
+      throw std::runtime_error("the table of what it maps cannot be read");
     }
   }
 

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-constexpr size_t kPage = 1 << 16;  // where a mapped weight may start: UNIT of runner/bundle/ms_file.py, which lays them out
+constexpr size_t kPage = 1 << 16;  // where a mapped weight may start: UNIT of runner/bundle/ms_layout.py, which lays them out
 
 // `length` bytes of an open file from `offset` on, which Lite may write to: what it writes to becomes its own, and the file
 // on disk never changes. where: addresses to lay them at; nullptr leaves it to the system.

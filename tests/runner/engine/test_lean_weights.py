@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import small_graph
 from damage import assert_one_line
-from kandinsky_mindir.export.ms_files import WeightStore, write_recipe
+from kandinsky_mindir.export.ms_files import WeightStore, write_layout
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner import engine
-from kandinsky_mindir.runner.bundle.ms_file import LITE_WEIGHTS, UNIT, WEIGHTS, Piece, Recipe
+from kandinsky_mindir.runner.bundle.ms_layout import LITE_WEIGHTS, UNIT, WEIGHTS, Layout, Stretch
 from kandinsky_mindir.runner.common.memory import in_use
 from kandinsky_mindir.runner.engine.compiler import find_compiler
 from kandinsky_mindir.runner.loading.footprint import PACKED, RUNTIME
@@ -72,7 +72,7 @@ int main(int, char **argv) {
 """
 
 # Two large weights, what lies between, and an end that is no page.
-PIECES = [Piece(UNIT, WEIGHTS, 2 * UNIT, 4 * UNIT), Piece(6 * UNIT, WEIGHTS, 9 * UNIT, 3 * UNIT)]
+STRETCHES = [Stretch(UNIT, WEIGHTS, 2 * UNIT, 4 * UNIT), Stretch(6 * UNIT, WEIGHTS, 9 * UNIT, 3 * UNIT)]
 SKELETON = bytes(range(256)) * (2 * UNIT // 256) + b"end"
 
 
@@ -90,16 +90,16 @@ def program(tmp_path_factory):
 def files(tmp_path):
     """A `.ms` file as it is put together, its table, and the weight file that is mapped into it."""
     np.random.default_rng(0).integers(0, 256, 20 * UNIT, np.uint8).tofile(tmp_path / WEIGHTS)
-    with Recipe(PIECES, SKELETON).assemble(tmp_path / "small.ms.recipe") as model:
+    with Layout(STRETCHES, SKELETON).assemble(tmp_path / "small.ms.layout") as model:
         (tmp_path / "small.ms").write_bytes(Path(model.path).read_bytes())
-        (tmp_path / "table").write_bytes(Path(model.pieces.path).read_bytes())
+        (tmp_path / "table").write_bytes(Path(model.table.path).read_bytes())
     return tmp_path
 
 
 def mapped(files):
     """What is in memory once the weights are mapped."""
     content, weights = bytearray((files / "small.ms").read_bytes()), (files / WEIGHTS).read_bytes()
-    for piece in PIECES:
+    for piece in STRETCHES:
         content[piece.position : piece.position + piece.length] = weights[piece.offset : piece.offset + piece.length]
     return bytes(content)
 
@@ -198,11 +198,11 @@ def test_lite_keeps_weights_once(tmp_path):
     with WeightsWriter(tmp_path / WEIGHTS) as writer:
         writer.write("weight", weight)
         writer.write("other", other)
-    recipe = tmp_path / "graph.ms.recipe"
-    write_recipe(tmp_path / "graph.ms", WeightStore(tmp_path, writer.index), recipe)
+    layout = tmp_path / "graph.ms.layout"
+    write_layout(tmp_path / "graph.ms", WeightStore(tmp_path, writer.index), layout)
     assert not (tmp_path / LITE_WEIGHTS).exists()
     before, most = in_use(), PACKED * (weight.nbytes + other.nbytes) + RUNTIME  # beside a raw copy it would be twice
-    with Recipe.read(recipe).assemble(recipe) as file:
+    with Layout.read(layout).assemble(layout) as file:
         loaded = lite.load(file, threads=1)
         assert in_use() - before < most
     with loaded:

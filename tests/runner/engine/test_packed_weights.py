@@ -8,11 +8,11 @@ import pytest
 import small_graph
 from damage import assert_one_line
 from kandinsky_mindir.export.draft import Draft
-from kandinsky_mindir.export.ms_files import WeightStore, write_recipe
+from kandinsky_mindir.export.ms_files import WeightStore, write_layout
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner.bundle import packed
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, GraphInfo, TensorInfo
-from kandinsky_mindir.runner.bundle.ms_file import WEIGHTS
+from kandinsky_mindir.runner.bundle.ms_layout import WEIGHTS
 from kandinsky_mindir.runner.common.memory import in_use
 from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.loading.footprint import RUNTIME
@@ -51,10 +51,10 @@ def draft(folder, engine, cell, weights, inputs):
         for name, array in weights.items():
             writer.write(name, array)
     engine.convert(folder / "lowered.mindir", folder / "graph.ms")
-    write_recipe(folder / "graph.ms", WeightStore(folder / "part", writer.index), folder / "part" / "graph.ms.recipe")
+    write_layout(folder / "graph.ms", WeightStore(folder / "part", writer.index), folder / "part" / "graph.ms.layout")
     with engine.load(folder / "graph.ms") as model:
         sides = [tuple(TensorInfo(*spec) for spec in side) for side in (model.inputs, model.outputs)]
-    graph = GraphInfo("graph", "part", 1, None, "part/graph.mindir", "part/graph.lite.mindir", ("part/graph.ms.recipe",), *sides)
+    graph = GraphInfo("graph", "part", 1, None, "part/graph.mindir", "part/graph.lite.mindir", ("part/graph.ms.layout",), *sides)
     (folder / FILE_NAME).write_text("{}")
     return Draft(folder, SimpleNamespace(graphs=(graph,), files={}))
 
@@ -73,10 +73,10 @@ def test_packed_weights_take_no_memory(products, engine):
     """The system's cache of files holds them. A run after a change of the file fails."""
     bundle, inputs, right = products
     assert [outcome.added is None for outcome in pack(bundle, engine)] == [False]
-    rows = bundle.packed.graphs["part/graph.ms.recipe"].packed
+    rows = bundle.packed.graphs["part/graph.ms.layout"].packed
     assert len(rows) == 3 and sum(row.length for row in rows) >= 3 * 4096 * 4097 * 4  # the shared one for each of its readers
     before = in_use()
-    with bundle.model("part/graph.ms.recipe").assembled() as file:
+    with bundle.model("part/graph.ms.layout").assembled() as file:
         model = engine.load(file)
     with model:
         assert in_use() - before < RUNTIME
@@ -97,7 +97,7 @@ def test_what_does_not_fit_the_graph(products, engine, change):
     """As where Lite packs otherwise than where the bundle was packed."""
     bundle, *_ = products
     list(pack(bundle, engine))
-    source = bundle.model("part/graph.ms.recipe")
+    source = bundle.model("part/graph.ms.layout")
     with source._replace(packed=change(list(source.packed))).assembled() as file:
         with pytest.raises(EngineError, match="its weights were packed for another processor: pack the bundle again"):
             engine.load(file)

@@ -13,7 +13,7 @@ from damage import assert_one_line, cut, edit_json
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, cli
 from kandinsky_mindir.runner.bundle import checked_files, packed
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
-from kandinsky_mindir.runner.bundle.ms_file import HOLE, UNIT, WEIGHTS, Piece
+from kandinsky_mindir.runner.bundle.ms_layout import HOLE, UNIT, WEIGHTS, Stretch
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.loading.footprint import mapped
@@ -66,7 +66,7 @@ def test_the_same_picture(whole):
 
 
 def test_graphs_share_what_is_packed(whole):
-    """Nothing is left as it is, and a second batch adds its recipe alone."""
+    """Nothing is left as it is, and a second batch adds its layout alone."""
     folder, outcomes = whole
     bundle = Bundle(folder)
     assert [outcome.graph for outcome in outcomes] == [graph for graph in bundle.manifest.graphs for _ in graph.ms]
@@ -83,7 +83,7 @@ def test_what_it_says_of_memory(whole, capsys):
     with_packed, without = plan_memory(bundle, graphs), plan_memory(plain, graphs)
     assert with_packed.peak < without.peak
     assert "of the system's cache of files" in str(with_packed) and "cache" not in str(without)
-    sizes = [piece.length for piece in bundle.packed.graphs[unet(bundle).ms[0]].packed]
+    sizes = [stretch.length for stretch in bundle.packed.graphs[unet(bundle).ms[0]].packed]
     assert mapped(bundle, unet(bundle)) == sum(sizes) and min(sizes) >= UNIT
     assert cli.main(["inspect", str(whole[0])]) == 0
     assert "MB, for this machine" in capsys.readouterr().out
@@ -149,25 +149,25 @@ def unsealed(change):
     ("unet/*.bin", lambda path: cut(path, -1), "the manifest says"),
     ("unet/*.bin", lambda path: path.unlink(), "is missing"),
     ("unet/unet_b1*.bin", lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), "does not match its sha256"),
-    ("unet/unet_b1*.recipe", lambda path: path.write_bytes(bytes(path.stat().st_size)), "does not match its sha256"),
+    ("unet/unet_b1*.layout", lambda path: path.write_bytes(bytes(path.stat().st_size)), "does not match its sha256"),
     (FILE_NAME, lambda path: path.unlink(), "cannot be read"),
-    (FILE_NAME, lambda path: cut(path, 100), "cannot be read"),
+    (FILE_NAME, lambda path: cut(path, 100), "is not JSON"),
     (FILE_NAME, unsealed(lambda text: text.replace('"lite": "2', '"lite": "3')), "not as pack wrote it"),
-    (FILE_NAME, unsealed(lambda text: "[]"), "cannot be read"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: data.update(format=2)), "not as pack wrote it"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: data.pop("graphs")), "cannot be read"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"recipe": "a", "packed": [[1]]})),
-     "cannot be read"),
+    (FILE_NAME, unsealed(lambda text: "[]"), "expected 'object', got 'array'"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data.update(format=1)), "has format 1, this version reads format 2"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data.pop("graphs")), "missing required field 'graphs'"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"layout": "a", "packed": [[1]]})),
+     r"packed\[0\]: expected 'array' of length 4, got 1"),
     (FILE_NAME, misplaced(1, "../a"), "is no place of a weight"),
     (FILE_NAME, misplaced(0, 2**64), "is no place of a weight"),
     (FILE_NAME, misplaced(1, HOLE), "is no place of a weight"),
     (FILE_NAME, misplaced(2, 1), "is no place of a weight"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(packed=[])), "has no packed weights"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(recipe="unet/a")), "is none of its files"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(recipe=[])), "cannot be read"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: data["made_for"].update(threads="2")), "for how many threads"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(packed=[])), "expected 'array' of length >= 1"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(layout="unet/a")), "is none of its files"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: first(data).update(layout=[])), "layout: expected 'str', got 'array'"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data["made_for"].update(threads="2")), "threads: expected 'int', got 'str'"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data["files"].update({"a": {"size": -1, "sha256": ""}})), "damaged"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: data["files"].update({"../a": {"size": 1, "sha256": ""}})),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data["files"].update({"../a": {"size": 1, "sha256": "0" * 64}})),
      "leaves the bundle"),
 ])  # fmt: skip
 def test_damage_is_named(copy, engine, name, damage, message):
@@ -276,11 +276,11 @@ def test_processor(monkeypatch, line, words):
 
 def test_holes():
     """For packed tensors alone: one of whole pages and a rest, one without."""
-    pieces = [Piece(10, WEIGHTS, 0, 5), Piece(20, WEIGHTS, 5, 10), Piece(UNIT, WEIGHTS, UNIT, UNIT),
-              Piece(2 * UNIT, WEIGHTS, 2 * UNIT, 7), Piece(2 * UNIT + 11, WEIGHTS, 9 * UNIT, UNIT)]
-    found = list(packing.without(pieces, {20, UNIT}))
-    assert [piece.source for piece in found] == [WEIGHTS, HOLE, HOLE, HOLE, WEIGHTS]
-    assert [(piece.position, piece.length) for piece in found] == [(piece.position, piece.length) for piece in pieces]
+    stretches = [Stretch(10, WEIGHTS, 0, 5), Stretch(20, WEIGHTS, 5, 10), Stretch(UNIT, WEIGHTS, UNIT, UNIT),
+              Stretch(2 * UNIT, WEIGHTS, 2 * UNIT, 7), Stretch(2 * UNIT + 11, WEIGHTS, 9 * UNIT, UNIT)]
+    found = list(packing.without(stretches, {20, UNIT}))
+    assert [stretch.source for stretch in found] == [WEIGHTS, HOLE, HOLE, HOLE, WEIGHTS]
+    assert [(stretch.position, stretch.length) for stretch in found] == [(stretch.position, stretch.length) for stretch in stretches]
 
 
 def test_files_are_hashed_side_by_side(tmp_path, monkeypatch):

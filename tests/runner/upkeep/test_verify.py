@@ -15,11 +15,11 @@ from kandinsky_mindir.runner.bundle.checked_files import sha256_of
 from kandinsky_mindir.runner.bundle.manifest import sealed
 from kandinsky_mindir.runner.bundle.mindir_archive import archive_of, pack
 from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.bundle.sealed_examples import Golden, Sample, file_name, positions
+from kandinsky_mindir.runner.bundle.sealed_examples import Sample, SealedExample, file_name, positions
 from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.loading.models import Models
-from kandinsky_mindir.runner.upkeep.replay import read_golden, require_right, verify
+from kandinsky_mindir.runner.upkeep.replay import read_example, require_right, verify
 from plants import LAYER, PLANTS, TEXT, Plant, dropped_bias, unpack
 
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_verified_is_said(bundles, engine):
     manifest = models.bundle.manifest
     manifest.files.pop(file_name(manifest.graphs[0]))
     with pytest.raises(UserError, match="no sealed example of text_encoder batch 1"):
-        read_golden(models.bundle, manifest.graphs[0])
+        read_example(models.bundle, manifest.graphs[0])
 
 
 def test_a_sample_measures_relative_error():
@@ -143,13 +143,13 @@ def test_a_sample_measures_relative_error():
 
 def test_examples_come_back_as_written(tmp_path):
     sample = Sample(np.arange(3, dtype=np.float32), 1.5, 0.25)
-    example = Golden({"x": np.ones((1, 2), np.float32)}, [sample], {"graph:7": sample})
+    example = SealedExample({"x": np.ones((1, 2), np.float32)}, [sample], {"graph:7": sample})
     example.write(tmp_path / "x.npz")
-    again = Golden.read(tmp_path / "x.npz")
+    again = SealedExample.read(tmp_path / "x.npz")
     np.testing.assert_equal(again, example)
     (tmp_path / "x.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match="x.npz cannot be read"):
-        Golden.read(tmp_path / "x.npz")
+        SealedExample.read(tmp_path / "x.npz")
 
 
 def test_generate_verifies_first(planted, tmp_path, capsys):

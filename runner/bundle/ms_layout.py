@@ -1,0 +1,157 @@
+"""Lite's own format, `.ms`, kept as a layout: where its tensors lie in files that graphs share, and all other bytes.
+
+A `.ms` file holds its weights, so graphs of one part (batch sizes, picture sizes) would each carry a copy of them. A
+layout says which stretches of the file are weights that lie in the part's weight files. When a graph is loaded, the file
+is put together in memory, without a name; the large weights stay where they are and are mapped to their places.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ..common.errors import UserError
+from .ms_file import ModelFile
+
+WEIGHTS = "weights.bin"  # what all graphs of a part share, as the checkpoint has it
+LITE_WEIGHTS = "lite_weights.bin"  # further tensors, which Lite's converter made
+HOLE = ""  # the source of a stretch that nobody reads
+UNIT = 1 << 16  # bytes: the largest page of the machines that Linux runs on, and a multiple of all others
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a source
+LARGEST = 1 << 32  # bytes: what a flatbuffer's offsets reach
+MOST_BYTES = 1 << 27  # of a layout, expanded: the largest of the shipped checkpoint takes half a megabyte
+DECOMPRESSOR = 1 << 26  # bytes that expanding may take beside that: eight times the dictionary that the writer uses
+
+
+class Stretch(NamedTuple):
+    """A stretch of the `.ms` file: `length` bytes of `source`, which start at `offset`; or a HOLE."""
+
+    position: int
+    source: str
+    offset: int
+    length: int
+
+    @property
+    def plausible(self) -> bool:
+        """Whether it may be true: of a file that was read, nothing is sure."""
+        known = self.source == HOLE or NAME.fullmatch(self.source)
+        return bool(known) and min(self.position, self.offset, self.length - 1) >= 0
+
+    @property
+    def mapped(self) -> bool:
+        """Whether it is whole pages, which need not be copied."""
+        return self.source != HOLE and not any(number % UNIT for number in (self.position, self.offset, self.length))
+
+
+class Layout(NamedTuple):
+    """A `.ms` file: the stretches, in order, and the bytes around them, joined."""
+
+    stretches: Sequence[Stretch]
+    skeleton: bytes
+
+    @property
+    def sources(self) -> list[str]:
+        """The files it takes from, which lie beside it."""
+        return list(dict.fromkeys(stretch.source for stretch in self.stretches if stretch.source != HOLE))
+
+    @property
+    def size(self) -> int:
+        return len(self.skeleton) + sum(stretch.length for stretch in self.stretches)
+
+    @property
+    def weight_bytes(self) -> int:
+        """What a loaded graph holds of it."""
+        return len(self.skeleton) + sum(stretch.length for stretch in self.stretches if stretch.source != HOLE)
+
+    def dump(self) -> bytes:
+        """A line of JSON, the table of stretches, and the skeleton; LZMA-compressed."""
+        return lzma.compress(msgspec.json.encode(self.stretches) + b"\n" + self.skeleton)
+
+    @classmethod
+    def read(cls, path: Path) -> Layout:
+        """UserError if the file is damaged."""
+        try:
+            table, _, skeleton = _decompressed(path.read_bytes()).partition(b"\n")
+            layout = cls(msgspec.json.decode(table, type=list[Stretch]), skeleton)
+            if not layout._plausible():
+                raise ValueError("its stretches do not fit together")
+        except (OSError, EOFError, lzma.LZMAError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
+        return layout
+
+    def assemble(self, path: Path, packed: Sequence[Stretch] = ()) -> ModelFile:
+        """The `.ms` file, in memory. path: the layout's own, its sources lie beside it. UserError names a cut one.
+
+        packed: what Lite need not make of the tensors at these positions: it lies beside the layout, too.
+        """
+        if "\n" in str(path.absolute()):  # it would end a line of the table
+            raise UserError(f"the path {str(path.absolute())!r} has a line break, which the bridge to Lite cannot take: "
+                            "move the bundle to another folder")
+        names = dict.fromkeys([*self.sources, *(stretch.source for stretch in packed)])
+        sources = {name: _bytes_of(path.with_name(name)) for name in names}
+        for stretch in (*self.stretches, *packed):
+            if stretch.source != HOLE and stretch.offset + stretch.length > sources[stretch.source].size:
+                raise UserError(f"{path.with_name(stretch.source)} ends before what {path.name} takes from it: it is cut "
+                                "or damaged; export the bundle again")
+        table = "".join(
+            f"{kind} {stretch.position} {stretch.length} {stretch.offset} {path.with_name(stretch.source).absolute()}\n"
+            for kind, stretches in (("raw", filter(lambda stretch: stretch.mapped, self.stretches)), ("packed", packed))
+            for stretch in stretches
+        )
+        model = ModelFile(self.size, path, table)
+        try:
+            self._fill(model.fileno(), sources)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+    def _fill(self, target: int, sources: dict[str, np.ndarray]) -> None:
+        """Write all but what is mapped, from the beginning to the end."""
+        skeleton, used, end = memoryview(self.skeleton), 0, 0
+        with open(target, "wb", buffering=0, closefd=False) as file:
+            for stretch in self.stretches:
+                gap = stretch.position - end
+                _write(file, skeleton[used : used + gap])
+                if stretch.source == HOLE or stretch.mapped:
+                    file.seek(stretch.length, os.SEEK_CUR)
+                else:
+                    _write(file, sources[stretch.source][stretch.offset : stretch.offset + stretch.length])
+                used, end = used + gap, stretch.position + stretch.length
+            _write(file, skeleton[used:])
+
+    def _plausible(self) -> bool:
+        end = 0
+        for stretch in self.stretches:
+            if not stretch.plausible or stretch.position < end:
+                return False
+            end = stretch.position + stretch.length
+        return end <= self.size <= LARGEST
+
+
+def _decompressed(data: bytes) -> bytes:
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DECOMPRESSOR)
+    content = decompressor.decompress(data, MOST_BYTES)
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValueError(f"it is cut, too long, or holds more than {MOST_BYTES} bytes")
+    return content
+
+
+def _write(file: BinaryIO, data) -> None:
+    data = memoryview(data)
+    while data:  # the system takes at most 2 GB at once
+        data = data[file.write(data) :]
+
+
+def _bytes_of(path: Path) -> np.ndarray:
+    try:
+        return np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as error:  # ValueError: the file is empty
+        raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None

@@ -1,0 +1,48 @@
+"""The index of a part's tensors: for each weight, by name, the file it lies in, its offset, shape and type."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..common.errors import UserError
+
+NAME = "weights.index.json"
+ITEM_BYTES = {"float32": 4}
+
+
+class StoredTensor(Struct, frozen=True):
+    """A tensor at rest: little-endian, row by row (C order), `offset` bytes from the beginning of `file`, beside the index."""
+
+    file: str
+    offset: Annotated[int, Meta(ge=0)]
+    shape: tuple[Annotated[int, Meta(ge=0)], ...]
+    dtype: Literal["float32"] = "float32"
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+def index_of(part: str) -> str:
+    """The path inside a bundle of the index of a part."""
+    return f"{part}/{NAME}"
+
+
+def write_index(path: Path, tensors: dict[str, StoredTensor]) -> None:
+    """Write an index, a line for each tensor."""
+    lines = (f"{msgspec.json.encode(name).decode()}: {msgspec.json.encode(tensor).decode()}" for name, tensor in tensors.items())
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def read_index(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of an index, in the order of the file; UserError if it is damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, StoredTensor])
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
