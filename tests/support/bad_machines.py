@@ -22,7 +22,7 @@ def cases():
         yield Case(f"{name}, no network", "pip could not fetch MindSpore Lite 2.0.0 ... check the network, or set",
                    _machine(command, environment=offline))
         yield Case(f"{name}, no compiler", "No C++ compiler found: install g++", _machine(command, unpacked, {"PATH": ""}))
-        yield Case(f"{name}, CXX is no program", "CXX is set to 'missing-c++', which is not a program",
+        yield Case(f"{name}, CXX is no program", "CXX is set to 'missing-c++', and 'missing-c++' is not a program",
                    _machine(command, unpacked, {"CXX": "missing-c++"}))
         yield Case(f"{name}, the compiler fails", "could not build bridge.cc", _machine(command, unpacked, {"CXX": "false"}))
         yield Case(f"{name}, the wheel is not there", "missing.whl: no such wheel file",
@@ -70,10 +70,11 @@ class _Unpacked:
     """The libraries lie in the cache, the programs are not built."""
 
     def __enter__(self):
-        runtime._find().root.mkdir(parents=True)
+        (runtime._find().root / "include").mkdir(parents=True)
 
     def __exit__(self, *_):
-        runtime._find().root.rmdir()  # it must be as empty as it was
+        (runtime._find().root / "include").rmdir()  # each must be as empty as it was
+        runtime._find().root.rmdir()
 
 
 unpacked = _Unpacked()
