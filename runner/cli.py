@@ -14,7 +14,7 @@ from .common.errors import UserError
 from .common.locks import check_system
 from .common.one_line import one_line
 from .common.stopping import Stopped, stopped_by_signals
-from .common.streams import BROKEN_PIPE, discard, flush, reader_is_gone, standard_streams
+from .common.streams import BROKEN_PIPE, discard, failure, reader_is_gone, standard_streams
 
 PROGRAM = "kandinsky-mindir"
 GROUP = "kandinsky_mindir.commands"  # entry points: the runner does not import the exporter, each brings its commands
@@ -40,6 +40,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file=None) -> None:
+        (file or sys.stderr).write(message)  # argparse's own does not tell that it could not write
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -70,11 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
         try:
             status = _run(arguments)
-            flush()
+            if reason := failure():
+                status = _complain(f"error: standard output cannot be written: {_reason(reason)}", 2)
         except KeyboardInterrupt as stop:
             status = _complain(": ".join(["stopped", *map(str, stop.args)]), getattr(stop, "status", Stopped.status))
-        except OSError as error:
-            status = BROKEN_PIPE if reader_is_gone() else _complain(f"error: cannot write the output: {_reason(error)}", 2)
+        if reader_is_gone():
+            status = BROKEN_PIPE
         discard()
     return status
 
@@ -91,8 +95,8 @@ def _run(arguments: list[str] | None) -> int:
     except UserError as error:
         return _complain(f"error: {error}", 2)
     except OSError as error:
-        if reader_is_gone():
-            return BROKEN_PIPE
+        if reader_is_gone() or failure():
+            return 2  # `main` says why
         where = f"{_name(error.filename)}: " if error.filename is not None else ""
         return _complain(f"error: {where}{_reason(error)}", 2)
     except Exception as error:

@@ -50,6 +50,15 @@ def reader_is_gone() -> bool:
     return any(_is_broken(stream) for stream in (sys.stdout, sys.stderr))
 
 
+def failure() -> OSError | None:
+    """Why standard output or standard error cannot be written; None if both can."""
+    try:
+        flush()
+    except OSError as error:
+        return error
+    return None
+
+
 def discard() -> None:
     """Throw away what a stream that cannot be written still buffers: Python would complain of it when it ends."""
     for stream in (sys.stdout, sys.stderr):
