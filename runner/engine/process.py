@@ -42,26 +42,25 @@ class BridgeProcess:
         self._fault: str | None = None  # why it is not to be used any more
         self._requests, self._received = 0, b""
         self._log = LiteLog()
+        self._process: subprocess.Popen[bytes] | None = None
         self._socket, theirs = socket.socketpair()
-        # If an exception comes before the finalizer is there, the socket is closed, and with it the program ends.
-        with theirs:
-            try:
+        try:
+            with theirs:
                 self._process = subprocess.Popen(
                     command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._log.file, pass_fds=descriptors,
                     env=_with_large_pages(self._log.environment()),
                 )  # fmt: skip
-            except BaseException as error:
-                self._socket.close()
-                self._log.close()
-                if is_of_system(error):
-                    raise EngineError(f"{name}: MindSpore Lite does not start: {error}") from error
-                raise
-        self._finalizer = weakref.finalize(self, _end, self._owner, self._process, self._socket, self._log)
-        _living.add(self)
+            self._finalizer = weakref.finalize(self, _end, self._owner, self._process, self._socket, self._log)
+            _living.add(self)
+        except BaseException as error:
+            _end(self._owner, self._process, self._socket, self._log)
+            if is_of_system(error):
+                raise EngineError(f"{name}: MindSpore Lite does not start: {error}") from error
+            raise
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._started.pid
 
     @property
     def owned(self) -> bool:
@@ -87,7 +86,7 @@ class BridgeProcess:
         """What is said to it within the block. An exception of any kind that ends the block ends the process too."""
         self.check()
         # An exception of a signal handler may come anywhere: until the block has ended well, the process is not usable.
-        self._fault = f"{self._name}: its last run did not end: load it again"
+        self._fault = f"{self._name}: a run of it has not ended: load it again"
         try:
             yield
         except BaseException as error:
@@ -165,15 +164,20 @@ class BridgeProcess:
                       f"CANN's set_env.sh in the environment ({reason})")
         return EngineError(f"{self._name}: MindSpore Lite cannot use it: {reason}")
 
+    @property
+    def _started(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None  # as it is once __init__ has ended
+        return self._process
+
     def _cause_of_death(self) -> str:
-        return cause_of_death(self._process.wait(), self._log)
+        return cause_of_death(self._started.wait(), self._log)
 
     def _forget(self) -> None:
         """In a forked process: let go of the parent's process, which neither this one nor its end is to touch."""
         self._finalizer.detach()
         self._socket.close()
         self._log.close()
-        self._process.returncode = 0  # subprocess would warn of a process that was left running
+        self._started.returncode = 0  # subprocess would warn of a process that was left running
 
 
 def deadline(seconds: float | None = None) -> float:
@@ -196,12 +200,14 @@ def cause_of_death(status: int, log: LiteLog) -> str:
     return f"MindSpore Lite ended with {f'signal {-status}' if status < 0 else f'status {status}'}: {log.last_line()}"
 
 
-def _end(owner: int, process: subprocess.Popen[bytes], connection: socket.socket, log: LiteLog) -> None:
-    """May be called again where an exception has cut it short."""
+def _end(owner: int, process: subprocess.Popen[bytes] | None, connection: socket.socket, log: LiteLog) -> None:
+    """May be called again where an exception has cut it short. Closing the connection ends the program, too."""
     if os.getpid() == owner:
-        process.kill()  # it holds no state worth a farewell
+        if process is not None:
+            process.kill()  # it holds no state worth a farewell
         connection.close()
-        process.wait()
+        if process is not None:
+            process.wait()
         log.close()
 
 

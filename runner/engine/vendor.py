@@ -85,7 +85,7 @@ class VendorModel:
             if self._model is None:
                 raise RuntimeError("{}: the model is closed".format(self._path))
             if not self._sound:
-                raise self._error("{}: its last run did not end well: load it again".format(self._path))
+                raise self._error("{}: a run of it has not ended well: load it again".format(self._path))
             self._sound = False
             tensors = self._model.get_inputs()
             for tensor, array in zip(tensors, arrays):

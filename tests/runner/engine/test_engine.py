@@ -156,7 +156,7 @@ def test_an_exception_in_a_run_ends_the_model(model, error):
     assert not model.usable
     with pytest.raises(ProcessLookupError):
         os.kill(pid_of(model), 0)
-    with pytest.raises(EngineError, match="lowered.mindir: its last run did not end: load it again"):
+    with pytest.raises(EngineError, match="lowered.mindir: a run of it has not ended: load it again"):
         model.run(make_inputs())
 
 
