@@ -188,8 +188,74 @@ class Products(nn.Cell):
         return self.matmul(x, self.weight), self.matmul(x, self.other)
 
 
-def test_lite_keeps_weights_once(tmp_path):
+# The C library's memcpy on some processors: it writes each byte, also onto itself.
+ALWAYS_COPIES = r"""
+#include <stddef.h>
+void *memcpy(void *to, const void *from, size_t size) {
+  for (volatile char *target = to; size > 0; --size) *target++ = *(const char *)from, from = (const char *)from + 1;
+  return to;
+}
+"""
+# Has the pages of a file copied to where they lie, and prints how many kB of them became this process's own.
+COPIES_ONTO_ITSELF = r"""
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#ifdef OURS
+#include "lean_weights.h"
+#else
+#include "weight_files.h"
+#endif
+int main(int, char **argv) {
+  const size_t size = 1 << 20;
+  char *data = MapPrivate(nullptr, size, open(argv[1], O_RDONLY), 0);
+  void *(*volatile copy)(void *, const void *, size_t) = std::memcpy;
+  copy(data, data, size);
+  char from[64] = "bytes that are elsewhere are copied", to[64] = "";
+  if (copy(to, from, sizeof(from)) != to || std::strcmp(to, from) != 0) return 3;
+  std::ifstream maps("/proc/self/smaps");
+  std::string line;
+  bool inside = false;
+  for (unsigned long kilobytes; std::getline(maps, line);) {
+    inside = inside || line.find(argv[1]) != std::string::npos;
+    if (inside && std::sscanf(line.c_str(), "Private_Dirty: %lu", &kilobytes) == 1) {
+      std::printf("%lu\n", kilobytes);
+      return 0;
+    }
+  }
+  return 4;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def always_copies(tmp_path_factory):
+    """A library to be preloaded, whose memcpy always copies."""
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "copies.c").write_text(ALWAYS_COPIES)
+    command = [*find_compiler(), "-x", "c", "-O1", "-fno-builtin", "-fPIC", "-shared", "copies.c", "-o", "libcopies.so"]
+    subprocess.run(command, cwd=folder, check=True)
+    return str(folder / "libcopies.so")
+
+
+@pytest.mark.parametrize("flags, kilobytes", [(["-DOURS"], 0), ([], 1024)])
+def test_bytes_that_are_there_are_not_copied(tmp_path, always_copies, flags, kilobytes):
+    """With the header, whatever the C library does; without it they are."""
+    (tmp_path / "main.cc").write_text(COPIES_ONTO_ITSELF)
+    (tmp_path / "weights").write_bytes(bytes(range(256)) * 4096)
+    headers = Path(engine.__file__).parent / "native"
+    command = [*find_compiler(), "-std=c++17", "-O2", "-rdynamic", *flags, f"-I{headers}", "main.cc", "-o", "program"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    result = subprocess.run([tmp_path / "program", tmp_path / "weights"], env={"LD_PRELOAD": always_copies},
+                            capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, f"{kilobytes}\n"), result.stderr
+
+
+@pytest.mark.parametrize("memcpy", ["the C library's", "one that always copies"])
+def test_lite_keeps_weights_once(tmp_path, monkeypatch, always_copies, memcpy):
     """Also small ones, for which it asks no memory of their own size. A run that follows a change of the file fails."""
+    if memcpy != "the C library's":
+        monkeypatch.setenv("LD_PRELOAD", always_copies)
     random = np.random.default_rng(0)
     weight, other, x = (random.integers(-8, 8, shape).astype(np.float32) for shape in (*SHAPES, (2, 4097)))  # exact products
     small_graph.write(tmp_path, lambda: Products(weight, other), lambda: [x])

@@ -1,5 +1,7 @@
 """The owner of a loaded model: who gets which model, and when it is closed."""
 
+import os
+import signal
 import threading
 from types import SimpleNamespace
 
@@ -71,6 +73,33 @@ def test_after_a_failure_the_next_user_gets_another_model(error, keep_loaded):
     assert first.closed
     use(part)
     assert second.closed is not keep_loaded
+
+
+def test_a_forked_process_loads_models_of_its_own():
+    """Even if a thread that is not there held the lock at the fork; the parent's model is left alone."""
+    part, (parents, childs) = component(int, int)
+    use(part)
+    with part._lock:
+        if not (child := os.fork()):
+            signal.alarm(20)  # it must not hang
+            status = 1
+            try:
+                use(part)
+                status = 0 if part.in_memory == ["graph"] and list(part._models.values()) == [childs] else 2
+            finally:
+                os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    use(part)
+    assert list(part._models.values()) == [parents] and not parents.closed
+
+
+def test_a_model_that_is_not_usable_makes_way():
+    """Whatever became of it between two calls; nobody used it, so it is closed."""
+    part, (first, second) = component(int, int)
+    use(part)
+    first.usable = False
+    use(part)
+    assert first.closed and not second.closed
 
 
 def test_a_bad_call_costs_no_model():
