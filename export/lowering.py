@@ -6,10 +6,6 @@ from ..runner.common.errors import UserError
 from .node_layers import CONSTANT, REFERENCE
 from .operators import OPERATORS
 
-# MindSpore's type ids (mindspore/core/include/mindapi/base/type_id.h), which MindIR 3 writes where MindIR 1 has an
-# empty tensor of TensorProto.DataType: bool, int8, int32, int64, uint8, float32.
-DATA_TYPES = {30: 9, 32: 3, 34: 6, 35: 7, 37: 2, 43: 1}
-
 
 class LoweringError(UserError):
     """A graph holds something that cannot be carried over; names the layer, the operator and the argument."""
@@ -38,13 +34,13 @@ def lower(model: ModelProto) -> ModelProto:
             primitive.CopyFrom(primitives[node.op_type])
             primitive.name = f"{primitive.op_type}:{index}"
             node.op_type = REFERENCE + primitive.name
-            lowered.graph.node.extend(_lower_node(node, primitive, constants))
+            _lower_node(node, primitive, constants)
         lowered.graph.node.append(node)
     return lowered
 
 
 def _lower_node(node, primitive, constants):
-    """Rewrite `node` and its `primitive` as their row says; returns the nodes that must come before it."""
+    """Rewrite `node` and its `primitive` as their row says."""
     where = f"{node.doc_string or node.domain}: operator {primitive.op_type}"
     row = OPERATORS.get(primitive.op_type)
     if row is None:
@@ -52,14 +48,13 @@ def _lower_node(node, primitive, constants):
     if row.refused:
         raise LoweringError(f"{where} is refused: {row.refused}")
     if primitive.prim_type != PrimitiveProto.PRIMITIVE_FUNCTION:
-        return []
+        return
     primitive.prim_type = PrimitiveProto.PRIMITIVE
     for name in node.input:
         if name in constants and _is_empty(constants[name]):
             raise LoweringError(f"{where} has an empty tuple as an argument; Lite 2.0 hangs on it: write the axes out")
     if row.arguments:
         _fold(node, primitive, constants, row, where)
-    return [] if row.dtype is None else [_data_type(node, row.dtype, constants, where)]
 
 
 def _is_empty(constant):
@@ -80,11 +75,6 @@ def _fold(node, primitive, constants, row, where):
         attribute.name = name
         if name in row.enums:
             _spell(attribute, row.enums[name], where)
-        elif name in row.windows:
-            one = AttributeProto(ints=[1], type=AttributeProto.INT64)
-            sides = [one, one, *constants[source].values]
-            del attribute.values[:]
-            attribute.values.extend(sides)
 
 
 def _spell(attribute, names, where):
@@ -93,16 +83,3 @@ def _spell(attribute, names, where):
         raise LoweringError(f"{where}: argument {attribute.name} has the unknown value {attribute.i}")
     attribute.s, attribute.type = names[attribute.i].encode(), AttributeProto.STRING
     attribute.ClearField("i")
-
-
-def _data_type(node, position, constants, where):
-    """A constant of the node's own that states a data type as MindIR 1 does, in place of the type id."""
-    source = node.input[position] if position < len(node.input) else None
-    number = constants[source].i if source in constants else None
-    if number not in DATA_TYPES:
-        raise LoweringError(f"{where}: data type {number} has no known form for Lite 2.0")
-    constant = NodeProto(name=f"{node.name}:dtype", output=[f"{node.name}:dtype"], op_type=CONSTANT)
-    attribute = constant.attribute.add(name="value", type=AttributeProto.TENSORS)
-    attribute.tensors.add(data_type=DATA_TYPES[number])
-    node.input[position] = constant.name
-    return constant

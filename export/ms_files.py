@@ -13,6 +13,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+from flatbuffers import encode, packer
+from flatbuffers.table import Table
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ..runner.engine import Engine
@@ -23,9 +25,9 @@ from .mindir import weight_bytes
 from .weights import LARGE, WeightsWriter, padding
 
 IDENTIFIER = b"MSL2"  # of Lite 2's files, after the offset of the root table
-# Fields by their place in the tables of Lite 2.0's schema (mindspore/lite/schema/model.fbs).
-META_GRAPH_ALL_TENSORS = 7
-TENSOR_DATA = 6
+# Fields of Lite 2.0's schema (mindspore/lite/schema/model.fbs), as flatbuffers counts them: field n of a table is at 4 + 2 n.
+ALL_TENSORS = 4 + 2 * 7  # of MetaGraph
+TENSOR_DATA = 4 + 2 * 6  # of Tensor
 SMALLEST_STRETCH = 512  # bytes: below, a row of the table costs about what it saves
 # A flatbuffer ends at 2 GiB. Beyond, Lite 2.0 puts weights into a second file, and loading that never returned.
 LARGEST_WEIGHTS = 1_500_000_000  # below: smaller pieces need less memory while they are converted and loaded
@@ -186,41 +188,22 @@ def _tensors(data: np.ndarray, path: Path) -> list[tuple[int, int, int]]:
     try:
         if data[4:8].tobytes() == IDENTIFIER and (found := list(_vectors(data))):
             return found
-    except struct.error:  # it points outside itself
+    except (struct.error, TypeError, ValueError):  # it points outside itself
         pass
     raise UserError(f"{path.name} is not a .ms file of MindSpore Lite 2: please report this")
 
 
 def _vectors(data: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    tensors = _follow(data, _field(data, _follow(data, 0), META_GRAPH_ALL_TENSORS))
-    for entry in range(tensors + 4, tensors + 4 + 4 * _uint32(data, tensors), 4):
-        if field := _field(data, _follow(data, entry), TENSOR_DATA):
-            vector = _follow(data, field)
-            position, length = vector + 4, _uint32(data, vector)
+    content = memoryview(data)  # what is read of it are Python's numbers, which do not overflow
+    graph = Table(content, encode.Get(packer.uoffset, content, 0))
+    tensors = graph.Offset(ALL_TENSORS)
+    for index in range(graph.VectorLen(tensors) if tensors else 0):
+        tensor = Table(content, graph.Indirect(graph.Vector(tensors) + 4 * index))
+        if field := tensor.Offset(TENSOR_DATA):
+            position, length = tensor.Vector(field), tensor.VectorLen(field)
             if position + length > data.size:
-                raise struct.error
-            yield position, length, field
-
-
-# Flatbuffers: a table starts with the signed distance to its vtable, which holds its own size, the table's size, and
-# for each field its place in the table or 0; tables, vectors and strings are referred to by the distance to them.
-
-
-def _field(data: np.ndarray, table: int, index: int) -> int:
-    """Position of a field of a table; 0 if it is absent."""
-    vtable = table - struct.unpack_from("<i", data, table)[0]
-    (size,) = struct.unpack_from("<H", data, vtable)
-    slot = 4 + 2 * index
-    (place,) = struct.unpack_from("<H", data, vtable + slot) if slot < size else (0,)
-    return table + place if place else 0
-
-
-def _follow(data: np.ndarray, position: int) -> int:
-    return position + _uint32(data, position)
-
-
-def _uint32(data: np.ndarray, position: int) -> int:
-    return struct.unpack_from("<I", data, position)[0]
+                raise ValueError
+            yield position, length, tensor.Pos + field
 
 
 def _digest(content: np.ndarray) -> bytes:

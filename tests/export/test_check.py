@@ -9,7 +9,7 @@ from kandinsky_mindir.export.operators import OPERATORS
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.cli import main
 
-STRUCTURE = {"Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState"}
+STRUCTURE = {"Depend", "Load", "MakeTuple", "UpdateState"}
 
 
 def rows(text):

@@ -45,16 +45,6 @@ class Layer(nn.Cell):
         return ops.reshape(self.inner(*inputs), (-1,))
 
 
-class Halves(nn.Cell):
-    def __init__(self):
-        super().__init__()
-        self.split = ops.Split(axis=2, output_num=2)
-
-    def construct(self, x):
-        first, second = self.split(x)
-        return second, first
-
-
 class Stateful(nn.Cell):
     """Parameters are loaded, and two outputs depend on that."""
 
@@ -84,11 +74,6 @@ def windows(x, height, width, stride):
     return np.lib.stride_tricks.sliding_window_view(x, (height, width), (2, 3))[:, :, ::stride, ::stride]
 
 
-def padded_mean(x):
-    """Means over 2x2 windows of an image whose sides are odd: the last windows hold what there is."""
-    return np.nanmean(windows(np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan), 2, 2, 2), (4, 5))
-
-
 def convolution(x, weight):
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     return np.einsum("bihwyx,oiyx->bohw", windows(padded, 3, 3, 2), weight)
@@ -105,11 +90,7 @@ class Case(NamedTuple):
 X, IMAGE, IDS = random(2, 3, 4), random(2, 3, 6, 6), np.array([[2, 0]], np.int32)
 ERF = np.vectorize(math.erf)
 CASES = [
-    Case("Abs", Call(ops.Abs()), [X], np.abs, EXACT),
     Case("Add", Call(ops.Add()), [random(2, 1, 4, 1, 3), random(1, 3, 4, 5, 1)], np.add, ROUNDED),
-    Case("AvgPool", Call(ops.AvgPool(2, 2)), [IMAGE], lambda x: windows(x, 2, 2, 2).mean((4, 5)), 4 * ROUNDED),
-    Case("AvgPool", Call(ops.AvgPool((2, 3), 1)), [IMAGE], lambda x: windows(x, 2, 3, 1).mean((4, 5)), 6 * ROUNDED),
-    Case("AvgPool", Call(ops.AvgPool(2, 2, "same")), [IMAGE[:, :, 1:, 1:]], padded_mean, 4 * ROUNDED),
     Case("BatchMatMul", Call(ops.BatchMatMul()), [X, random(2, 4, 5)], np.matmul, 4 * ROUNDED),
     Case("BatchMatMul", Call(ops.BatchMatMul(transpose_b=True)), [random(2, 3, 4, 5), random(2, 3, 6, 5)],
          lambda a, b: a @ b.swapaxes(2, 3), 5 * ROUNDED),
@@ -118,8 +99,6 @@ CASES = [
     Case("BiasAdd", Call(ops.BiasAdd()), [IMAGE, random(3)], lambda x, b: x + b[:, None, None], ROUNDED),
     Case("BroadcastTo", Call(ops.BroadcastTo((2, 3, 4, 5, 6))), [random(2, 3, 1, 5, 1)],
          lambda x: np.broadcast_to(x, (2, 3, 4, 5, 6)), EXACT),
-    Case("Cast", Call(ops.Cast(), mstype.int32), [X * 9], np.trunc, EXACT),
-    Case("Cast", Call(ops.Cast(), mstype.float32), [IDS], np.float64, EXACT),
     Case("Concat", Call(ops.Concat(-2), packed=True), [random(2, 3, 4), random(2, 5, 4)],
          lambda *x: np.concatenate(x, -2), EXACT),
     # A convolution may be computed by way of Winograd's transform, whose rounding grows: the graph's limit.
@@ -127,41 +106,21 @@ CASES = [
          GRAPH),
     Case("Div", Call(ops.Div()), [X, positive(2, 3, 1)], np.divide, ROUNDED),
     Case("Erf", Call(ops.Erf()), [X], ERF, GRAPH),
-    Case("Exp", Call(ops.Exp()), [X], np.exp, GRAPH),
-    Case("ExpandDims", Call(ops.ExpandDims(), 1), [X], lambda x: x[:, None], EXACT),
     Case("Gather", Call(ops.Gather(), 0), [random(9, 4), IDS], lambda x, ids: x[ids.astype(int)], EXACT),
     Case("Gather", Call(ops.Gather(), 1), [X, IDS], lambda x, ids: x[:, ids.astype(int)], EXACT),
-    Case("Log", Call(ops.Log()), [positive(2, 3)], np.log, GRAPH),
     Case("MatMul", Call(ops.MatMul()), [random(2, 7), random(7, 3)], np.matmul, 7 * ROUNDED),
     Case("MatMul", Call(ops.MatMul(transpose_b=True)), [random(2, 7), random(3, 7)], lambda a, b: a @ b.T, 7 * ROUNDED),
     Case("MatMul", Call(ops.MatMul(transpose_a=True)), [random(7, 2), random(7, 3)], lambda a, b: a.T @ b, 7 * ROUNDED),
-    Case("MaxPool", Call(ops.MaxPool(2, 2)), [IMAGE], lambda x: windows(x, 2, 2, 2).max((4, 5)), EXACT),
-    Case("Maximum", Call(ops.Maximum(), 0.0), [X], lambda x: np.maximum(x, 0), EXACT),
-    Case("Minimum", Call(ops.Minimum()), [X, random(3, 4, seed=1)], np.minimum, EXACT),
     Case("Mul", Call(ops.Mul()), [random(2, 1, 4, 1), random(1, 3, 4, 5)], np.multiply, ROUNDED),
-    Case("Neg", Call(ops.Neg()), [X], np.negative, EXACT),
-    Case("RealDiv", Call(ops.RealDiv()), [X, positive(2, 3, 4)], np.divide, ROUNDED),
-    Case("ReLU", Call(ops.ReLU()), [X], lambda x: np.maximum(x, 0), EXACT),
     Case("ReduceMean", Call(ops.ReduceMean(keep_dims=True), (1, 3)), [positive(2, 3, 4, 5)],
          lambda x: x.mean((1, 3), keepdims=True), 15 * ROUNDED),
     Case("ReduceMean", Call(ops.ReduceMean(), -2), [positive(2, 3, 4, 5)], lambda x: x.mean(-2), 4 * ROUNDED),
-    Case("ReduceSum", Call(ops.ReduceSum(keep_dims=True), 1), [positive(2, 3, 4)], lambda x: x.sum(1, keepdims=True),
-         3 * ROUNDED),
     Case("Reshape", Call(ops.Reshape(), (3, -1)), [X], lambda x: x.reshape(3, -1), EXACT),
-    Case("ResizeNearestNeighbor", Call(ops.ResizeNearestNeighbor((12, 18))), [IMAGE],
-         lambda x: x.repeat(2, 2).repeat(3, 3), EXACT),
     Case("Sigmoid", Call(ops.Sigmoid()), [X], lambda x: 1 / (1 + np.exp(-x)), GRAPH),
     Case("Slice", Call(ops.Slice(), (0, 1, 2), (2, 2, 1)), [X], lambda x: x[:, 1:3, 2:3], EXACT),
     Case("Softmax", Call(ops.Softmax(1)), [X], softmax, GRAPH),
-    Case("Split", Halves(), [X], lambda x: [x[:, :, 2:], x[:, :, :2]], EXACT),
     Case("Sqrt", Call(ops.Sqrt()), [positive(2, 3)], np.sqrt, ROUNDED),
-    Case("Square", Call(ops.Square()), [X], np.square, ROUNDED),
-    Case("Squeeze", Call(ops.Squeeze(1)), [random(2, 1, 4)], lambda x: x[:, 0], EXACT),
-    Case("Stack", Call(ops.Stack(1), packed=True), [X, random(2, 3, 4, seed=1)], lambda *x: np.stack(x, 1), EXACT),
-    Case("StridedSlice", Call(ops.StridedSlice(end_mask=4, shrink_axis_mask=2), (0, 1, 1), (2, 2, 0), (1, 1, 2)), [X],
-         lambda x: x[:, 1, 1::2], EXACT),
     Case("Sub", Call(ops.Sub()), [X, random(4)], np.subtract, ROUNDED),
-    Case("Tile", Call(ops.Tile(), (1, 2, 3)), [X], lambda x: np.tile(x, (1, 2, 3)), EXACT),
     Case("Transpose", Call(ops.Transpose(), (0, 3, 1, 4, 2)), [random(2, 3, 4, 5, 2)],
          lambda x: x.transpose(0, 3, 1, 4, 2), EXACT),
 ]

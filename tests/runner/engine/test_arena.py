@@ -116,7 +116,7 @@ class Growing(nn.Cell):
     def construct(self, x):
         total = self.mean(x, (0, 1))
         for rows in range(COUNT, 0, -1):
-            total = self.mean(ops.exp(ops.slice(x, (0, 0), (ROWS - 16 * rows, 1024)) * total), (0, 1))
+            total = self.mean(ops.sigmoid(ops.slice(x, (0, 0), (ROWS - 16 * rows, 1024)) * total), (0, 1))
         return total
 
 
