@@ -7,11 +7,11 @@ import references
 import torch
 from kandinsky_mindir.export.mindir import compile_graph
 from kandinsky_mindir.export.node_layers import operator_of
-from kandinsky_mindir.export.weights import Location
 from kandinsky_mindir.models import layers, pictures
 from kandinsky_mindir.models.config import MoVQConfig, UNetConfig
 from kandinsky_mindir.models.movq import MoVQDecoder, MoVQEncoder
 from kandinsky_mindir.models.unet import UNet, UNetContext
+from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
 
 # Both sides round each float32 operation to 6e-8 of its result, in different orders. Some hundred operations follow one
 # another in these networks and their errors add like a random walk: about 10 * 6e-8, times what a sum over up to a
@@ -88,7 +88,7 @@ def test_movq(name, batch, height, width):
 
 def convolutions(decoder, height, width):
     """How many convolutions its graph has, as Conv2D or as products."""
-    index = {parameter.name: Location(0, 4 * parameter.size, parameter.shape) for parameter in decoder.get_parameters()}
+    index = {parameter.name: StoredTensor("weights.bin", 0, parameter.shape) for parameter in decoder.get_parameters()}
     latents = ("latents", (2, decoder.post_quant_conv.in_channels, height, width), "float32")
     nodes = compile_graph(decoder, [latents], ["image"], index, "weights.bin").graph.node
     return sum(operator_of(node) in ("Conv2D", "MatMul", "BatchMatMul") for node in nodes)
