@@ -16,7 +16,6 @@ from pathlib import Path
 from ..runner.bundle.opened import Bundle
 from ..runner.common.errors import UserError
 from ..runner.bundle.manifest import GraphInfo
-from ..runner.upkeep.replay import title
 from .operators import OPERATORS
 
 HELP = "say what of a bundle a version of Lite and a device can run"
@@ -49,9 +48,9 @@ def run(args: argparse.Namespace) -> None:
     for graph in bundle.manifest.graphs:
         file = file_for(graph, args.lite)
         found = evidence(operators_in(bundle.mindir(file), file), args.lite, args.device)
-        print(f"{title(graph):28}{len(found['run']):5}{len(found['listed']):8}{len(found['unknown']):9}  {file}")
+        print(f"{graph.title:28}{len(found['run']):5}{len(found['listed']):8}{len(found['unknown']):9}  {file}")
         if found["unknown"]:
-            problems.append(f"{title(graph)}: nothing speaks for {', '.join(found['unknown'])} on Lite {args.lite}, "
+            problems.append(f"{graph.title}: nothing speaks for {', '.join(found['unknown'])} on Lite {args.lite}, "
                             f"{args.device}")
     if problems:
         more = f", and {len(problems) - 1} more graphs" if problems[1:] else ""

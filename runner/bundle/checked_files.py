@@ -4,40 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.errors import UserError
+from ..common.forks import in_forked_child
+from .check_record import CheckRecord, State
 from .manifest import FILE_NAME, FileInfo
 
 CHUNK = 1 << 22
+CHECKS = ("once", "always", "never")
 
 
 class CheckedFiles:
     """The files of a folder, by their names in it.
 
-    path: the folder. files: what each must be. remedy: what errors advise. Raises UserError if one is missing or has
-    another size; what is in them is checked when they are asked for.
+    path: the folder. files: what each must be. remedy: what errors advise. check: when to hash what is in them: "once",
+    unless a file is known to be unchanged since; "always", in every process; "never": whoever says so trusts them. Raises
+    UserError if one is missing or has another size; what is in them is checked when they are asked for.
     """
 
-    def __init__(self, path: Path, files: Mapping[str, FileInfo], remedy: str):
-        self.path, self.remedy = path, remedy
+    check = "once"
+
+    def __init__(self, path: Path, files: Mapping[str, FileInfo], remedy: str, check: str = "once"):
+        if check not in CHECKS:
+            raise UserError(f"check is {check!r}: it must be once, always or never")
+        self.path, self.remedy, self.check = path, remedy, check
         self._files = files
-        self._checked: dict[str, tuple] = {}  # the state in which each file was right
-        self._locks = {name: threading.Lock() for name in files}
+        self._hashed: dict[str, State] = {}  # the state in which each file was right, in this process
+        self._record = CheckRecord(path)
+        self._forget_locks()
         for name, info in files.items():
             self._check_size(name, info.size)
+        _all.add(self)
 
     def file(self, name: str) -> Path:
-        """The path of a file, after its size and sha256 were checked: once, and again if it was changed."""
-        if name not in self._files:
-            raise UserError(f"{self.path / FILE_NAME} does not list {name}: it is damaged; {self.remedy}")
-        path = self.path / name
-        with self._locks[name]:
-            if name not in self._checked or self._checked[name] != self._state(path):
-                self._checked[name] = self._check(name)
+        """The path of a file, after its size and sha256 were checked as `check` says: again if it was changed."""
+        path, info = self._known(name)
+        if self.check != "never":
+            with self._locks[name]:
+                state = self._state(path)
+                if self._hashed.get(name) != state and not (
+                    self.check == "once" and self._record.knows(name, state, info.sha256)
+                ):
+                    self._hash(name)
         return path
 
     @contextmanager
@@ -57,9 +71,17 @@ class CheckedFiles:
             self.file(name)
 
     def verify_files(self) -> None:
-        """Check every file; UserError names the first that differs."""
+        """Hash every file that this process has not hashed yet; UserError names the first that differs."""
         for name in self._files:
-            self.file(name)
+            path, _ = self._known(name)
+            with self._locks[name]:
+                if self._hashed.get(name) != self._state(path):
+                    self._hash(name)
+
+    def _known(self, name: str) -> tuple[Path, FileInfo]:
+        if name not in self._files:
+            raise UserError(f"{self.path / FILE_NAME} does not list {name}: it is damaged; {self.remedy}")
+        return self.path / name, self._files[name]
 
     def _check_size(self, name: str, size: int) -> None:
         path = self.path / name
@@ -70,26 +92,31 @@ class CheckedFiles:
         if found != size:
             raise UserError(f"{path} has {found} bytes, the manifest says {size}: it is cut or damaged; {self.remedy}")
 
-    def _check(self, name: str) -> tuple:
-        info = self._files[name]
+    def _hash(self, name: str) -> None:
+        path, info = self._known(name)
         self._check_size(name, info.size)
-        path = self.path / name
-        state = self._state(path)  # before it is read
+        now, state = time.time_ns(), self._state(path)  # before it is read
         try:
             found = sha256_of(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}): {self.remedy}") from None
         if found != info.sha256:
             raise UserError(f"{path} does not match its sha256 in the manifest: it is damaged; {self.remedy}")
-        return state
+        self._hashed[name] = state
+        if self.check == "once":
+            self._record.add(name, state, found, now)
 
-    def _state(self, path: Path) -> tuple:
-        """What differs after a file was written to, cut or replaced; even where its time of change was set back."""
+    def _state(self, path: Path) -> State:
         try:
-            status = path.stat()
+            return State.of(path)
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing from the bundle: {self.remedy}") from None
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}): {self.remedy}") from None
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def _forget_locks(self) -> None:
+        self._locks = {name: threading.Lock() for name in self._files}
+        self._record.unlock()
 
 
 def sha256_of(path: Path) -> str:
@@ -99,3 +126,13 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _forget_parent() -> None:
+    """In a forked process: a thread that is not here may hold a lock."""
+    for files in list(_all):
+        files._forget_locks()
+
+
+_all: weakref.WeakSet[CheckedFiles] = weakref.WeakSet()
+in_forked_child(_forget_parent)

@@ -77,6 +77,12 @@ class GraphInfo:
                     raise UserError(f"{where}.{side}[{i}].shape is {shortened(tensor.shape)}, more than any tensor has; {REMEDY}")
         return graph
 
+    @property
+    def title(self) -> str:
+        """The graph's name, its batch and its size in pixels."""
+        size = f" {self.size[0]}x{self.size[1]}" if self.size else ""
+        return f"{self.name} batch {self.batch}{size}"
+
     def input(self, name: str) -> TensorInfo:
         return next(tensor for tensor in self.inputs if tensor.name == name)
 

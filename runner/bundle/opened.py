@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +35,14 @@ class Bundle(CheckedFiles):
     """An exported bundle, opened for reading.
 
     path: the folder that ``kandinsky-mindir export`` wrote. use_packed: whether models are loaded from what
-    ``kandinsky-mindir pack`` made of it, if that is there. Raises UserError if it is not a whole bundle.
+    ``kandinsky-mindir pack`` made of it, if that is there. check: when its files are hashed (see CheckedFiles). Raises
+    UserError if it is not a whole bundle.
     """
 
     threads: int | None = None  # of the engine that loads its models; None: one for each CPU
     use_packed = True
 
-    def __init__(self, path: str | Path, use_packed: bool = True):
+    def __init__(self, path: str | Path, use_packed: bool = True, check: str = "once"):
         if not isinstance(path, (str, os.PathLike)):
             raise UserError(f"a bundle must be the path of a folder, not {path!r}")
         folder = Path(path)
@@ -50,7 +52,8 @@ class Bundle(CheckedFiles):
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{folder} is not a bundle (no {FILE_NAME}): make one with kandinsky-mindir export") from None
         self.manifest = Manifest.parse(text, str(manifest))
-        super().__init__(folder, self.manifest.files, "export the bundle again")
+        self.identity = str(folder.resolve()), hashlib.sha256(text.encode()).hexdigest()
+        super().__init__(folder, self.manifest.files, "export the bundle again", check)
         self.use_packed = use_packed
 
     def for_threads(self, threads: int | None) -> Bundle:
@@ -112,7 +115,12 @@ class Bundle(CheckedFiles):
         threads."""
         if not (self.use_packed and (self.path / packed.FOLDER).is_dir()):
             return None
-        return packed.read(self.path, packed.here(self.path, self.threads))
+        return packed.read(self.path, packed.here(self.path, self.threads), self.check)
+
+    @property
+    def packed_for_others(self) -> str:
+        """Why what ``kandinsky-mindir pack`` made is of no use here, and what to do; "" if it is used, or is not there."""
+        return "" if not self.use_packed or self.packed else packed.why_not(self.path, self.threads)
 
     def model(self, path: str) -> ModelSource:
         """Where the `.ms` model of the layout `path` comes from."""

@@ -40,10 +40,15 @@ class _MadeFor(Struct):
     threads: int
 
 
-class _File(Struct):
-    """The whole manifest of the folder."""
+class _Made(Struct):
+    """Of the manifest of the folder, what says for whom it is."""
 
     made_for: _MadeFor
+
+
+class _File(_Made):
+    """The whole manifest of the folder."""
+
     files: dict[str, FileInfo]
     graphs: dict[str, _Graph]
 
@@ -56,9 +61,10 @@ class Packed(CheckedFiles):
     """
 
     def __init__(
-        self, path: Path, files: dict[str, FileInfo], made_for: dict, graphs: dict[str, tuple[str, tuple[Stretch, ...]]]
-    ):
-        super().__init__(path, files, REMEDY)
+        self, path: Path, files: dict[str, FileInfo], made_for: dict, graphs: dict[str, tuple[str, tuple[Stretch, ...]]],
+        check: str = "once",
+    ):  # fmt: skip
+        super().__init__(path, files, REMEDY, check)
         self.made_for = made_for
         self.graphs = {name: ModelSource(self, *packed) for name, packed in graphs.items()}
 
@@ -68,7 +74,7 @@ class Packed(CheckedFiles):
         return sum(info.size for info in self._files.values())
 
 
-def read(bundle: Path, use: dict | None = None) -> Packed | None:
+def read(bundle: Path, use: dict | None = None, check: str = "once") -> Packed | None:
     """What is in the folder of a bundle; None if it has none, or one that was made for something else than `use`.
 
     UserError if it is damaged; of what was made for something else, nothing but its manifest is looked at.
@@ -97,7 +103,7 @@ def read(bundle: Path, use: dict | None = None) -> Packed | None:
     files = {inside(name, f"{manifest}: files", REMEDY): info for name, info in found.files.items()}
     graphs = {path: (graph.layout, _weights(graph, files, f"{manifest}: graphs[{path!r}]"))
               for path, graph in found.graphs.items()}
-    return Packed(folder, files, made_for, graphs)
+    return Packed(folder, files, made_for, graphs, check)
 
 
 def _weights(graph: _Graph, files: dict[str, FileInfo], where: str) -> tuple[Stretch, ...]:
@@ -116,6 +122,23 @@ def here(bundle: Path, threads: int | None) -> dict[str, str | int]:
     """
     return {"bundle": sha256_of(bundle / FILE_NAME), "lite": VERSION, "processor": processor(),
             "threads": thread_count(threads)}
+
+
+def why_not(bundle: Path, threads: int | None) -> str:
+    """Why what is packed in the folder of a bundle cannot be used by this process, and what to do; "" if nothing is."""
+    try:
+        made_for = msgspec.structs.asdict(msgspec.json.decode((bundle / FOLDER / FILE_NAME).read_bytes(), type=_Made).made_for)
+    except (OSError, ValueError, RecursionError):
+        return ""
+    wanted = here(bundle, threads)
+    other = [name for name in wanted if made_for[name] != wanted[name]]
+    if not other:
+        return ""
+    reasons = {"bundle": "another export of it", "lite": f"MindSpore Lite {made_for['lite']}", "processor": "another processor",
+               "threads": f"{made_for['threads']} threads, not {wanted['threads']}"}
+    remedy = f"choose {made_for['threads']} threads (--threads), or " if other == ["threads"] else ""
+    return (f"what is packed in {bundle} is for {' and '.join(reasons[name] for name in other)}: models load as exported, which "
+            f"is slower and takes more memory; {remedy}run kandinsky-mindir pack on the bundle again")
 
 
 def processor() -> str:

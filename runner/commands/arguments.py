@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from ..bundle.checked_files import CHECKS
 from ..common.errors import UserError
 from ..common.memory import as_bytes
 from ..diffusion.noise import GENERATORS
@@ -104,5 +105,8 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
                        help="stay below SIZE, for example 12GB (a bare number is bytes): models stay loaded between stages "
                        "if that fits, else one is in memory at a time, and what cannot fit is refused (default: what "
                        "the machine has left)")
+    group.add_argument("--check", choices=CHECKS, default="once",
+                       help="when to hash files of the bundle that are loaded: once (default), until a file changes; always; "
+                       "never")
     group.add_argument("--plan", action="store_true", help="only say what memory each stage would need")
     group.add_argument("--verify", action="store_true", help="first check that the bundle computes what it should here")

@@ -48,7 +48,7 @@ def open_pipeline(args: argparse.Namespace) -> KandinskyV22CombinedPipeline:
         _follow(recipe, args)
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(
         args.bundle, engine=args.engine, device=args.device, threads=args.threads, keep_loaded=args.keep_loaded,
-        memory=args.memory,
+        memory=args.memory, check=args.check,
     )  # fmt: skip
     if recipe and recipe.bundle_sha256 != _sha256(pipeline):
         warnings.warn(f"{args.bundle} is not the bundle that {args.like} was made with: the picture may differ")

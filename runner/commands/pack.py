@@ -21,7 +21,6 @@ from ..common.memory import as_text
 from ..common.one_line import one_line
 from ..common.options import as_count
 from ..upkeep.packing import pack
-from ..upkeep.replay import title
 from . import arguments
 
 HELP = "lay the weights out for this machine: models load faster"
@@ -35,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.threads is not None:
         as_count(args.threads, "threads")
-    bundle = Bundle(args.bundle)
+    bundle = Bundle(args.bundle, check="always")
     for graph, number, added, seconds in pack(bundle, engines.create("bridge"), args.threads):
         piece = f"{number + 1} of {len(graph.ms)}" if len(graph.ms) > 1 else ""
         what = "left as it is" if added is None else f"{as_text(added)} more"
-        print(f"{title(graph):32}{piece:8}{what:>14}{seconds:7.1f} s", flush=True)
+        print(f"{graph.title:32}{piece:8}{what:>14}{seconds:7.1f} s", flush=True)
     print(f"{one_line(bundle.path / packed.FOLDER, keep_bytes=True)}: {as_text(bundle.for_threads(args.threads).packed.size)}")

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--tolerance must be above 0, not {args.tolerance:g}")
     if args.threads is not None:
         as_count(args.threads, "threads")
-    bundle = Bundle(args.bundle)
+    bundle = Bundle(args.bundle, check="always")
     bisect = _bisect() if args.bisect else None
     engine = engines.create(args.engine)
     models = Models(bundle, engine, device=args.device, threads=args.threads, keep_loaded=False)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .control_groups import memory_left
 from .errors import UserError
 
 INTERVAL = 0.05  # seconds between two looks
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-CGROUP = Path("/sys/fs/cgroup")
 PF_FORKNOEXEC = 0x40  # of the flags in /proc/PID/stat: include/linux/sched.h of Linux
 
 
@@ -29,21 +29,21 @@ def as_bytes(value: Any, name: str = "memory") -> int:
 
 
 def as_text(size: float) -> str:
-    """Bytes for people: "7.75 GB"."""
-    return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+    """Bytes for people: "7.75 GB", "140.2 MB"."""
+    return f"{size / 1e9:,.2f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def available() -> int:
-    """Bytes that can be had without swapping: of the machine, and of the control group that this process is in."""
+    """Bytes that can be had without swapping: of the machine, and of the control groups that this process is in."""
     text = Path("/proc/meminfo").read_text()
     found = int(re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)[1]) * 1024
-    try:
-        limit = (CGROUP / "memory.max").read_text().strip()
-        statistics = (CGROUP / "memory.stat").read_text()
-        used = int((CGROUP / "memory.current").read_text()) - int(re.search(r"^file (\d+)", statistics, re.MULTILINE)[1])
-        return found if limit == "max" else min(found, int(limit) - used)
-    except (OSError, TypeError, ValueError):  # no such control group
-        return found
+    left = memory_left()
+    return found if left is None else min(found, left)
+
+
+def private() -> int:
+    """Bytes of this process that are its alone."""
+    return _private(os.getpid())
 
 
 def in_use() -> int:
@@ -52,13 +52,12 @@ def in_use() -> int:
     Pages of files on disk do not count: the system takes them back when it needs them. A process that was forked and runs
     no program of its own yet shares the pages of its parent: only what it has more than its parent counts.
     """
-    private, files = {}, {}
+    own, files = {}, {}
     total = 0
     for pid, parent in ((os.getpid(), None), *_descendants(os.getpid())):
         try:
-            status = Path(f"/proc/{pid}/status").read_text()
-            private[pid] = int(re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
-            total += max(0, private[pid] - private.get(parent, 0)) if parent and _only_forked(pid) else private[pid]
+            own[pid] = _private(pid)
+            total += max(0, own[pid] - own.get(parent, 0)) if parent and _only_forked(pid) else own[pid]
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 if os.readlink(entry.path).startswith("/memfd:"):
                     found = entry.stat()
@@ -88,6 +87,11 @@ class PeakMemory:
         self._done.set()
         self._thread.join()
         self.peak = max(self.peak, in_use())
+
+
+def _private(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
 
 
 def _only_forked(pid: int) -> bool:

@@ -54,6 +54,12 @@ class BridgeEngine:
         _open_standard_streams()
         self.runtime = runtime.ensure(say)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BridgeEngine) and (self.runtime, self.deadline) == (other.runtime, other.deadline)
+
+    def __hash__(self) -> int:
+        return hash((self.runtime, self.deadline))
+
     def load(
         self, path: str | os.PathLike[str] | ModelFile, *, device: str = "cpu", threads: int | None = None
     ) -> BridgeModel:

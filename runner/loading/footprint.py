@@ -25,23 +25,26 @@ class Footprint(NamedTuple):
     kept: int
 
 
-def ways(graph: GraphInfo) -> range:
+def ways(graph: GraphInfo, model_files: bool = True) -> list[int | None]:
     """How many of a graph's pieces can stay in memory, from the fastest way, all, to the smallest: every other one is
-    loaded when its turn comes in a run, each time."""
-    return range(len(graph.ms), -1, -1) if len(graph.ms) > 1 else range(1, 0, -1)
+    loaded when its turn comes in a run, each time. None: the graph is loaded from MindIR, as it is if it has no pieces or
+    if its engine does not take `model_files`."""
+    if not (graph.ms and model_files):
+        return [None]
+    return list(range(len(graph.ms), -1, -1)) if len(graph.ms) > 1 else [1]
 
 
-def choose(bundle: Bundle, graph: GraphInfo, budget: float) -> int:
+def choose(bundle: Bundle, graph: GraphInfo, budget: float, model_files: bool = True) -> int | None:
     """The fastest way that takes at most `budget` bytes; the smallest where none does."""
-    found = ways(graph)
+    found = ways(graph, model_files)
     return next((way for way in found[:-1] if footprint(bundle, graph, way).loading <= budget), found[-1])
 
 
-def footprint(bundle: Bundle, graph: GraphInfo, resident: int) -> Footprint:
-    """What a graph takes of which `resident` pieces stay in memory."""
+def footprint(bundle: Bundle, graph: GraphInfo, resident: int | None) -> Footprint:
+    """What a graph takes of which `resident` pieces stay in memory (see `ways`)."""
     running = activations(graph)
-    if not graph.ms:
-        weights = bundle.manifest.files[bundle.weights_of(graph.part)].size
+    if resident is None:
+        weights = (bundle.path / bundle.weights_of(graph.part)).stat().st_size
         kept = int(MINDIR_KEPT * weights) + RUNTIME + running
         return Footprint(max(int(MINDIR_LOADING * weights) + RUNTIME, kept), kept)
     loaded = [int(PACKED * _weight_bytes(bundle.model(path))) + RUNTIME for path in graph.ms]

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from ..bundle.manifest import GraphInfo, Manifest
 from ..bundle.opened import Bundle
 from ..bundle.stages import TEXT_TO_PICTURE, needed
 from ..common.errors import UserError
-from .footprint import PROGRAM, choose, footprint, mapped, ways
-from ..bundle.manifest import GraphInfo, Manifest
 from ..common.memory import as_text
-from ..upkeep.replay import title
+from .footprint import PROGRAM, choose, footprint, mapped, ways
 
 
 class Demand(NamedTuple):
     """A graph that a request loads. loading: the most while it is loaded and run; kept: once it only waits. Bytes.
 
     reloaded: how many of its pieces are loaded again in every run, for lack of memory. mapped: bytes of packed weights
-    that it reads in every run, which are pages of files.
+    that it reads in every run, which are pages of files. waiting: bytes of the same graph for another batch, which a
+    request changes to and fro, and which stays loaded meanwhile.
     """
 
     graph: GraphInfo
@@ -26,6 +26,7 @@ class Demand(NamedTuple):
     kept: int
     reloaded: int = 0
     mapped: int = 0
+    waiting: int = 0
 
     @property
     def remark(self) -> str:
@@ -40,52 +41,82 @@ class Demand(NamedTuple):
         return f"and {as_text(self.mapped)} of the system's cache of files" if self.mapped else ""
 
     def __str__(self) -> str:
-        notes = ", ".join(filter(None, (self.reads, self.remark)))
-        return f"  {title(self.graph):32} {as_text(self.loading):>10}  {notes}".rstrip()
+        other = f"beside {as_text(self.waiting)} of another batch" if self.waiting else ""
+        return _row(self.graph.title, self.loading, *filter(None, (self.reads, other, self.remark)))
 
 
 class MemoryPlan(NamedTuple):
-    """The demands of a request in their order, and whether models stay loaded from one to the next."""
+    """The demands of a request in their order, and whether models stay loaded from one to the next.
+
+    beside: bytes that the request holds at once beside models: latents, embeddings, pictures. others: bytes of models that
+    other requests use or have left. program: of this process itself.
+    """
 
     demands: Sequence[Demand]
     keep_loaded: bool
+    beside: int = 0
+    others: int = 0
+    program: int = PROGRAM
 
     @property
     def peak(self) -> int:
         """Bytes at the worst moment."""
         kept = most = 0
         for demand in self.demands:
-            most = max(most, kept + demand.loading)
-            kept += demand.kept if self.keep_loaded else 0
-        return PROGRAM + most
+            most = max(most, demand.loading + (kept if self.keep_loaded else demand.waiting))
+            kept += demand.kept
+        return self.program + self.others + self.beside + most
+
+    def beside_idle(self, idle: int, budget: int) -> MemoryPlan:
+        """The plan beside models of `idle` bytes that nobody uses: they stay as far as `budget` allows."""
+        return self._replace(others=self.others + max(0, min(idle, budget - self.peak)))
 
     def require(self, budget: int) -> None:
         """UserError if it does not fit into `budget` bytes."""
         if self.peak <= budget:
             return
-        staged = self._replace(keep_loaded=False)
+        staged = self._replace(keep_loaded=False, demands=[demand._replace(waiting=0) for demand in self.demands])
         worst = max(self.demands, key=lambda demand: demand.loading)
-        needs = f"keeping all models loaded needs about {as_text(self.peak)}" if self.keep_loaded \
-            else f"{title(worst.graph)} needs about {as_text(self.peak)}"
+        what = "keeping all models loaded" if self.keep_loaded else worst.graph.title
+        notes = [f"{as_text(size)} for {whom}" for size, whom in (
+            (self.program if self.program > PROGRAM else 0, "this process itself"),
+            (self.others, "models that other requests use"), (self.beside, "what the request makes")) if size]
         advice = "choose a smaller size, or make room for it (free memory, raise --memory)"
+        if self.beside > self.peak - budget:
+            advice = "ask for fewer pictures at once, " + advice
         if self.keep_loaded and staged.peak <= budget:
             advice = f"one at a time, without --keep-loaded, they need {as_text(staged.peak)}"
-        raise UserError(f"{needs} of memory and {as_text(budget)} is there: {advice}")
+        of_it = f" ({' and '.join(notes)} included)" if notes else ""
+        raise UserError(f"{what} needs about {as_text(self.peak)} of memory{of_it} and {as_text(budget)} is there: {advice}")
 
     def __str__(self) -> str:
-        lines = map(str, self.demands)
+        rows = [_row(name, size) for name, size in (
+            ("this program", self.program), ("latents, embeddings, pictures", self.beside),
+            ("models of other requests", self.others)) if size]
         how = "all kept loaded" if self.keep_loaded else "one at a time"
-        return "\n".join([*lines, f"  {f'peak, {how}':32} {as_text(self.peak):>10}"])
+        return "\n".join([*map(str, self.demands), *rows, _row(f"peak, {how}", self.peak)])
 
 
-def plan_memory(bundle: Bundle, graphs: Iterable[GraphInfo], keep_loaded: bool = False, budget: int | None = None) -> MemoryPlan:
-    """The plan of running `graphs`, one after another, each within `budget` bytes if it can (None: as fast as it can)."""
-    demands = []
-    for graph in graphs:
-        all_of_it = ways(graph)[0]
-        resident = all_of_it if keep_loaded or budget is None else choose(bundle, graph, budget - PROGRAM)
-        demands.append(Demand(graph, *footprint(bundle, graph, resident), all_of_it - resident, mapped(bundle, graph)))
-    return MemoryPlan(demands, keep_loaded)
+def plan_memory(
+    bundle: Bundle, graphs: Iterable[GraphInfo], keep_loaded: bool = False, budget: int | None = None, *, beside: int = 0,
+    others: int = 0, program: int = PROGRAM, model_files: bool = True,
+) -> MemoryPlan:  # fmt: skip
+    """The plan of running `graphs`, one after another, each within `budget` bytes if it can (None: as fast as it can).
+
+    beside, others, program: see MemoryPlan. model_files: whether graphs load from Lite's own format where they have it.
+    """
+    taken = program + others + beside
+    demands: list[Demand] = []
+    for graph in dict.fromkeys(graphs):
+        found = ways(graph, model_files)
+        resident = found[0] if keep_loaded or budget is None else choose(bundle, graph, budget - taken, model_files)
+        reloaded = found.index(resident)
+        demand = Demand(graph, *footprint(bundle, graph, resident), reloaded, mapped(bundle, graph) if model_files else 0)
+        before = demands[-1] if demands and (demands[-1].graph.name, demands[-1].graph.size) == (graph.name, graph.size) else None
+        if before and not reloaded and (budget is None or taken + before.kept + demand.loading <= budget):
+            demand = demand._replace(waiting=before.kept)
+        demands.append(demand)
+    return MemoryPlan(demands, keep_loaded, beside, others, program)
 
 
 def text_to_picture(
@@ -93,3 +124,7 @@ def text_to_picture(
 ) -> list[GraphInfo]:
     """The graphs that make a picture of `size` (height, width) from a text. batches, prior_batch: 2 with guidance."""
     return needed(manifest, TEXT_TO_PICTURE, size, {"prior": (prior_batch,), "unet": batches})
+
+
+def _row(name: str, size: int, *notes: str) -> str:
+    return f"  {name:32} {as_text(size):>10}  {', '.join(notes)}".rstrip()

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,18 @@ import numpy as np
 from .. import engine as engines
 from .. import schedulers
 from ..bundle.opened import Bundle
-from ..loading.models import Models, loadable
+from ..loading.loader import takes_model_files
+from ..loading.models import Models, Reservation
 from ..diffusion.loop import Step, as_latents
 from ..engine.interface import parse_device
 from ..common.errors import UserError
+from ..common.kept_exceptions import lets_go
 from ..bundle.manifest import GraphInfo
 from ..common.memory import as_bytes
 from ..common.options import as_count
-from ..loading.memory_plan import MemoryPlan, plan_memory, text_to_picture
+from ..loading.memory_plan import MemoryPlan
 from ..common.progress import ProgressBar
 from ..schedulers import Scheduler
-from ..upkeep.replay import title
 
 KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded between calls unless told otherwise
 
@@ -31,11 +33,19 @@ KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded b
 class Pipeline:
     """A bundle opened on an engine; the base of the pipelines."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """No exception that leaves a public method holds the pipeline, and with it the models that it keeps loaded."""
+        super().__init_subclass__(**options)
+        for name, method in list(vars(cls).items()):
+            if isinstance(method, FunctionType) and (name == "__call__" or not name.startswith("_")):
+                setattr(cls, name, lets_go(method))
+
     def __init__(self, models: Models):
         self.models, self.bundle = models, models.bundle
         self.progress = ProgressBar()
 
     @classmethod
+    @lets_go
     def from_pretrained(
         cls,
         bundle: str | Path | Bundle,
@@ -45,6 +55,7 @@ class Pipeline:
         threads: int | None = None,
         keep_loaded: bool | None = None,
         memory: int | str | None = None,
+        check: str = "once",
     ):
         """Open an exported bundle.
 
@@ -54,61 +65,45 @@ class Pipeline:
         without it if the bundle's weights are small, and frees them all the same where memory gets short. memory: bytes,
         or a text such as "12GB", to stay below (None: what the machine has left): a model that does not fit is loaded a
         piece at a time in every step, which is slow; calls that cannot be made to fit are refused before a model is
-        loaded. UserError if the bundle is damaged or the engine cannot be had.
+        loaded. check: hash what is loaded "once" (a file that is known to be unchanged since is not hashed again),
+        "always" or "never". UserError if the bundle is damaged or the engine cannot be had.
         """
         parse_device(device)
         if threads is not None:
             as_count(threads, "threads")
-        bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle, check=check)
         memory = None if memory is None else as_bytes(memory)
         lite = engines.create(engine, say=_say)
-        bundle = loadable(bundle, lite, device, threads)
         may_free = keep_loaded is None
-        if keep_loaded is None and memory is None:
-            keep_loaded = bundle.weight_bytes <= KEEP_LOADED_BELOW
-        elif keep_loaded is None:
-            keep_loaded = all(plan_memory(bundle, text_to_picture(bundle.manifest, size), True).peak <= memory
-                              for size in bundle.manifest.sizes)
+        if keep_loaded is None:
+            keep_loaded = memory is not None or bundle.weight_bytes <= KEEP_LOADED_BELOW
         options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "memory": memory, "may_free": may_free}
-        return cls(Models(bundle, lite, **options))
+        models = Models(bundle, lite, **options)
+        if takes_model_files(lite, device) and (advice := models.bundle.packed_for_others):
+            warnings.warn(advice, stacklevel=3)
+        return cls(models)
 
     def set_progress_bar_config(self, **options) -> None:
         """Options for tqdm; ``disable=True`` switches the bars off."""
         self.progress.options = options
 
-    def require_memory(self, graphs: Iterable[GraphInfo]) -> None:
-        """UserError, with the figures, if `graphs` cannot run in the memory that there is for them."""
-        if self.models.device != "cpu":
-            return
-        graphs, budget = list(graphs), self.models.budget  # once: what the machine has left changes all the time
-        found = self._plan(graphs, budget)
-        try:
-            found.require(budget)
-        except UserError:
-            self.models.expected &= self.models.in_memory  # what the same request had asked for before will not come
-            raise
-        if self.models.keep_loaded and not found.keep_loaded:
-            self.models.free_between_stages()
-        self.models.expected.update(graphs)
+    @lets_go
+    def require_memory(self, graphs: Iterable[GraphInfo], beside: int = 0) -> Reservation:
+        """UserError, with the figures, if `graphs` cannot run in the memory that there is for them.
+
+        beside: bytes that the request holds at once beside models: latents, embeddings, pictures. They count for other
+        requests as long as what is returned here is held, or until it is closed: it is a context manager.
+        """
+        found, reservation = self.models.require(graphs, beside)
         for demand in found.demands:
             if demand.remark:
-                warnings.warn(f"memory is short for {title(demand.graph)}: {demand.remark}, which is slow", stacklevel=2)
+                warnings.warn(f"memory is short for {demand.graph.title}: {demand.remark}, which is slow", stacklevel=2)
+        return reservation
 
-    def memory_plan(self, graphs: Iterable[GraphInfo]) -> MemoryPlan:
-        """What memory running `graphs` will take."""
-        return self._plan(list(graphs), self.models.budget)
-
-    def _plan(self, graphs: list[GraphInfo], budget: int) -> MemoryPlan:
-        """Models that stay loaded, stay beside those of earlier calls; where that does not fit, they need not if nobody
-        asked for it."""
-        models = self.models
-        if models.keep_loaded:
-            wanted = models.expected.union(graphs)
-            in_order = [graph for graph in self.bundle.manifest.graphs if graph in wanted]
-            found = plan_memory(self.bundle, in_order, True, budget)
-            if found.peak <= budget or not models.may_free:
-                return found
-        return plan_memory(self.bundle, graphs, False, budget)
+    @lets_go
+    def memory_plan(self, graphs: Iterable[GraphInfo], beside: int = 0) -> MemoryPlan:
+        """What memory running `graphs` will take, with `beside` bytes of what the request makes."""
+        return self.models.plan(graphs, beside)
 
     def unload(self) -> None:
         """Free the memory of all loaded models; the next call loads them again."""

@@ -143,7 +143,7 @@ class _Packer:
                 self._files[each.relative_to(self._folder).as_posix()] = FileInfo(each.stat().st_size, sha256_of(each))
             else:
                 each.unlink()
-        return ModelSource(CheckedFiles(self._folder, self._files, packed.REMEDY), path, rows)
+        return ModelSource(CheckedFiles(self._folder, self._files, packed.REMEDY, "always"), path, rows)
 
 
 def without(stretches: list[Stretch], positions: set[int]) -> Iterator[Stretch]:

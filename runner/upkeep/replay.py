@@ -34,9 +34,9 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         if self.failure:
-            return f"{title(self.graph)} does not run: {self.failure}"
+            return f"{self.graph.title} does not run: {self.failure}"
         word = "right" if self.right else "wrong"
-        return f"{title(self.graph)} is {word}: relative error {self.error:.1e}, rounding explains {self.bound:.1e}"
+        return f"{self.graph.title} is {word}: relative error {self.error:.1e}, rounding explains {self.bound:.1e}"
 
 
 def verify(
@@ -70,18 +70,12 @@ def read_example(bundle, graph: GraphInfo) -> SealedExample:
     """The sealed example of a graph; UserError if there is none."""
     name = file_name(graph)
     if name not in bundle.manifest.files:
-        raise UserError(f"{bundle.path} has no sealed example of {title(graph)}: export the bundle again")
+        raise UserError(f"{bundle.path} has no sealed example of {graph.title}: export the bundle again")
     example = SealedExample.read(bundle.file(name))
     found = {name: (array.shape, array.dtype.name) for name, array in example.inputs.items()}
     if found != {tensor.name: (tensor.shape, tensor.dtype) for tensor in graph.inputs}:
-        raise UserError(f"{bundle.path / name} is no example of {title(graph)}, whose inputs are others: export the bundle again")
+        raise UserError(f"{bundle.path / name} is no example of {graph.title}, whose inputs are others: export the bundle again")
     return example
-
-
-def title(graph: GraphInfo) -> str:
-    """The graph's name, its batch and its size in pixels."""
-    size = f" {graph.size[0]}x{graph.size[1]}" if graph.size else ""
-    return f"{graph.name} batch {graph.batch}{size}"
 
 
 def _replay(models: Models, graph: GraphInfo, example: SealedExample, tolerance: float | None) -> Verdict:

@@ -16,23 +16,21 @@ from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.commands.arguments import size
 from kandinsky_mindir.runner.common.memory import PeakMemory
 from kandinsky_mindir.runner.loading import footprint
-from kandinsky_mindir.runner.loading.models import Component
+from kandinsky_mindir.runner.loading.loader import load as load_graph
 
 
-def measure(bundle, graph, budget, runs, threads):
-    """(peak bytes, seconds to load, seconds of the first run, of a later one) of a graph that may take `budget` bytes."""
+def measure(bundle, graph, resident, runs, threads):
+    """(peak bytes, seconds to load, seconds of the first run, of a later one) of a graph of which `resident` pieces stay."""
     random = np.random.default_rng(0)
     inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) for tensor in graph.inputs}
-    component = Component(bundle, graph.name, engine.create(), device="cpu", threads=threads, keep_loaded=False,
-                          budget=lambda: budget)
     seconds = []
     with PeakMemory() as memory:
         before, started = memory.peak, time.perf_counter()
-        with component.loaded(graph.batch, graph.size) as run:
+        with load_graph(bundle, graph, engine.create(), "cpu", threads, resident) as model:
             load = time.perf_counter() - started
             for _ in range(runs):
                 started = time.perf_counter()
-                run(**inputs)
+                model.run([inputs[tensor.name] for tensor in model.inputs])
                 seconds.append(time.perf_counter() - started)
     return memory.peak - before, load, seconds[0], min(seconds[1:], default=math.nan)
 
@@ -58,7 +56,7 @@ def rows(bundle, arguments):
         estimate = footprint.footprint(bundle, graph, resident).loading
         if footprint.choose(bundle, graph, estimate) != resident:
             continue  # another takes no more and is faster
-        peak, *seconds = measure(bundle, graph, estimate, arguments.runs, arguments.threads)
+        peak, *seconds = measure(bundle, graph, resident, arguments.runs, arguments.threads)
         title = f"{resident} of {len(graph.ms)}{', packed' if bundle.packed else ''}"
         yield title, f"{estimate / 1e9:.2f}", f"{peak / 1e9:.2f}", *(f"{value:.1f}" for value in seconds)
 

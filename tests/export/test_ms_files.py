@@ -14,7 +14,9 @@ from kandinsky_mindir.export.weights import WeightsWriter, padding
 from kandinsky_mindir.runner.bundle.ms_layout import LITE_WEIGHTS, WEIGHTS, Layout, ModelFile
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
-from kandinsky_mindir.runner.loading.models import Component
+from kandinsky_mindir.runner.loading import models
+from kandinsky_mindir.runner.loading.loader import load as load_graph
+from kandinsky_mindir.runner.loading.models import Models
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,12 @@ def layout(bundle, graph):
     return Layout.read(bundle.path / graph.ms[0])
 
 
-def component(bundle, name, engine, device="cpu"):
-    return Component(bundle, name, engine, device=device, threads=1, keep_loaded=False)
+def leased(bundle, name, engine, device="cpu"):
+    return Models(bundle, engine, device=device, threads=1, keep_loaded=False).lease(name)
 
 
 def load(path, name, engine):
-    with component(Bundle(path), name, engine).loaded():
+    with leased(Bundle(path), name, engine):
         pass
 
 
@@ -201,8 +203,8 @@ class StandIn:
 @pytest.mark.parametrize("takes, device, expected", [
     (True, "cpu", ModelFile), (True, "ascend", Path), (False, "cpu", Path),
 ])  # fmt: skip
-def test_what_a_component_loads(bundle, takes, device, expected):
-    with pytest.raises(Loaded) as loaded, component(bundle, "prior_context", StandIn(takes), device).loaded():
+def test_what_an_engine_is_given(bundle, takes, device, expected):
+    with pytest.raises(Loaded) as loaded, leased(bundle, "prior_context", StandIn(takes), device):
         pass
     (asked,) = loaded.value.args
     assert isinstance(asked, expected)
@@ -291,12 +293,11 @@ class Reordered:
         self._model.close()
 
 
-def test_inputs_go_by_name(bundle, engine):
+def test_inputs_go_by_name(bundle, engine, monkeypatch):
     graph = graphs(bundle, "prior_context")[0]
-    part = component(bundle, "prior_context", engine)
-    with part.loaded() as run:
+    with leased(bundle, "prior_context", engine) as run:
         (expected,) = run(**random_inputs(graph))
-    part._load = lambda graph: Reordered(component(bundle, "prior_context", engine)._load(graph))
-    with part.loaded() as run:
+    monkeypatch.setattr(models, "load", lambda *given: Reordered(load_graph(*given)))
+    with leased(bundle, "prior_context", engine) as run:
         (found,) = run(**random_inputs(graph))
     np.testing.assert_array_equal(found, expected)

@@ -1,7 +1,6 @@
 """Graphs in pieces: the chain of them computes on MindSpore Lite what the whole does."""
 
 import itertools
-import math
 from dataclasses import astuple, replace
 
 import numpy as np
@@ -21,7 +20,7 @@ from kandinsky_mindir.runner.bundle.manifest import TensorInfo
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.engine import EngineError, TensorSpec
 from kandinsky_mindir.runner.engine.chain import Chain
-from kandinsky_mindir.runner.loading.models import Component
+from kandinsky_mindir.runner.loading.loader import load as load_graph
 
 # The arithmetic is the same; Lite merges neighboring scales and products, fewer of them where a cut is between: that
 # moves a few roundings of 6e-8 each.
@@ -71,7 +70,7 @@ def test_a_chain_of_pieces(part, name, parts, engine, tmp_path):
 
 
 def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
-    """As a bundle has it: recipes of pieces over one weight file, which a component runs as one graph."""
+    """As a bundle has it: recipes of pieces over one weight file, which run as one graph."""
     whole = Bundle(bundles("narrow"))
     checkpoint = Checkpoint(whole.path.parent / "prior", "prior")
     monkeypatch.setattr(parts, "PARTS", {"text_encoder": "prior"})
@@ -85,10 +84,10 @@ def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
     tokens = whole.tokenizer.encode("a cat")
     inputs = {"input_ids": tokens.input_ids[None], "end_position": np.array([tokens.end_position], np.int32)}
     cut, results = Draft(tmp_path, replace(whole.manifest, graphs=(graph,))), []
-    for bundle, budget in ((whole, math.inf), (cut, math.inf), (cut, 0)):  # with 0, no piece stays in memory
-        options = {"device": "cpu", "threads": 1, "keep_loaded": False, "budget": lambda: budget}
-        with Component(bundle, "text_encoder", engine, **options).loaded() as run:
-            results += [run(**inputs), run(**inputs)]  # the second run frees what it has learned that nobody takes
+    for bundle, resident in ((whole, 1), (cut, len(graph.ms)), (cut, 0)):  # with 0, no piece stays in memory
+        with load_graph(bundle, bundle.manifest.find("text_encoder"), engine, "cpu", 1, resident) as model:
+            arrays = [inputs[tensor.name] for tensor in model.inputs]
+            results += [model.run(arrays), model.run(arrays)]  # the second run frees what it has learned that nobody takes
     for output in results[1:]:
         for right, found in zip(results[0], output, strict=True):
             np.testing.assert_array_equal(found, right)

@@ -15,7 +15,6 @@ from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
 from kandinsky_mindir.runner.bundle.ms_layout import Layout
 from kandinsky_mindir.runner.bundle.opened import CONSTANTS, Bundle
 from kandinsky_mindir.runner.bundle.sealed_examples import SealedExample, file_name
-from kandinsky_mindir.runner.upkeep.replay import title
 from references import MICRO
 
 SPECIFICATION = Path(manifest.__file__).with_name("FORMAT.md").read_text()
@@ -92,7 +91,7 @@ def test_ms_files_are_the_programs(bundle):
     for graph in opened.manifest.graphs:
         for path in graph.ms:
             found = reader.ms(path)
-            assert found[4:8] == b"MSL2", title(graph)
+            assert found[4:8] == b"MSL2", graph.title
             with Layout.read(bundle / path).assemble(bundle / path) as file:
                 expected = bytearray(Path(file.path).read_bytes())
                 for line in Path(file.table.path).read_text().splitlines():
@@ -100,7 +99,7 @@ def test_ms_files_are_the_programs(bundle):
                     content = Path(source).read_bytes()[int(offset) : int(offset) + int(length)]
                     expected[int(position) : int(position) + int(length)] = content
                     mapped += 1
-            assert found == expected, title(graph)
+            assert found == expected, graph.title
     assert mapped
 
 

@@ -106,22 +106,22 @@ def same(actual, expected):
 @pytest.fixture
 def loads(decoder, monkeypatch):
     """The batches that the UNet was loaded for, in order; two at a time are an error."""
-    lease, batches, open_now = decoder.models.lease, [], []
+    lease, batches, open_now = decoder.models._lease, [], []
 
     @contextmanager
-    def recorded(name, batch=1, size=None):
+    def recorded(name, size, batch, keepers=()):
         if name != "unet":
-            with lease(name, batch, size) as run:
+            with lease(name, size, batch, keepers) as run:
                 yield run
             return
         assert not open_now, "both graphs of the UNet are in use at once"
         batches.append(batch)
         open_now.append(batch)
-        with lease(name, batch, size) as run:
+        with lease(name, size, batch, keepers) as run:
             yield run
         open_now.pop()
 
-    monkeypatch.setattr(decoder.models, "lease", recorded)
+    monkeypatch.setattr(decoder.models, "_lease", recorded)
     return batches
 
 

@@ -1,0 +1,79 @@
+"""The right to use a model: while it lasts, the model stays in memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .owner import Held, Key, Owner, Way
+
+Runner = Callable[..., tuple[np.ndarray, ...]]  # over the inputs of a graph, by name; gives its outputs in order
+
+
+class Lease:
+    """A context manager that gives the function `run` over a graph, which is loaded while the block lasts.
+
+    keepers: numbers of those for whom the model stays afterwards. ways: how the graph can be loaded (see `Owner.lease`).
+    """
+
+    def __init__(self, owner: Owner, key: Key, keepers: Sequence[int], ways: Callable[[], Sequence[Way]]):
+        self._owner, self._key, self._keepers, self._ways = owner, key, keepers, ways
+        self._number = next(owner.numbers)
+        self._held: Held | None = None
+        weakref.finalize(self, owner.give_back, self._number).atexit = False  # should an exception come before the block
+
+    def __enter__(self) -> Runner:
+        self._held = self._owner.lease(self._key, self._number, self._keepers, self._ways)
+        return self.run
+
+    def __exit__(self, *_: Any) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._owner.release(held, self._number)
+
+    def run(self, **inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The graph's outputs. TypeError for an input that it has not, or lacks; else as LiteModel.run."""
+        held = self._held
+        if held is None or held.model is None:
+            raise RuntimeError(f"{self._key.graph.name} is not leased any more")
+        names = [tensor.name for tensor in held.model.inputs]
+        if wrong := inputs.keys() ^ set(names):
+            verb = "has no" if wrong & inputs.keys() else "lacks the"
+            raise TypeError(f"{self._key.graph.name} {verb} input {', '.join(sorted(wrong & inputs.keys() or wrong))}")
+        try:
+            return tuple(held.model.run([np.ascontiguousarray(inputs[name]) for name in names]))
+        finally:
+            if not held.model.usable:
+                self._owner.give_up(held)
+
+
+@contextmanager
+def alternately(owner: Owner, lease: Callable[[int, Sequence[int]], Lease]) -> Iterator[Callable[[int], Runner]]:
+    """A function from a batch to the graph for it, for a block that changes between batches.
+
+    One of them is leased at a time. Those of before stay in memory until the block ends, as long as nothing needs their
+    room. lease: makes the lease of a batch whose model stays for those keepers.
+    """
+    keeper = next(owner.numbers)
+    current: tuple[int, Lease, Runner] | None = None
+
+    def at(batch: int) -> Runner:
+        nonlocal current
+        if current is None or current[0] != batch:
+            if current is not None:
+                current[1].__exit__(None, None, None)
+            current = None
+            following = lease(batch, (keeper,))
+            current = batch, following, following.__enter__()
+        return current[2]
+
+    try:
+        yield at
+    finally:
+        if current is not None:
+            current[1].__exit__(None, None, None)
+        owner.give_back(keeper)
