@@ -40,30 +40,30 @@ def test_scalars_and_empty_tensors(tmp_path):
 FILE_DAMAGE = {
     "empty": (lambda p: cut(p, 0), "not a safetensors file"),
     "cut in the length": (lambda p: cut(p, 5), "not a safetensors file"),
-    "cut in the header": (lambda p: cut(p, 100), "header does not fit its 100 bytes"),
-    "cut in the data": (lambda p: cut(p, -8), "is cut: tensor '.*' ends at byte"),
+    "cut in the header": (lambda p: cut(p, 100), "invalid header length"),
+    "cut in the data": (lambda p: cut(p, -8), "file not fully covered"),
     "longer than its tensors": (
-        lambda p: p.write_bytes(p.read_bytes() + b"12"), "2 bytes after the last tensor belong to none"),
+        lambda p: p.write_bytes(p.read_bytes() + b"12"), "file not fully covered"),
     "absurd header length": (
-        lambda p: p.write_bytes(b"\xff" * 8 + p.read_bytes()[8:]), "header does not fit"),
-    "header not JSON": (lambda p: edit_header(p, lambda h: "{" + " " * 8), "header cannot be read"),
-    "header an array": (lambda p: edit_header(p, lambda h: "[]"), "header cannot be read: not an object"),
+        lambda p: p.write_bytes(b"\xff" * 8 + p.read_bytes()[8:]), "header too large"),
+    "header not JSON": (lambda p: edit_header(p, lambda h: "{" + " " * 8), "invalid JSON in header"),
+    "header an array": (lambda p: edit_header(p, lambda h: "[]"), "invalid type: sequence"),
     "a tensor twice": (
         lambda p: edit_header(p, lambda h: json.dumps(h)[:-1] + f', "a": {json.dumps(h["a"])}}}'),
         "'a' is given twice"),
     "entry not an object": (
-        lambda p: edit_header(p, lambda h: {**h, "a": 3}), "'a' has no description"),
-    "unknown type": (lambda p: edit_header(p, edit_entry(dtype="Q4")), "of the unknown type 'Q4'"),
-    "negative size": (lambda p: edit_header(p, edit_entry(shape=[-8])), r"has the shape \[-8\]"),
-    "size and bytes differ": (lambda p: edit_header(p, edit_entry(shape=[7])), r"not a F32 array of shape \[7\]"),
-    "one offset": (lambda p: edit_header(p, edit_entry(data_offsets=[0])), r"has the byte range \[0\]"),
-    "offsets reversed": (lambda p: edit_header(p, edit_entry(data_offsets=[32, 0])), r"has -32 bytes"),
+        lambda p: edit_header(p, lambda h: {**h, "a": 3}), "invalid type: integer `3`"),
+    "unknown type": (lambda p: edit_header(p, edit_entry(dtype="Q4")), "unknown variant `Q4`"),
+    "negative size": (lambda p: edit_header(p, edit_entry(shape=[-8])), "invalid value: integer `-8`"),
+    "size and bytes differ": (lambda p: edit_header(p, edit_entry(shape=[7])), "invalid shape, data type, or offset for tensor"),
+    "one offset": (lambda p: edit_header(p, edit_entry(data_offsets=[0])), "invalid length 1"),
+    "offsets reversed": (lambda p: edit_header(p, edit_entry(data_offsets=[32, 0])), "invalid offset for tensor `a`"),
     "overlap": (
-        lambda p: edit_header(p, lambda h: {**h, "twin": h["a"]}), "begins at byte"),
+        lambda p: edit_header(p, lambda h: {**h, "twin": h["a"]}), "invalid offset for tensor"),
     "outside the file": (
         lambda p: edit_header(
             p, lambda h: {"w": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}),
-        "is cut: tensor 'w'"),
+        "file not fully covered"),
 }
 
 
