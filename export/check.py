@@ -23,7 +23,8 @@ HELP = "say what of a bundle a version of Lite and a device can run"
 CPU, BOTH = {"cpu"}, {"cpu", "ascend"}
 # Read, not run: "List of Hardware Backends Supported by MindSpore Lite" in the documentation of MindSpore Lite 2.10
 # (docs/lite/docs/source_en/reference/operator_list_lite.md). It knows some operators by another name: MatMul and
-# BatchMatMul are MatMulFusion there, Sigmoid Activation, ReduceMean ReduceFusion. Ascend kernels are listed for float16 alone.
+# BatchMatMul are MatMulFusion there, Sigmoid Activation, ReduceMean ReduceFusion. Ascend kernels are listed for
+# float16 alone.
 DOCUMENTED = {
     "Add": BOTH, "BatchMatMul": BOTH, "BiasAdd": BOTH, "BroadcastTo": CPU, "Concat": BOTH, "Conv2D": BOTH, "Div": BOTH,
     "Erf": BOTH, "Gather": BOTH, "MatMul": BOTH, "Mul": BOTH, "ReduceMean": BOTH, "Reshape": BOTH, "Sigmoid": BOTH,

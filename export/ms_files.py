@@ -25,7 +25,7 @@ from .mindir import weight_bytes
 from .weights import LARGE, WeightsWriter, padding
 
 IDENTIFIER = b"MSL2"  # of Lite 2's files, after the offset of the root table
-# Fields of Lite 2.0's schema (mindspore/lite/schema/model.fbs), as flatbuffers counts them: field n of a table is at 4 + 2 n.
+# Fields of Lite 2.0's schema (mindspore/lite/schema/model.fbs), as flatbuffers counts them: field n is at 4 + 2 n.
 ALL_TENSORS = 4 + 2 * 7  # of MetaGraph
 TENSOR_DATA = 4 + 2 * 6  # of Tensor
 SMALLEST_STRETCH = 512  # bytes: below, a row of the table costs about what it saves

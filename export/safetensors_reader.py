@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from ..runner.common.errors import UserError
 from .json_files import one_line, read_json
 
-READABLE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}  # NumPy has no bfloat16: its bits are the high half of a float32
+# NumPy has no bfloat16: its bits are the high half of a float32's.
+READABLE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 MOST_AXES = 32  # what every NumPy takes
 VARIANTS = ("", "fp16", "bf16")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -115,7 +116,8 @@ def read_header(path) -> dict:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length), object_pairs_hook=unique_keys)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a safetensors file, or is cut or damaged ({one_line(error)}): get it again") from None
+        raise UserError(f"{path} is not a safetensors file, or is cut or damaged ({one_line(error)}): "
+                        "get it again") from None
     header.pop("__metadata__", None)
     tensors = {
         name: TensorInfo(path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])

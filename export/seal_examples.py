@@ -67,7 +67,7 @@ class _ForwardPass:
     def make(self, graph: GraphInfo) -> SealedExample:
         """The example of a graph; those that it depends on must be sealed."""
         feeds = stage(graph.name).feeds
-        given = {tensor.name: self._value(feeds[tensor.name], graph, tensor) for tensor in graph.inputs if tensor.name in feeds}
+        given = self._values(feeds, graph)
         shapes = {tensor.name: tensor.shape for tensor in graph.inputs if tensor.name not in given}
         random = np.random.default_rng(zlib.crc32(graph.mindir.encode()))
         noise = {name: random.standard_normal(shape) for name, shape in shapes.items()}
@@ -76,6 +76,11 @@ class _ForwardPass:
         if graph.batch == 1:
             self._results[graph.name, graph.size] = result
         return made
+
+    def _values(self, feeds: Mapping[str, Feed], graph: GraphInfo) -> dict[str, np.ndarray]:
+        """The inputs of `graph` that `feeds` gives."""
+        fed = [tensor for tensor in graph.inputs if tensor.name in feeds]
+        return {tensor.name: self._value(feeds[tensor.name], graph, tensor) for tensor in fed}
 
     def _value(self, feed: Feed, graph: GraphInfo, tensor: TensorInfo) -> np.ndarray:
         """What `feed` makes of the input `tensor` of `graph`."""
@@ -92,7 +97,8 @@ class _ForwardPass:
                 pair = (unconditional, conditional)[-graph.batch :]
                 return np.concatenate([self._value(side, graph, tensor) for side in pair], axis)
             case TimeProj():
-                return timestep_embedding(TIMESTEP, tensor.shape[1], **self.bundle.manifest.settings[f"{graph.part}_time_proj"])
+                options = self.bundle.manifest.settings[f"{graph.part}_time_proj"]
+                return timestep_embedding(TIMESTEP, tensor.shape[1], **options)
         raise TypeError(f"{feed!r} feeds nothing")
 
     def _source(self, name: str, graph: GraphInfo) -> GraphInfo:
@@ -101,7 +107,7 @@ class _ForwardPass:
 
     def _output(self, graph: GraphInfo, output: str, given: Mapping[str, Feed] | None) -> np.ndarray:
         if given is not None:
-            result = self._run(graph, {tensor.name: self._value(given[tensor.name], graph, tensor) for tensor in graph.inputs})
+            result = self._run(graph, self._values(given, graph))
         else:
             key = graph.name, graph.size
             if key not in self._results:  # sealed by an earlier run

@@ -69,12 +69,15 @@ class GraphInfo:
     def from_json(cls, data: Any, where: str) -> GraphInfo:
         """The graph that `data` describes; UserError, with `where`, if it is none."""
         graph = convert(data, cls, where)
-        for name, path in (("part", graph.part), ("mindir", graph.mindir), ("lite", graph.lite), *(("ms", x) for x in graph.ms)):
+        for name, path in {"part": graph.part, "mindir": graph.mindir, "lite": graph.lite}.items():
             inside(path, f"{where}.{name}")
+        for path in graph.ms:
+            inside(path, f"{where}.ms")
         for side in ("inputs", "outputs"):
             for i, tensor in enumerate(getattr(graph, side)):
                 if math.prod(tensor.shape) > MOST_ELEMENTS:
-                    raise UserError(f"{where}.{side}[{i}].shape is {shortened(tensor.shape)}, more than any tensor has; {REMEDY}")
+                    raise UserError(f"{where}.{side}[{i}].shape is {shortened(tensor.shape)}, more than any tensor "
+                                    f"has; {REMEDY}")
         return graph
 
     @property

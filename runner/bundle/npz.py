@@ -13,6 +13,8 @@ import numpy as np
 from ..common.errors import UserError
 
 MOST_BYTES = 2**30  # of all arrays of a file: the prior's context, the largest there is, takes 50 MB at the real size
+# What NumPy and zipfile raise for a file that is not what it should be
+DAMAGED = (OSError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 KINDS = "fiubU"  # numbers and text, of NumPy's kinds
 
 
@@ -26,7 +28,7 @@ def read_arrays(path: Path, required: Iterable[str] = ()) -> dict[str, np.ndarra
         for name in required:
             if name not in arrays:
                 raise ValueError(f"it has no {name}")
-    except (OSError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
     return arrays
 

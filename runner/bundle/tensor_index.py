@@ -16,9 +16,9 @@ ITEM_BYTES = {"float32": 4}
 
 
 class StoredTensor(Struct, frozen=True):
-    """A tensor at rest: little-endian, row by row (C order), `offset` bytes from the beginning of `file`, beside the index."""
+    """A tensor at rest: little-endian, in C order, `offset` bytes from the beginning of `file`, beside the index."""
 
-    file: str
+    file: Annotated[str, Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     offset: Annotated[int, Meta(ge=0)]
     shape: tuple[Annotated[int, Meta(ge=0)], ...]
     dtype: Literal["float32"] = "float32"
@@ -36,8 +36,9 @@ def index_of(part: str) -> str:
 
 def write_index(path: Path, tensors: dict[str, StoredTensor]) -> None:
     """Write an index, a line for each tensor."""
-    lines = (f"{msgspec.json.encode(name).decode()}: {msgspec.json.encode(tensor).decode()}" for name, tensor in tensors.items())
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    encode = msgspec.json.encode
+    lines = (encode(name) + b": " + encode(tensor) for name, tensor in tensors.items())
+    path.write_bytes(b"{\n" + b",\n".join(lines) + b"\n}\n")
 
 
 def read_index(path: Path) -> dict[str, StoredTensor]:

@@ -72,7 +72,8 @@ def test_cells_exist():
 
     for row in STAGES:
         module, name = row.cell.split(":")
-        assert issubclass(getattr(import_module(f"kandinsky_mindir.models.{module}"), name), import_module("mindspore").nn.Cell)
+        cell = getattr(import_module(f"kandinsky_mindir.models.{module}"), name)
+        assert issubclass(cell, import_module("mindspore").nn.Cell)
 
 
 def test_what_feeds_an_example_comes_before_it():

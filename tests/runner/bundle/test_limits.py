@@ -71,7 +71,8 @@ def archive(path, content, size=None, kind=zipfile.ZIP_BZIP2):
 
 def test_an_archive_is_read(tmp_path):
     assert mindir_archive.read(archive(tmp_path / "mindir.zip", b"content"), "unet/graph.mindir") == b"content"
-    assert_one_line("mindir.zip holds no other.mindir", lambda: mindir_archive.read(tmp_path / "mindir.zip", "unet/other.mindir"))
+    assert_one_line("mindir.zip holds no other.mindir",
+                    lambda: mindir_archive.read(tmp_path / "mindir.zip", "unet/other.mindir"))
 
 
 @pytest.mark.parametrize("size", [7, 64 * MEGABYTE - 1, 64 * MEGABYTE + 1])
@@ -87,7 +88,9 @@ def test_an_archive_that_expands_without_end(tmp_path, in_little_memory):
     in_little_memory(lambda: assert_one_line("does not hold what", lambda: mindir_archive.read(path, "graph.mindir")))
 
 
-@pytest.mark.parametrize("size, kind", [(2**31, zipfile.ZIP_BZIP2), (None, zipfile.ZIP_DEFLATED), (None, zipfile.ZIP_STORED)])
+@pytest.mark.parametrize("size, kind", [
+    (2**31, zipfile.ZIP_BZIP2), (None, zipfile.ZIP_DEFLATED), (None, zipfile.ZIP_STORED),
+])  # fmt: skip
 def test_an_archive_of_another_kind(tmp_path, size, kind):
     path = archive(tmp_path / "mindir.zip", b"content", size, kind)
     assert_one_line("not compressed with bzip2, or takes more", lambda: mindir_archive.read(path, "graph.mindir"))
@@ -129,8 +132,9 @@ FLOATS = {"descr": "<f4", "fortran_order": False, "shape": (2,)}
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"PK", member(FLOATS), member(FLOATS, bytes(9)), member({**FLOATS, "shape": (2**40,)}), member({**FLOATS, "shape": (-2,)}),
-    member({**FLOATS, "descr": "|O"}, bytes(16)), member({**FLOATS, "descr": [("x", "<f4")]}, bytes(8)), member({}), member(7),
+    b"", b"PK", member(FLOATS), member(FLOATS, bytes(9)), member({**FLOATS, "shape": (2**40,)}),
+    member({**FLOATS, "shape": (-2,)}), member({**FLOATS, "descr": "|O"}, bytes(16)),
+    member({**FLOATS, "descr": [("x", "<f4")]}, bytes(8)), member({}), member(7),
     member({**FLOATS, "descr": 7}), member({**FLOATS, "shape": (2**62, 2**62)}), member(FLOATS, bytes(8), zipfile.ZIP_LZMA),
     member(FLOATS, bytes(8), zipfile.ZIP_BZIP2), member(FLOATS, bytes(8))[:-30],
 ])  # fmt: skip
@@ -142,12 +146,14 @@ def test_arrays_that_are_none(tmp_path, content):
 def test_too_many_arrays(tmp_path, monkeypatch, in_little_memory):
     np.savez_compressed(tmp_path / "x.npz", a=np.zeros(64 * MEGABYTE, np.uint8))
     monkeypatch.setattr(npz, "MOST_BYTES", MEGABYTE)
-    in_little_memory(lambda: assert_one_line("x.npz cannot be read .*more than 1048576", lambda: read_arrays(tmp_path / "x.npz")))
+    in_little_memory(lambda: assert_one_line("x.npz cannot be read .*more than 1048576",
+                                             lambda: read_arrays(tmp_path / "x.npz")))
 
 
 def test_a_constant_that_is_not_there(tmp_path):
     np.savez(tmp_path / "constants.npz", clip_mean=np.zeros(3))
-    assert_one_line("constants.npz cannot be read .it has no clip_std", lambda: read_arrays(tmp_path / "constants.npz", ["clip_std"]))
+    assert_one_line("constants.npz cannot be read .it has no clip_std",
+                    lambda: read_arrays(tmp_path / "constants.npz", ["clip_std"]))
 
 
 def test_a_huge_manifest(tmp_path, monkeypatch):
@@ -172,7 +178,9 @@ def test_an_index_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", [
-    "", "[]", '{"a": {}}', '{"a": {"file": "w", "offset": -1, "shape": []}}', '{"a": {"file": "w", "offset": 0, "shape": [1.5]}}',
+    "", "[]", '{"a": {}}', '{"a": {"file": "w", "offset": -1, "shape": []}}',
+    '{"a": {"file": "../w", "offset": 0, "shape": []}}',
+    '{"a": {"file": "w", "offset": 0, "shape": [1.5]}}',
     '{"a": {"file": "w", "offset": 0, "shape": [2], "dtype": "float64"}}', "[" * 100_000,
 ])  # fmt: skip
 def test_an_index_that_is_none(tmp_path, text):
