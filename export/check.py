@@ -65,7 +65,7 @@ def file_for(graph: GraphInfo, version: str) -> str:
 
 def evidence(operators: list[str], version: str, device: str) -> dict[str, list[str]]:
     """`operators` by what speaks for them: "run" here, "listed" in the documentation alone, or "unknown"."""
-    found = {"run": [], "listed": [], "unknown": []}
+    found: dict[str, list[str]] = {"run": [], "listed": [], "unknown": []}
     for operator in operators:
         if (version, device) == ("2.0", "cpu"):  # tests/export/test_lowering.py runs every row of that table
             known = operator in OPERATORS and not OPERATORS[operator].refused

@@ -31,7 +31,7 @@ def cut(model: ModelProto, limit: int) -> list[ModelProto]:
     bounds = _bounds(_weights(model, body, leaves), _crossing(body, place, last_use), limit)
     ends = {node.name: end for start, end in pairwise(bounds) for node in body[start:end]}
     names = {node.name: f"cut_{index}" for index, node in enumerate(body) if last_use.get(node.name, -1) >= ends[node.name]}
-    names |= {node.name: node.domain for node in outputs}
+    names |= {node.name: node.domain for node in outputs if node}
     if len(bounds) == 2:
         return [model]
     return [_piece(model, body[start:end], leaves, names) for start, end in pairwise(bounds)]

@@ -83,7 +83,7 @@ def check_size(size: Size, movq_config, unet_config) -> None:
 
 def check_parts(configs: dict[str, Any]) -> None:
     """UserError if the parts are not of one family: widths that must agree do not."""
-    text, image, prior, unet, movq = (configs.get(part) for part in PARTS)
+    text, image, prior, unet, movq = (configs[part] for part in PARTS)
     pairs = [
         ("text_encoder projection_dim", text.projection_dim, "prior embedding_proj_dim", prior.text_embed_dim),
         ("text_encoder hidden_size", text.hidden_size, "prior embedding_dim", prior.embedding_dim),

@@ -79,7 +79,7 @@ def _messages(receiver: Connection) -> Iterator:
 
 
 def _end(process: BaseProcess) -> None:
-    while process.is_alive():
+    while process.is_alive() and process.pid is not None:
         os.kill(process.pid, signal.SIGINT)
         process.join(ANOTHER_SIGNAL)
 

@@ -20,7 +20,7 @@ def layers_of(model: ModelProto) -> dict[str, str]:
     "" is what depends on none of those.
     """
     layers = {parameter.name: parameter.ref_key.rpartition(".")[0] for parameter in model.graph.parameter}
-    place = {}
+    place: dict[str, int] = {}
     for index, node in enumerate(model.graph.node):
         if operator_of(node) == "Load":
             layers[node.name] = layers.get(node.input[0], "")

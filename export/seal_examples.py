@@ -46,14 +46,17 @@ def seal(bundle: Bundle, progress: bool = True) -> None:
 
 def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> tuple[SealedExample, list[np.ndarray]]:
     """The sealed example of a graph on `inputs`, and its whole outputs in float64."""
-    kept, layers, result = set(seams(model)), {}, ((), ())
+    kept = set(seams(model))
+    layers: dict[str, Sample] = {}
+    result: list[tuple] = [(), ()]
     passes = (evaluate(model, folder, inputs, dtype) for dtype in (np.float64, np.float32))
     for (node, exact), (_, rounded) in zip(*passes):
         if node.name in kept:
             layers[node.name] = Sample.of(exact, rounded, LAYER_VALUES)
         if node.name == model.graph.output[0].name:
-            result = tuple(value if isinstance(value, tuple) else (value,) for value in (exact, rounded))
-    return SealedExample(inputs, [Sample.of(*pair, OUTPUT_VALUES) for pair in zip(*result)], layers), list(result[0])
+            result = [value if isinstance(value, tuple) else (value,) for value in (exact, rounded)]
+    outputs = [Sample.of(exact, rounded, OUTPUT_VALUES) for exact, rounded in zip(*result, strict=True)]
+    return SealedExample(inputs, outputs, layers), list(result[0])
 
 
 class _ForwardPass:

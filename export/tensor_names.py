@@ -132,7 +132,7 @@ def resolve(part, parameter_shapes: Mapping, tensors) -> Iterator:
 
 def stored_names(part, tensors) -> dict:
     """Current name -> the name in the checkpoint, of each tensor of `tensors`; UserError if two have the same."""
-    stored = {}
+    stored: dict[str, str] = {}
     for name in tensors.shapes:
         other = stored.setdefault(current_name(part, name), name)
         if other != name:

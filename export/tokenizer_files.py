@@ -33,7 +33,7 @@ def read_tokenizer(folder, vocab_size=None) -> TokenizerData:
         raise UserError(f"{folder} has no tokenizer: expected tokenizer.json, or vocab.json and merges.txt")
     for path in sorted(folder.glob("*.json")):
         read_json(path)
-    from transformers import CLIPTokenizerFast  # seconds to import: only where a tokenizer is read
+    from transformers import CLIPTokenizerFast  # type: ignore[attr-defined]  # seconds to import: only where a tokenizer is read
 
     try:
         tokenizer = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)

@@ -73,7 +73,7 @@ class SealedExample(NamedTuple):
         samples = [*self.outputs, *self.layers.values()]
         np.savez_compressed(
             path,
-            **{f"input.{name}": array for name, array in self.inputs.items()},
+            **{f"input.{name}": array for name, array in self.inputs.items()},  # type: ignore[arg-type]
             layers=np.array(list(self.layers), np.str_),
             sizes=np.array([sample.values.size for sample in samples], np.int32),
             values=np.concatenate([sample.values for sample in samples]),

@@ -24,8 +24,8 @@ def standard_streams() -> Iterator[None]:
     written as it is, for scripts that read names, but escaped on a terminal.
     """
     _open_closed()
-    codecs.register_error(ESCAPES, lambda error: (_escapes(error).encode("ascii"), error.end))
-    codecs.register_error(BYTES, lambda error: (_bytes(error), error.end))
+    codecs.register_error(ESCAPES, lambda error: (_escapes(error).encode("ascii"), error.end))  # type: ignore[attr-defined, arg-type]
+    codecs.register_error(BYTES, lambda error: (_bytes(error), error.end))  # type: ignore[attr-defined, arg-type]
     before = []
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -90,10 +90,10 @@ def _is_broken(stream) -> bool:
     return False
 
 
-def _escapes(error: UnicodeError) -> str:
+def _escapes(error: UnicodeEncodeError) -> str:
     return "".join(escaped(character) for character in error.object[error.start:error.end])
 
 
-def _bytes(error: UnicodeError) -> bytes:
+def _bytes(error: UnicodeEncodeError) -> bytes:
     return b"".join(bytes([ord(character) & 0xFF]) if is_byte(character) else escaped(character).encode("ascii")
                     for character in error.object[error.start:error.end])

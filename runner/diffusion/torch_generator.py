@@ -22,14 +22,14 @@ BLOCK = 16  # normals that torch makes together: 8 cosine branches, then their 8
 CHUNK = 4096  # blocks transformed at once, so that the temporaries stay in the cache
 
 # Cephes logf.c: log(1 + x) = x - x^2/2 + x^3 * polynomial, for sqrt(1/2) <= 1 + x < sqrt(2).
-_LOG = np.float32([7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
-                   -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1])
+_LOG = np.array([7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+                 -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1], np.float32)
 _SQRT_HALF = np.float32(0.70710678118654752)
-_LN2_HIGH, _LN2_LOW = np.float32([0.693359375, -2.12194440e-4])  # their sum is log(2)
+_LN2_HIGH, _LN2_LOW = np.array([0.693359375, -2.12194440e-4], np.float32)  # their sum is log(2)
 # Cephes sinf.c: polynomials in x^2 for |x| <= pi/4, and pi/4 in three parts of few bits each.
-_SIN = np.float32([-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1])
-_COS = np.float32([2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2])
-_QUARTER_PI = np.float32([0.78515625, 2.4187564849853515625e-4, 3.77489497744594108e-8])
+_SIN = np.array([-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1], np.float32)
+_COS = np.array([2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2], np.float32)
+_QUARTER_PI = np.array([0.78515625, 2.4187564849853515625e-4, 3.77489497744594108e-8], np.float32)
 _FOUR_OVER_PI = np.float32(4 / math.pi)
 _TWO_PI = np.float32(2 * math.pi)
 _HALF = np.float32(0.5)

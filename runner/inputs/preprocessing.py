@@ -40,7 +40,7 @@ class ImageProcessor:
     """
 
     def __init__(self, config: Mapping[str, Any]):
-        options = dict(DEFAULTS)
+        options: dict[str, Any] = dict(DEFAULTS)
         for key, value in config.items():
             if key in CLASS_KEYS and value not in CLASSES:
                 raise _unknown(key, value, f"known are {', '.join(CLASSES)}")
@@ -58,7 +58,7 @@ class ImageProcessor:
             raise _unknown("rescale_factor", scale, "it must be a positive number")
         self._convert = options["do_convert_rgb"]
         self._resize, self._crop = options["do_resize"], options["do_center_crop"]
-        self._size = _size("size", options["size"], square=options["default_to_square"])
+        self._size = _size("size", options["size"], square=bool(options["default_to_square"]))
         self._crop_size = _size("crop_size", options["crop_size"], square=True)
         if len(self._crop_size) != 2:
             raise _unknown("crop_size", options["crop_size"], "it needs height and width")
@@ -73,8 +73,8 @@ class ImageProcessor:
     def output_size(self) -> tuple[int, int] | None:
         """(height, width) of the pixel values; None where they depend on the picture."""
         if self._crop:
-            return self._crop_size
-        return self._size if self._resize and len(self._size) == 2 else None
+            return self._crop_size[0], self._crop_size[1]
+        return (self._size[0], self._size[1]) if self._resize and len(self._size) == 2 else None
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """Pixel values of a picture, equal to transformers' to the last bit, but that 16-bit gray is scaled.

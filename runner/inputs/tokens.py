@@ -39,7 +39,7 @@ class Tokenizer:
             raise UserError(f"{path} is not a tokenizer: {error}".splitlines()[0]) from None
         self._backend.no_padding()
         self._backend.no_truncation()
-        self._suffix = getattr(self._backend.model, "end_of_word_suffix", None)
+        self._suffix = getattr(self._backend.model, "end_of_word_suffix", None) or ""
         empty = self._backend.encode("").ids
         if not self._suffix or len(empty) != 2:
             raise UserError(f"{path} is not CLIP's tokenizer: that ends words with </w> and puts two tokens around")

@@ -21,8 +21,7 @@ def labelled_sheet(rows: Sequence[Sequence[tuple[Image.Image, str]]], *, title: 
     """
     if not rows or not all(rows) or cell < 16:
         raise UserError("a sheet needs rows with at least one picture, and cells of at least 16 pixels")
-    font = ImageFont.load_default(max(11, cell // 11))
-    title_font = ImageFont.load_default(max(15, cell // 7))
+    font, title_font = _font(max(11, cell // 11)), _font(max(15, cell // 7))
     line = _line_height(font)
     margin, gap = cell // 5, cell // 10
     captions = [[_wrap(label, font, cell + gap // 2) for _, label in row] for row in rows]
@@ -55,7 +54,8 @@ def _place(sheet: Image.Image, draw: ImageDraw.ImageDraw, image: Image.Image, le
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """At most LINES lines, filled word by word; the last one holds the rest, cut to the width."""
-    words, lines = text.split(), []
+    words = text.split()
+    lines: list[str] = []
     while words and len(lines) < LINES - 1:
         count = len(words)
         while count > 1 and font.getlength(" ".join(words[:count])) > width:
@@ -71,6 +71,10 @@ def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
         kept = kept[:-1].rstrip()
         text = kept + "..."
     return text
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)  # type: ignore[return-value]  # of a size: never the font of one size
 
 
 def _line_height(font: ImageFont.FreeTypeFont) -> int:

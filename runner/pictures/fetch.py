@@ -129,10 +129,10 @@ class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         super().__init__()
         self._transfer = transfer
 
-    def do_open(self, connection, request, **options):
+    def do_open(self, connection, request, **options):  # type: ignore[override]
         transfer = self._transfer
 
-        class Connection(connection):
+        class Connection(connection):  # type: ignore[misc, valid-type]
             def connect(self):
                 super().connect()
                 transfer.track(self.sock)

@@ -67,7 +67,7 @@ def check_outputs(paths: Sequence[Path], size: tuple[int, int], inputs: Iterable
     form = format_of(paths[0])
     _check_size(paths[0], form, size)
     _check_folder(paths[0].parent)
-    real = {}
+    real: dict[str, Path] = {}
     for path in paths:
         _check_place(path)
         if (other := real.setdefault(os.path.realpath(path), path)) is not path:

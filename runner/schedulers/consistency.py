@@ -1,6 +1,7 @@
 """Samplers for distilled models: latent consistency (LCM) and trajectory consistency (TCD)."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class _ConsistencyScheduler(Scheduler):
     """Timesteps are some of the `original_inference_steps` that the model was distilled on; diffusers has options for
     spacing and offset, and heeds them here as little as there."""
 
+    SCHEDULE: ClassVar[type]  # set below, where the schedules are there
     CHOICES = dict(
         beta_schedule=("linear", "scaled_linear", "squaredcos_cap_v2"),
         prediction_type=("epsilon", "sample", "v_prediction"),

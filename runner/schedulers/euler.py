@@ -56,7 +56,7 @@ class SigmaSchedule(PreciseSchedule):
     sigmas: np.ndarray
 
     @property
-    def init_noise_sigma(self):
+    def init_noise_sigma(self):  # type: ignore[override]
         largest = float(self.sigmas.max())
         return largest if self.config["timestep_spacing"] != "leading" else math.sqrt(largest**2 + 1)
 

@@ -90,5 +90,5 @@ def _replay(models: Models, graph: GraphInfo, example: SealedExample, tolerance:
         (sample.relative_error(output), tolerance or sample.bound, sample.psnr(output))
         for sample, output in zip(example.outputs, outputs, strict=True)
     ]
-    error, bound, psnr = max(rows, key=lambda row: row[0] / row[1])
-    return Verdict(graph, error, bound, psnr, seconds)
+    worst, bound, psnr = max(rows, key=lambda row: row[0] / row[1])
+    return Verdict(graph, worst, bound, psnr, seconds)
