@@ -58,12 +58,12 @@ def _left(group: Group) -> int | None:
         if not group.innermost and group.number("memory.use_hierarchy") == 0:  # it limits its own processes alone
             return None
         limits, used, prefix = [group.number("memory.limit_in_bytes")], group.number("memory.usage_in_bytes"), "total_"
-    limits = [limit for limit in limits if limit is not None and limit >= 0]
-    if not limits or used is None:
+    known = [limit for limit in limits if limit is not None and limit >= 0]
+    if not known or used is None:
         return None
     counts = dict(re.findall(r"^(\w+) (\d+)$", group.read("memory.stat") or "", re.MULTILINE))
     files = sum(int(counts.get(f"{prefix}{kind}", 0)) for kind in ("inactive_file", "active_file"))
-    return min(limits) - max(0, used - files)
+    return min(known) - max(0, used - files)
 
 
 def _quota(group: Group) -> float | None:
