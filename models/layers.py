@@ -79,7 +79,7 @@ class Conv2d(Conv3x3):
         if self.pointwise:
             y = self.product(ops.reshape(x, (-1, channels)))
             return ops.reshape(y, (batch, height, width, self.out_channels))
-        if self.narrows or self.same and (height * width < channels or channels < FEW):
+        if self.narrows or (self.same and (height * width < channels or channels < FEW)):
             return self.between(between_zeros(x, self.zero))
         return self.convolved(x, self.conv)
 
@@ -243,7 +243,7 @@ class Attention(nn.Cell):
         q = q * self.scale
         if bias is not None:
             return self.mix(self.softmax(self.scores(q, k) + bias), v)
-        heads, tokens, dim = q.shape
+        heads, tokens = q.shape[:2]
         seen, result = k.shape[1], ()
         some_heads, some_tokens = at_once(heads, 4 * tokens * seen, SCORES), at_once(tokens, 4 * seen, SCORES)
         for head in range(0, heads, some_heads):

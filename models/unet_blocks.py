@@ -14,7 +14,6 @@ from .pictures import to_tokens, upsample_nearest
 from .winograd import conv3x3, doubled_conv3x3
 
 
-
 class TimestepEmbedding(nn.Cell):
     """Sinusoid of the timestep -> time embedding: linear, activation, linear."""
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..common.errors import UserError
+from ..common.scratch import scratch_folder
 from . import mindir_archive, packed
 from .checked_files import CheckedFiles
-from ..common.errors import UserError
 from .manifest import FILE_NAME, GraphInfo, Manifest, read_text
 from .model_source import ModelSource
 from .npz import read_arrays
 from .packed import Packed
 from .tensor_index import StoredTensor, index_of, read_index
-from ..common.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from ..inputs.tokens import Tokenizer

@@ -15,7 +15,6 @@ import numpy as np
 from ..common.control_groups import processors
 from ..common.errors import UserError
 
-
 Say = Callable[[str], None]  # receives a line for the user
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from ..common.errors import UserError
 from . import format_1
 from .fetch import shorten

@@ -17,16 +17,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ..bundle import packed
-from ..bundle.opened import Bundle
 from ..bundle.checked_files import CheckedFiles, sha256_of
-from ..engine import Engine, LiteModel
-from ..common.errors import UserError
 from ..bundle.manifest import FILE_NAME, FileInfo, GraphInfo, sealed
-from ..common.memory import as_text
 from ..bundle.model_source import ModelSource
-from ..bundle.ms_layout import HOLE, UNIT, Stretch, Layout
-from ..common.publishing import publish
+from ..bundle.ms_layout import HOLE, UNIT, Layout, Stretch
+from ..bundle.opened import Bundle
+from ..common.errors import UserError
 from ..common.locks import locked_folder
+from ..common.memory import as_text
+from ..common.publishing import publish
+from ..engine import Engine, LiteModel
 
 MOVE = "copy the bundle to where it can be written"
 FREE = "free disk space there"

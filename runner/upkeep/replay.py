@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ..loading.models import Models
-from ..common.errors import UserError
-from ..bundle.sealed_examples import SealedExample, file_name
 from ..bundle.manifest import GraphInfo
-
+from ..bundle.sealed_examples import SealedExample, file_name
+from ..common.errors import UserError
+from ..loading.models import Models
 
 ADVICE = "kandinsky-mindir verify --bisect names the layer"
 
