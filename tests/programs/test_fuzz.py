@@ -28,9 +28,9 @@ def test_a_finding_is_one():
 
 
 @pytest.mark.parametrize("entry, words", [
-    ({"dtype": [], "shape": [1], "data_offsets": [0, 4]}, r"is of the unknown type \[\]"),
-    ({"dtype": {}, "shape": [1], "data_offsets": [0, 4]}, "is of the unknown type {}"),
-    ({"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}, r"has the shape \[1, 1"),
+    ({"dtype": [], "shape": [1], "data_offsets": [0, 4]}, "invalid JSON in header"),
+    ({"dtype": {}, "shape": [1], "data_offsets": [0, 4]}, "invalid JSON in header"),
+    ({"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]}, "has 70 axes"),
 ])
 def test_headers_that_were_findings(entry, words, tmp_path):
     header = json.dumps({"a": entry}).encode()
