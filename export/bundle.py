@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +20,18 @@ from ..runner.common.errors import UserError
 from ..runner.bundle.manifest import FILE_NAME, FileInfo, Manifest
 from ..runner.inputs.preprocessing import ImageProcessor
 from ..runner.inputs.tokens import Tokenizer
-from ..runner.upkeep.replay import require_right, verify
-from .checkpoint import KINDS, Checkpoint
+from ..runner.upkeep.replay import Verdict, require_right, verify
+from .checkpoint import Checkpoint
 from .constants import step_independent
 from .draft import Draft
 from .seal_examples import seal
-from .graph_specs import GraphSpec, Size, plan
-from .parts import PARTS, match_parts, remove_part, write_parts
-from .staging import NOTES, check_target, parts_done, staged_folder
+from .graph_specs import Size, plan
+from .origins import OF_EXAMPLES, VERSIONED, digest, program
+from .parts import PARTS, Part, made_before, match_parts, write_parts
+from .room import check_room
+from .staging import NOTES, WrongBundle, check_target, forget_part, staged_folder
 
-VERSIONED = ("kandinsky-mindir", "mindspore")
+CONFIGURATION = "decoder_configuration"  # of Manifest.source
 
 
 def export_bundle(
@@ -47,8 +50,8 @@ def export_bundle(
     prior, decoder: folders in the diffusers layout. sizes: (height, width) in pixels; None for the checkpoint's own.
     image_encoder: False leaves it out: the bundle makes pictures from texts, not from pictures. overwrite: replace a
     bundle that is there. engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
-    be exported, and for a bundle whose graphs do not compute what they should on this machine; nothing is left behind
-    then. Interrupted, it leaves the parts that are done for the same call to go on from.
+    be exported, before the work where that can be known. Whatever ends it later leaves the parts that are done for the
+    same call to go on from; a bundle whose graphs do not compute what they should on this machine stays as OUTPUT.failed.
     """
     check_target(Path(output), overwrite)
     checkpoints = {"prior": Checkpoint(prior, "prior"), "decoder": Checkpoint(decoder, "decoder")}
@@ -72,9 +75,15 @@ def export_bundle(
     lite = engines.create(engine)
     settings = _settings(configs)
 
-    with staged_folder(Path(output), overwrite, _source(checkpoints, specs, lite)) as folder:
-        if progress and (done := parts_done(folder)):
+    with staged_folder(Path(output), overwrite, _source(parts, tokenizer_file.json, settings, lite)) as folder:
+        if (folder / NOTES / "image_encoder").exists():
+            shutil.move(folder / NOTES / "image_encoder", folder / "image_encoder")
+        done = [name for name, part in parts.items() if made_before(folder, name, part, lite) is not None]
+        for name in parts.keys() - done:
+            forget_part(folder, name)
+        if progress and done:
             print(f"going on from {', '.join(done)}, made before", file=sys.stderr)
+        check_room(folder, {name: part.weight_bytes for name, part in parts.items() if name not in done})
         (folder / "tokenizer.json").write_text(tokenizer_file.json, encoding="utf-8")
         Tokenizer(folder / "tokenizer.json", **tokenizer_options)  # refuses one that cannot be used
         manifest = Manifest(
@@ -86,7 +95,8 @@ def export_bundle(
             tokenizer=tokenizer_options,
             image_processor=checkpoints["prior"].image_processor if image_encoder else None,
             defaults=defaults,
-            source={kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items()},
+            source={**{kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items()},
+                    CONFIGURATION: decoder_configuration(configs)},
             versions={name: version(name) for name in VERSIONED},
         )
         models = Models(Draft(folder, manifest), lite, keep_loaded=False)
@@ -94,12 +104,12 @@ def export_bundle(
         if not image_encoder:
             manifest = replace(manifest, graphs=tuple(graph for graph in manifest.graphs if graph.part != "image_encoder"))
         seal(Draft(folder, manifest), progress)
-        if not image_encoder:
-            remove_part(folder, "image_encoder")
+        if not image_encoder:  # which a run that failed may go on from
+            shutil.move(folder / "image_encoder", folder / NOTES / "image_encoder")
         manifest = replace(manifest, files=_files(folder))
         (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
         verdicts = verify(Models(Draft(folder, manifest), lite, keep_loaded=False), files=False)
-        require_right(verdicts, "the bundle is not published: report it")
+        check_verdicts(verdicts)
     return Path(output)
 
 
@@ -110,20 +120,22 @@ def _check_pictures(processor: ImageProcessor, side: int) -> None:
                         "these do not belong together")
 
 
-def _source(checkpoints: dict[str, Checkpoint], specs: list[GraphSpec], lite: engines.Engine) -> str:
-    """What the parts of a bundle are made of: where this is the same, parts made before are the same."""
-    files = [path for kind, checkpoint in checkpoints.items() for part in KINDS[kind].parts
-             for path in (checkpoint.folder(part) / "config.json", *checkpoint.tensors(part).files)]
-    home = Path(__file__).parents[1]
-    program = [path for folder in ("export", "models", "runner") for path in (home / folder).rglob("*.*")
-               if path.suffix in (".py", ".cc", ".h")]
-    return json.dumps([
-        [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)],
-        [sha256_of(path) for path in sorted(program)],
-        [version(name) for name in VERSIONED],
-        [lite.name, lite.version],
-        [spec.stem for spec in specs],
-    ])  # fmt: skip
+def check_verdicts(verdicts: Iterable[Verdict]) -> None:
+    """WrongBundle that names the first graph that is wrong or does not run."""
+    try:
+        require_right(verdicts, "")
+    except UserError as error:
+        raise WrongBundle(f"{error}; the bundle is not published") from None
+
+
+def decoder_configuration(configs: dict[str, Any]) -> str:
+    """A digest of the configurations that graphs of a further size depend on."""
+    return digest([repr(configs[part]) for part, kind in PARTS.items() if kind == "decoder"])[:16]
+
+
+def _source(parts: dict[str, Part], tokenizer: str, settings: dict, lite: engines.Engine) -> str:
+    """What the sealed examples of a bundle are made of: where this is the same, those made before are the same."""
+    return digest([[part.origin for part in parts.values()], tokenizer, settings, program(OF_EXAMPLES), lite.name, lite.version])
 
 
 def _settings(configs: dict) -> dict:
@@ -138,5 +150,6 @@ def _settings(configs: dict) -> dict:
 
 
 def _files(folder: Path) -> dict[str, FileInfo]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != NOTES)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = [path for path in paths if NOTES not in path.relative_to(folder).parts and path.name != FILE_NAME]
     return {path.relative_to(folder).as_posix(): FileInfo(path.stat().st_size, sha256_of(path)) for path in paths}

@@ -2,6 +2,8 @@
 
   kandinsky-mindir export --prior kandinsky-2-2-prior --decoder kandinsky-2-2-decoder --output bundle --size 512x512
   kandinsky-mindir export ... --size 512x512 --size 768x768      two sizes, one copy of the weights
+  kandinsky-mindir export --output bundle --decoder kandinsky-2-2-decoder --add-size 768x768
+                                                                 a size more for a bundle that is there
   kandinsky-mindir export ... --no-image-encoder                 smaller: texts only, no pictures as input
 
 The folders are in the diffusers layout, with safetensors weights.
@@ -14,16 +16,20 @@ import time
 from pathlib import Path
 
 from ..runner.commands.arguments import size
+from ..runner.common.errors import UserError
 
 HELP = "compile a checkpoint to a bundle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prior", type=Path, required=True, metavar="DIR", help="the prior's checkpoint folder")
+    parser.add_argument("--prior", type=Path, metavar="DIR", help="the prior's checkpoint folder")
     parser.add_argument("--decoder", type=Path, required=True, metavar="DIR", help="the decoder's checkpoint folder")
     parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument("--size", type=size, action="append", metavar="HxW",
                         help="picture size in pixels, may be repeated (default: the checkpoint's own)")
+    parser.add_argument("--add-size", type=size, action="append", metavar="HxW",
+                        help="add a picture size to the bundle that is there, may be repeated; --decoder is the checkpoint "
+                             "that it was made of")
     parser.add_argument("--no-image-encoder", action="store_true", help="leave the image encoder out of the bundle")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
     parser.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
@@ -37,18 +43,27 @@ def run(args: argparse.Namespace) -> None:
     require_exporter()
     from ..runner.common.memory import PeakMemory, as_text
     from .bundle import export_bundle
+    from .further_sizes import add_sizes
+    from .staging import real
 
-    started = time.monotonic()
+    if args.add_size and (args.prior or args.size or args.no_image_encoder or args.overwrite):
+        raise UserError("--add-size takes --output, --decoder, --engine and --quiet alone: the rest stays as the bundle has it")
+    if not args.add_size and not args.prior:
+        raise UserError("--prior is missing: give the prior's checkpoint folder (only --add-size goes without)")
+    started, target = time.monotonic(), real(args.output)
     with PeakMemory() as memory:
-        bundle = export_bundle(
-            args.prior,
-            args.decoder,
-            args.output,
-            args.size,
-            image_encoder=not args.no_image_encoder,
-            overwrite=args.overwrite,
-            engine=args.engine,
-            progress=not args.quiet,
-        )
-    size_on_disk = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
-    print(f"{bundle}: {size_on_disk / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s, peak memory {as_text(memory.peak)}")
+        if args.add_size:
+            add_sizes(args.output, args.decoder, args.add_size, engine=args.engine, progress=not args.quiet)
+        else:
+            export_bundle(
+                args.prior,
+                args.decoder,
+                args.output,
+                args.size,
+                image_encoder=not args.no_image_encoder,
+                overwrite=args.overwrite,
+                engine=args.engine,
+                progress=not args.quiet,
+            )
+    disk = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    print(f"{args.output}: {disk / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s, peak memory {as_text(memory.peak)}")

@@ -142,6 +142,22 @@ class WeightStore:
             end = stretch.position + stretch.length
         return Layout(stretches, b"".join(part.tobytes() for part in skeleton))
 
+    def know(self, layout: Layout) -> None:
+        """Take from lite_weights.bin what a layout of an earlier run has there."""
+        whole: list[Stretch] = []
+        for stretch in layout.stretches:
+            last = whole[-1] if whole else Stretch(0, HOLE, 0, 0)
+            end = last.source, last.position + last.length, last.offset + last.length
+            if end == (stretch.source, stretch.position, stretch.offset):  # the rest of one that is mapped
+                whole[-1] = last._replace(length=last.length + stretch.length)
+            else:
+                whole.append(stretch)
+        for stretch in whole:
+            if stretch.source == LITE_WEIGHTS:
+                file = np.memmap(self.folder / LITE_WEIGHTS, np.uint8, "r")
+                content = file[stretch.offset : stretch.offset + stretch.length]
+                self._stretches.setdefault(_digest(content), stretch._replace(position=0))
+
     def _stretch(self, content: np.ndarray) -> Stretch:
         self._read(content.size)
         key = _digest(content)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
+import math
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -17,26 +16,37 @@ from ..runner.engine import Engine
 from ..runner.bundle.manifest import GraphInfo, TensorInfo
 from ..runner.bundle.ms_layout import WEIGHTS
 from ..runner.bundle.tensor_index import StoredTensor
-from .checkpoint import Checkpoint
+from ..runner.common.errors import UserError
+from ..runner.common.one_line import one_line
 from .cutting import cut
 from .graph_specs import GraphSpec
 from .isolation import isolated
 from .lowering import lower
 from .mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
 from .ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
-from .staging import NOTES, write_whole
+from .origins import part_origin
+from .staging import forget_part, note_part, noted
 from .tensor_names import resolve
 from .weights import WeightsWriter
 
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
+SAID = 300  # letters of MindSpore's own words
 # The checkpoint that each part comes from.
 PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "decoder"}
 
 
 class Part(NamedTuple):
-    """A part's graphs as cells, and its weights, (name, array), each read when its turn comes."""
+    """A part's graphs as cells, and its weights, (name, array), each read when its turn comes.
+
+    origin: a digest of what decides its bytes, but for the engine. weight_bytes: of its weights, all float32.
+    """
 
     cells: list[tuple[GraphSpec, Any]]
     weights: Iterator[tuple[str, np.ndarray]]
+    origin: str
+    weight_bytes: int
 
 
 def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> dict[str, Part]:
@@ -45,7 +55,10 @@ def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> d
     for part, kind in PARTS.items():
         cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
         shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
-        parts[part] = Part(cells, resolve(part, shapes, checkpoints[kind].tensors(part)))
+        tensors = checkpoints[kind].tensors(part)
+        origin = part_origin(*zip(*cells), checkpoints[kind].config(part), tensors.files)
+        weight_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
+        parts[part] = Part(cells, resolve(part, shapes, tensors), origin, weight_bytes)
     return parts
 
 
@@ -59,51 +72,74 @@ def write_parts(folder: Path, parts: dict[str, Part], engine: Engine, progress: 
     with tqdm(total=sum(steps.values()), desc="export", disable=None if progress else True, leave=False) as bar:
         done = 0
         for name, part in parts.items():
-            note = folder / NOTES / f"{name}.json"
-            if not note.exists():
-                for step in isolated(_write_part(folder, name, part, engine, note)):
+            graphs = made_before(folder, name, part, engine)
+            if graphs is None:
+                for step in isolated(_write_part(folder, name, part, engine)):
                     bar.set_postfix_str(step)
                     bar.update()
+                graphs = made_before(folder, name, part, engine) or []
             done += steps[name]
             bar.update(done - bar.n)
-            yield from (GraphInfo.from_json(graph, note.name) for graph in json.loads(note.read_text()))
+            yield from graphs
 
 
-def remove_part(folder: Path, name: str) -> None:
-    """Make a part one that has not been written."""
-    (folder / NOTES / f"{name}.json").unlink(missing_ok=True)
-    if (folder / name).exists():
-        shutil.rmtree(folder / name)
+def made_before(folder: Path, name: str, part: Part, engine: Engine) -> list[GraphInfo] | None:
+    """The graphs of a part that is whole in the unfinished `folder`, and that would be made the same; else None."""
+    graphs = noted(folder, name, _origin(part, engine))
+    try:
+        return None if graphs is None else [GraphInfo.from_json(graph, name) for graph in graphs]
+    except UserError:  # noted by another version
+        return None
 
 
-def _write_part(folder: Path, name: str, part: Part, engine: Engine, note: Path) -> Generator[str, None, None]:
-    """Yields what it does before it does it; at the end `note` holds the graphs. Takes the cells out of `part`."""
-    remove_part(folder, name)  # a run may have been interrupted in it
+def _origin(part: Part, engine: Engine) -> str:
+    return f"{part.origin} {engine.name} {engine.version}"
+
+
+def _write_part(folder: Path, name: str, part: Part, engine: Engine) -> Generator[str, None, None]:
+    """Yields what it does before it does it; at the end the part is noted. Takes the cells out of `part`."""
+    forget_part(folder, name)  # a run may have been interrupted in it
     (folder / name).mkdir()
     yield f"{name} weights"
     with WeightsWriter(folder / name / WEIGHTS) as writer:
         for tensor, array in part.weights:
             writer.write(tensor, array)
-    graphs, large = [], sum(place.length for place in writer.index.values()) > LARGE_WEIGHTS
-    with MsWriter(engine, WeightStore(folder / name, writer.index)) as ms_writer:
-        while part.cells:  # a cell holds what it was compiled to
-            spec, cell = part.cells.pop(0)
+    store = WeightStore(folder / name, writer.index)
+    graphs = yield from write_graphs(folder, name, part.cells, writer.index, store, engine)
+    mindir_archive.pack(folder / name)
+    note_part(folder, name, _origin(part, engine), [dataclasses.asdict(graph) for graph in graphs])
+
+
+def write_graphs(
+    folder: Path, name: str, cells: list[tuple[GraphSpec, Any]], index: dict[str, StoredTensor], store: WeightStore, engine: Engine
+) -> Generator[str, None, list[GraphInfo]]:
+    """Write graphs over the weight file of the part `name`, which is there; yields what it does before it does it.
+
+    Takes the cells out of `cells`. index: of the weight file. store: of the part.
+    """
+    graphs, large = [], sum(place.length for place in index.values()) > LARGE_WEIGHTS
+    with MsWriter(engine, store) as ms_writer:
+        while cells:  # a cell holds what it was compiled to
+            spec, cell = cells.pop(0)
             yield f"{spec.name} batch {spec.batch}"
-            graphs.append(_write_graph(folder, spec, cell, writer.index, ms_writer))
+            graphs.append(_write_graph(folder, spec, cell, index, ms_writer))
             del cell
             give_back_memory()
             if len(graphs[-1].ms) == 1 and large:
                 ms_writer.finish()  # beside the next graph's compiler it would take more than the part may
         yield f"{name} for Lite"
         ms_writer.finish()
-    mindir_archive.pack(folder / name)
-    write_whole(note, json.dumps([dataclasses.asdict(graph) for graph in graphs]).encode())
+    return graphs
 
 
 def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, StoredTensor], ms_writer: MsWriter) -> GraphInfo:
     """The graph as MindSpore wrote it, lowered for Lite, and in Lite's own format, all over the part's weight file."""
     inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
-    model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
+    try:
+        model = compile_graph(cell, inputs, spec.outputs, index, WEIGHTS)
+    except RuntimeError as error:  # pages of it; out of memory and a full disk are among them
+        raise UserError(f"{spec.stem}: MindSpore does not compile it: {one_line(error)[:SAID]}; is there enough memory and "
+                        "disk? Else report this") from None
     lowered = lower(model)
     mindir, lite = f"{spec.stem}.mindir", f"{spec.stem}.lite.mindir"
     (folder / mindir).write_bytes(model.SerializeToString())

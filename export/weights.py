@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,10 +32,11 @@ class WeightsWriter:
     UserError at the end if every number is zero: what a failed download or a checkpoint that was never filled holds.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, file: BinaryIO | None = None):
+        """file: written instead of a file at `path` and its index, if given; it needs write, tell and close."""
         self.index: dict[str, StoredTensor] = {}
-        self._zero = True
-        self._file = open(path, "wb")
+        self._path, self._zero = path, True
+        self._alone, self._file = file is None, file or open(path, "wb")
         self._file.write(HEADER)
 
     def write(self, name: str, array: np.ndarray) -> None:
@@ -42,7 +44,7 @@ class WeightsWriter:
         data = np.ascontiguousarray(array, "<f4")
         self._zero = self._zero and not data.any()
         self._file.write(padding(self._file.tell(), data.nbytes))
-        self.index[name] = StoredTensor(Path(self._file.name).name, self._file.tell(), data.shape)
+        self.index[name] = StoredTensor(self._path.name, self._file.tell(), data.shape)
         self._file.write(data.data)
 
     def __enter__(self) -> WeightsWriter:
@@ -50,8 +52,7 @@ class WeightsWriter:
 
     def __exit__(self, error, *_) -> None:
         self._file.close()
-        path = Path(self._file.name)
         if self.index and self._zero and error is None:
-            raise UserError(f"{path.parent.name}: all its weights are zero: get the checkpoint again")
-        if error is None:
-            write_index(path.with_name(NAME), self.index)
+            raise UserError(f"{self._path.parent.name}: all its weights are zero: get the checkpoint again")
+        if self._alone and error is None:
+            write_index(self._path.with_name(NAME), self.index)

@@ -4,8 +4,6 @@ import pytest
 from checkpoints import SIZES
 from kandinsky_mindir.export import parts
 from kandinsky_mindir.export.bundle import export_bundle
-from kandinsky_mindir.export.isolation import Killed
-from kandinsky_mindir.export.staging import NOTES, parts_done, staged_folder
 
 DONE = ["text_encoder", "image_encoder", "prior"]
 
@@ -39,34 +37,3 @@ def test_an_export_goes_on(bundles, tmp_path, monkeypatch, capsys):
     assert written == [*DONE, "unet", "unet", "movq"]
     assert "going on from text_encoder, image_encoder, prior" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-class Stop(Exception):
-    pass
-
-
-GOES_ON = "part done; the same command goes on from there"
-
-
-@pytest.mark.parametrize("source, error, said, kept", [
-    ("a", KeyboardInterrupt(), f"^{GOES_ON}", True), ("b", KeyboardInterrupt(), f"^{GOES_ON}", False),
-    ("a", Killed("killed"), f"^killed; {GOES_ON}", True), ("a", Stop("stop"), "^stop$", False),
-])  # fmt: skip
-def test_what_is_gone_on_from(tmp_path, source, error, said, kept):
-    """What was made of the same source, by a run that was interrupted; a run that failed leaves nothing."""
-    with pytest.raises(type(error), match=said), staged_folder(tmp_path / "out", source="a") as folder:
-        (folder / "part").mkdir()
-        (folder / NOTES / "part.json").write_text("[]")
-        raise error
-    assert any(tmp_path.iterdir()) == (GOES_ON in said)
-    with staged_folder(tmp_path / "out", source=source) as folder:
-        assert parts_done(folder) == (["part"] if kept else [])
-        assert (folder / "part").exists() == kept
-    assert [path.name for path in tmp_path.rglob("*")] == ["out"] + ["part"] * kept
-
-
-def test_nothing_is_left_of_a_run_that_was_interrupted_early(tmp_path):
-    with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "out") as folder:
-        (folder / "part").mkdir()
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []

@@ -74,7 +74,7 @@ COMMANDS = [
     ("demo --seed x", "--seed: invalid int value: 'x'"),
     ("demo --seed -1", "seed -1 does not suit"),
     ("demo --checkpoint missing --output demo", "missing does not hold the folders prior and decoder"),
-    ("export", "required: --prior, --decoder, --output"),
+    ("export", "required: --decoder, --output"),
     ("export --prior {prior} --output b", "required: --decoder"),
     ("export --prior {prior} --decoder {decoder}", "required: --output"),
     ("export --prior missing --decoder {decoder} --output b", "missing is not a folder: download the prior"),

@@ -85,7 +85,7 @@ def test_the_command_names_the_graph_and_the_layer(planted, capsys):
     assert main(["verify", str(target.folder), "--tolerance", "0.5"]) == 0
 
 
-def test_export_refuses_a_bundle_that_computes_wrong_values(bundles, planted, tmp_path, monkeypatch):
+def test_export_refuses_a_bundle_that_computes_wrong_values(bundles, planted, tmp_path, monkeypatch, capsys):
     """Everything of an export but compiling: the graphs are those of the shared bundle, one with a plant in it."""
     graphs = [replace(graph, ms=()) for graph in Bundle(bundles("narrow")).manifest.graphs]
 
@@ -100,10 +100,12 @@ def test_export_refuses_a_bundle_that_computes_wrong_values(bundles, planted, tm
         target.save()
     work = tmp_path / "work"
     work.mkdir()
-    with pytest.raises(UserError, match="^text_encoder batch 1 is wrong"):
+    with pytest.raises(UserError, match="^text_encoder batch 1 is wrong: .*; .*/bundle.failed keeps the bundle: kandinsky-mindir"):
         bundle_module.export_bundle(*checkpoints.save("narrow", tmp_path), work / "bundle", checkpoints.SIZES["narrow"],
                                     progress=False)
-    assert not list(work.iterdir())
+    assert [path.name for path in work.iterdir()] == ["bundle.failed"]
+    assert main(["verify", str(work / "bundle.failed"), "--part", "text_encoder", "--bisect"]) == 2
+    assert f"first wrong in {LAYER}.mlp.fc1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("change, message", [

@@ -1,0 +1,203 @@
+"""A size added to a bundle: its graphs are compiled, all else stays; the result is what one export of all sizes gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from ..runner import engine as engines
+from ..runner.bundle import mindir_archive, packed
+from ..runner.bundle.checked_files import sha256_of
+from ..runner.bundle.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest
+from ..runner.bundle.ms_layout import LITE_WEIGHTS, WEIGHTS, Layout
+from ..runner.bundle.opened import Bundle
+from ..runner.common.errors import UserError
+from ..runner.loading.models import Models
+from ..runner.upkeep.replay import verify
+from .bundle import CONFIGURATION, check_verdicts, decoder_configuration
+from .checkpoint import KINDS, Checkpoint
+from .draft import Draft
+from .graph_specs import GraphSpec, Size, check_size, part_specs
+from .isolation import isolated
+from .ms_files import WeightStore
+from .origins import digest, part_origin
+from .parts import write_graphs
+from .room import check_room
+from .seal_examples import seal
+from .staging import forget_part, note_part, noted, real, staged_folder
+from .tensor_names import resolve
+from .weights import WeightsWriter
+
+
+class _Names(NamedTuple):
+    """What errors call them."""
+
+    bundle: str | Path
+    decoder: str | Path
+
+
+class Part(NamedTuple):
+    """A part that has graphs for each size: those to compile, as specs and cells, and its weights as (name, array)."""
+
+    cells: list[tuple[GraphSpec, Any]]
+    weights: Any
+    origin: str
+
+
+def add_sizes(
+    bundle: str | Path, decoder: str | Path, sizes: Sequence[Size], *, engine: str = "auto", progress: bool = True
+) -> Path:
+    """Add picture sizes, (height, width) in pixels, to a bundle; returns its path.
+
+    decoder: the folder of the checkpoint that it was made of. The bundle stays as it is until the new one is whole; big
+    files are the same ones on the disk. UserError for a bundle that is damaged or has the sizes, for another checkpoint,
+    and whatever export_bundle says of sizes and of graphs that compute something else than they should.
+    """
+    target = real(bundle)
+    old = Bundle(target, use_packed=False)
+    new_sizes = [size for size in dict.fromkeys(sizes) if size not in old.manifest.sizes]
+    if not new_sizes:
+        raise UserError(f"{bundle} has the size {' and '.join('x'.join(map(str, size)) for size in sizes)}: nothing to add")
+    checkpoint = Checkpoint(decoder, "decoder")
+    configs = {part: checkpoint.config(part) for part in KINDS["decoder"].parts}
+    for size in new_sizes:
+        check_size(size, configs["movq"], configs["unet"])
+    recorded = old.manifest.source.get(CONFIGURATION)
+    if recorded is None:
+        raise UserError(f"{bundle} does not say how its decoder was configured: a version made it that could not add sizes; "
+                        "export it again, with all sizes")
+    if recorded != decoder_configuration(configs):
+        raise _another(bundle, decoder, "their configurations differ")
+    lite = engines.create(engine)
+    parts = {name: _match(name, configs, new_sizes, checkpoint) for name in configs}
+    origins = {name: f"{part.origin} {lite.name} {lite.version}" for name, part in parts.items()}
+    old.verify_files()
+
+    with staged_folder(target, True, digest([sha256_of(target / FILE_NAME), origins])) as folder:
+        done = {name: noted(folder, name, origins[name]) for name in parts}
+        missing = {name: part for name, part in parts.items() if done[name] is None}
+        check_room(folder, {name: (target / name / WEIGHTS).stat().st_size for name in missing}, written=False)
+        for name in missing:
+            forget_part(folder, name)
+        _link(target, folder, [name for name in parts if name not in missing])
+        with tqdm(total=sum(2 + len(part.cells) for part in missing.values()), desc="export",
+                  disable=None if progress else True, leave=False) as bar:
+            for name, part in missing.items():
+                for step in isolated(_add_graphs(folder, name, part, lite, old.manifest, _Names(bundle, decoder), origins[name])):
+                    bar.set_postfix_str(step)
+                    bar.update()
+        graphs = list(old.manifest.graphs)
+        for name in parts:
+            for graph in noted(folder, name, origins[name]) or ():
+                _insert(graphs, GraphInfo.from_json(graph, name))
+        manifest = replace(old.manifest, sizes=(*old.manifest.sizes, *new_sizes), graphs=tuple(graphs))
+        seal(Draft(folder, manifest), progress)
+        manifest = replace(manifest, files=_files(folder, old.manifest))
+        (folder / FILE_NAME).unlink(missing_ok=True)  # a link to the old one
+        (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
+        new = replace(manifest, graphs=tuple(graph for graph in graphs if graph.size in new_sizes))
+        check_verdicts(verify(Models(Draft(folder, new), lite, keep_loaded=False), files=False))
+    return Path(bundle)
+
+
+def _match(name: str, configs: dict, sizes: Sequence[Size], checkpoint: Checkpoint) -> Part:
+    factor = configs["movq"].scale_factor
+    latent_sizes = {size: (size[0] // factor, size[1] // factor) for size in sizes}
+    cells = [(spec, spec.cell()) for spec in part_specs(name, configs[name], latent_sizes)]
+    shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
+    tensors = checkpoint.tensors(name)
+    origin = part_origin(*zip(*cells), configs[name], tensors.files)
+    weights = resolve(name, shapes, tensors)
+    return Part([(spec, cell) for spec, cell in cells if spec.size], weights, origin)
+
+
+def _add_graphs(folder: Path, name: str, part: Part, engine: engines.Engine, manifest: Manifest, names: _Names,
+                origin: str) -> Generator[str, None, None]:
+    """Yields what it does before it does it; at the end the part is noted, with the graphs that are new."""
+    yield f"{name} weights"
+    hashed = _Hashed()
+    with WeightsWriter(folder / name / WEIGHTS, hashed) as writer:
+        for tensor, array in part.weights:
+            writer.write(tensor, array)
+    if hashed.hexdigest() != manifest.files[f"{name}/{WEIGHTS}"].sha256:
+        raise _another(*names, f"their weights of the {name} differ")
+    store = WeightStore(folder / name, writer.index)
+    for graph in manifest.graphs:
+        if graph.part == name:
+            for layout in graph.ms:
+                store.know(Layout.read(folder / layout))
+            for mindir in (graph.mindir, graph.lite):  # to be in one archive with the new ones
+                (folder / mindir).write_bytes(mindir_archive.read(folder / mindir_archive.archive_of(mindir), mindir))
+    graphs = yield from write_graphs(folder, name, part.cells, writer.index, store, engine)
+    mindir_archive.pack(folder / name)
+    note_part(folder, name, origin, [dataclasses.asdict(graph) for graph in graphs])
+
+
+class _Hashed:
+    """A file that keeps nothing of what is written but its sha256."""
+
+    def __init__(self):
+        self._sha256, self._end = hashlib.sha256(), 0
+
+    def write(self, data) -> None:
+        self._sha256.update(data)
+        self._end += memoryview(data).nbytes
+
+    def close(self) -> None:
+        pass
+
+    def tell(self) -> int:
+        return self._end
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
+
+
+def _link(target: Path, folder: Path, done: list[str]) -> None:
+    """All files of a bundle in `folder`, which is to become the new one: linked, but for those that change.
+
+    What is packed is for the old bundle alone. done: parts that are there already.
+    """
+    for path in sorted(target.rglob("*")):
+        relative = path.relative_to(target)
+        if not path.is_file() or relative.parts[0] in (packed.FOLDER, *done) or str(relative) == FILE_NAME:
+            continue
+        place = folder / relative
+        place.parent.mkdir(exist_ok=True)
+        place.unlink(missing_ok=True)
+        if path.name in (LITE_WEIGHTS, mindir_archive.NAME):  # what new graphs bring is added to them
+            shutil.copyfile(path, place)
+            continue
+        try:
+            os.link(path, place)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, place)
+
+
+def _insert(graphs: list[GraphInfo], graph: GraphInfo) -> None:
+    """Put a graph behind the last one of its name."""
+    places = [place for place, other in enumerate(graphs) if other.name == graph.name]
+    graphs.insert(places[-1] + 1, graph)
+
+
+def _files(folder: Path, old: Manifest) -> dict[str, FileInfo]:
+    """What the manifest says of the files; links are as they were."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != FILE_NAME and not name.startswith("."):
+            known = old.files.get(name) if path.name not in (LITE_WEIGHTS, mindir_archive.NAME) else None
+            files[name] = known or FileInfo(path.stat().st_size, sha256_of(path))
+    return files
+
+
+def _another(bundle, decoder, why: str) -> UserError:
+    return UserError(f"{decoder} is not the checkpoint that {bundle} was made of ({why}): give that one, or export all sizes")
