@@ -22,7 +22,7 @@ from ..runner.inputs.preprocessing import ImageProcessor
 from ..runner.inputs.tokens import Tokenizer
 from ..runner.upkeep.replay import Verdict, require_right, verify
 from .checkpoint import Checkpoint
-from .constants import step_independent
+from .constants import check_statistics, step_independent
 from .draft import Draft
 from .seal_examples import seal
 from .graph_specs import Size, plan
@@ -64,6 +64,7 @@ def export_bundle(
     for checkpoint in checkpoints.values():
         schedulers.create(checkpoint.scheduler)
     _check_pictures(ImageProcessor(checkpoints["prior"].image_processor), configs["image_encoder"].image_size)
+    check_statistics(checkpoints["prior"].tensors("prior"), configs["prior"].embedding_dim)
     tokenizer_file = checkpoints["prior"].tokenizer
     tokenizer_options = {
         "max_length": configs["text_encoder"].max_position_embeddings,

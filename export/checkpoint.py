@@ -11,7 +11,7 @@ from ..runner.common.errors import UserError
 from ..runner.inputs.preprocessing import CLASSES as IMAGE_PROCESSORS
 from .json_files import read_json
 from .safetensors_reader import TensorFiles
-from .tokenizer_files import TokenizerData, read_tokenizer
+from .tokenizer_files import CLIP_LENGTH, TokenizerData, read_tokenizer
 
 INDEX_FILE, SCHEDULER_FILE, PREPROCESSOR_FILE = "model_index.json", "scheduler_config.json", "preprocessor_config.json"
 
@@ -132,7 +132,12 @@ class Checkpoint:
     @cached_property
     def tokenizer(self) -> TokenizerData:
         """The tokenizer of a prior checkpoint, all of whose tokens the text encoder knows."""
-        return read_tokenizer(self.folder("tokenizer"), self.config("text_encoder").vocab_size)
+        config, folder = self.config("text_encoder"), self.folder("tokenizer")
+        tokenizer = read_tokenizer(folder, config.vocab_size)
+        if tokenizer.model_max_length not in (CLIP_LENGTH, config.max_position_embeddings):  # CLIP's may not be said at all
+            raise UserError(f"{folder} makes {tokenizer.model_max_length} tokens of a text and the text_encoder takes "
+                            f"{config.max_position_embeddings}: these do not belong together")
+        return tokenizer
 
     @cached_property
     def generation_defaults(self) -> dict:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..runner.common.errors import UserError
 from ..runner.loading.models import Models
+
+STATISTICS = ("clip_mean", "clip_std")  # of image embeddings: how the prior's output becomes one
 
 
 def step_independent(models: Models, prior_tensors) -> dict[str, np.ndarray]:
@@ -28,7 +31,15 @@ def step_independent(models: Models, prior_tensors) -> dict[str, np.ndarray]:
         "empty_text_hidden_states": hidden_states,
         "empty_text_mask": tokens.mask[None],
         "zero_image_embeds": zero_image_embeds,
-        "clip_mean": prior_tensors.read("clip_mean"),
-        "clip_std": prior_tensors.read("clip_std"),
+        **{name: prior_tensors.read(name) for name in STATISTICS},
     }
 
+
+def check_statistics(prior_tensors, width: int) -> None:
+    """UserError, from the files' headers, unless there are clip_mean and clip_std for image embeddings of that width."""
+    for name in STATISTICS:
+        found = prior_tensors.shapes.get(name)
+        if found != (1, width):
+            what = f"holds {name!r} of shape {list(found)}" if found is not None else f"lacks tensor {name!r}"
+            raise UserError(f"{prior_tensors.path} {what}; config.json asks for [1, {width}]: download the prior again")
+        prior_tensors.check_type(name)

@@ -12,8 +12,9 @@ import pytest
 import torch
 import transformers
 from bad_inputs import put
-from damage import assert_one_line, cut, edit_json
+from damage import assert_one_line, cut, edit_header, edit_json
 from kandinsky_mindir.export.checkpoint import KINDS, Checkpoint
+from kandinsky_mindir.export.constants import check_statistics
 from kandinsky_mindir.runner import schedulers
 from kandinsky_mindir.runner.common.errors import UserError
 
@@ -214,6 +215,33 @@ def test_tokens_that_the_text_encoder_has_no_row_for(folders):
                     lambda: Checkpoint(folders / "prior", "prior").tokenizer)
     edit_json(folders / "prior" / "text_encoder" / "config.json", put("vocab_size", 1916))
     assert Checkpoint(folders / "prior", "prior").tokenizer.pad_token_id == 1913
+
+
+def test_a_tokenizer_of_another_length(folders):
+    edit_json(folders / "prior" / "tokenizer" / "tokenizer_config.json", put("model_max_length", 64))
+    assert_one_line("tokenizer makes 64 tokens of a text and the text_encoder takes 77: these do not belong together",
+                    lambda: Checkpoint(folders / "prior", "prior").tokenizer)
+
+
+@pytest.mark.parametrize("name", ["clip_mean", "clip_std"])
+@pytest.mark.parametrize("change, message", [
+    (lambda entry: entry.update(shape=[16, 1]), r"holds '.*' of shape \[16, 1\]; config.json asks for \[1, 16\]"),
+    (lambda entry: entry.update(dtype="I32"), "is of type I32; weights must be"),
+    (None, "lacks tensor '.*'; config.json asks for"),
+])  # fmt: skip
+def test_statistics_of_image_embeddings(folders, name, change, message):
+    """They are needed when all is compiled, and judged before."""
+    def edit(header):
+        if change:
+            change(header[name])
+        else:
+            header[f"{name}_old"] = header.pop(name)
+        return header
+
+    path = folders / "prior" / "prior" / WEIGHTS
+    check_statistics(Checkpoint(folders / "prior", "prior").tensors("prior"), 16)
+    edit_header(path, edit)
+    assert_one_line(message, lambda: check_statistics(Checkpoint(folders / "prior", "prior").tensors("prior"), 16))
 
 
 # Damage. Each entry: what happens to the copied folders, and the words that the one-line error must hold.
