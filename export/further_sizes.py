@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,7 +87,7 @@ def add_sizes(
         check_room(folder, {name: (target / name / WEIGHTS).stat().st_size for name in missing}, written=False)
         for name in missing:
             forget_part(folder, name)
-        _link(target, folder, [name for name in parts if name not in missing])
+        _link(target, folder, list(parts), [name for name in parts if name not in missing])
         with tqdm(total=sum(2 + len(part.cells) for part in missing.values()), desc="export",
                   disable=None if progress else True, leave=False) as bar:
             for name, part in missing.items():
@@ -100,7 +100,7 @@ def add_sizes(
                 _insert(graphs, GraphInfo.from_json(graph, name))
         manifest = replace(old.manifest, sizes=(*old.manifest.sizes, *new_sizes), graphs=tuple(graphs))
         seal(Draft(folder, manifest), progress)
-        manifest = replace(manifest, files=_files(folder, old.manifest))
+        manifest = replace(manifest, files=_files(folder, old.manifest, list(parts)))
         (folder / FILE_NAME).unlink(missing_ok=True)  # a link to the old one
         (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
         new = replace(manifest, graphs=tuple(graph for graph in graphs if graph.size in new_sizes))
@@ -161,10 +161,15 @@ class _Hashed:
         return self._sha256.hexdigest()
 
 
-def _link(target: Path, folder: Path, done: list[str]) -> None:
+def _grows(name: Path, parts: Collection[str]) -> bool:
+    """Whether a file, by its name in the bundle, gets what new graphs bring."""
+    return name.parts[0] in parts and name.name in (LITE_WEIGHTS, mindir_archive.NAME)
+
+
+def _link(target: Path, folder: Path, parts: Collection[str], done: Collection[str]) -> None:
     """All files of a bundle in `folder`, which is to become the new one: linked, but for those that change.
 
-    What is packed is for the old bundle alone. done: parts that are there already.
+    What is packed is for the old bundle alone. parts: those that get new graphs. done: of these, what has them already.
     """
     for path in sorted(target.rglob("*")):
         relative = path.relative_to(target)
@@ -173,7 +178,7 @@ def _link(target: Path, folder: Path, done: list[str]) -> None:
         place = folder / relative
         place.parent.mkdir(exist_ok=True)
         place.unlink(missing_ok=True)
-        if path.name in (LITE_WEIGHTS, mindir_archive.NAME):  # what new graphs bring is added to them
+        if _grows(relative, parts):
             shutil.copyfile(path, place)
             continue
         try:
@@ -188,13 +193,14 @@ def _insert(graphs: list[GraphInfo], graph: GraphInfo) -> None:
     graphs.insert(places[-1] + 1, graph)
 
 
-def _files(folder: Path, old: Manifest) -> dict[str, FileInfo]:
+def _files(folder: Path, old: Manifest, parts: Collection[str]) -> dict[str, FileInfo]:
     """What the manifest says of the files; links are as they were."""
     files = {}
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+        relative = path.relative_to(folder)
+        name = relative.as_posix()
         if path.is_file() and name != FILE_NAME and not name.startswith("."):
-            known = old.files.get(name) if path.name not in (LITE_WEIGHTS, mindir_archive.NAME) else None
+            known = None if _grows(relative, parts) else old.files.get(name)
             files[name] = known or FileInfo(path.stat().st_size, sha256_of(path))
     return files
 

@@ -54,6 +54,7 @@ def test_a_size_more_is_as_if_it_had_been_there(bundles, tmp_path, monkeypatch):
     for manifest in (added, at_once):
         del manifest["seal"], manifest["versions"]
     assert added == at_once
+    # Files that nothing was added to are the same on the disk.
     changed = {name for name, inode in files.items() if found[name].stat().st_ino != inode}
     assert changed <= {FILE_NAME, *(f"{part}/{name}" for part in ("unet", "movq") for name in ("mindir.zip", "lite_weights.bin"))}
     assert [path.name for path in tmp_path.iterdir() if path.name != "compiled"] == ["bundle"]
@@ -149,6 +150,19 @@ def test_files_without_links_are_copied(tmp_path, monkeypatch):
 
     monkeypatch.setattr(further_sizes.os, "link", refuse)
     (tmp_path / "new").mkdir()
-    further_sizes._link(tmp_path / "old", tmp_path / "new", [])
+    further_sizes._link(tmp_path / "old", tmp_path / "new", ["unet"], [])
     assert sorted(contents(tmp_path / "new")) == ["constants.npz", "unet/weights.bin"]
     assert (tmp_path / "new" / "unet" / "weights.bin").read_text() == "unet/weights.bin"
+
+
+def test_what_grows_is_a_file_of_its_own(tmp_path):
+    """All other files are the same on the disk: the old bundle must not change, and no weights lie there twice."""
+    names = ["unet/weights.bin", "unet/mindir.zip", "unet/lite_weights.bin", "prior/mindir.zip", "prior/lite_weights.bin"]
+    for name in names:
+        (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / name).write_text(name)
+    (tmp_path / "new").mkdir()
+    further_sizes._link(tmp_path / "old", tmp_path / "new", ["unet"], [])
+    linked = {name for name in names if (tmp_path / "new" / name).samefile(tmp_path / "old" / name)}
+    assert linked == {"unet/weights.bin", "prior/mindir.zip", "prior/lite_weights.bin"}
+    assert all((tmp_path / "new" / name).read_text() == name for name in names)
