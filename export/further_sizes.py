@@ -114,7 +114,7 @@ def _match(name: str, configs: dict, sizes: Sequence[Size], checkpoint: Checkpoi
     cells = [(spec, spec.cell()) for spec in part_specs(name, configs[name], latent_sizes)]
     shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
     tensors = checkpoint.tensors(name)
-    origin = part_origin(*zip(*cells), configs[name], tensors.files)
+    origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], configs[name], tensors.files)
     weights = resolve(name, shapes, tensors)
     return Part([(spec, cell) for spec, cell in cells if spec.size], weights, origin)
 

@@ -36,6 +36,7 @@ NOT_OF_PARTS = {
     "runner/bundle/feeds.py": "what sealed examples are made of",
     "runner/bundle/manifest.py": "what the manifest says of a part",
     "runner/bundle/checked_files.py": "checks files",
+    "runner/bundle/check_record.py": "remembers which files were checked",
     "runner/bundle/ms_file.py": "a model in memory",
     "runner/bundle/__init__.py": "empty",
     "runner/__init__.py": "names of the runner's classes",

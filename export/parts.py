@@ -56,7 +56,7 @@ def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> d
         cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
         shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
         tensors = checkpoints[kind].tensors(part)
-        origin = part_origin(*zip(*cells), checkpoints[kind].config(part), tensors.files)
+        origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], checkpoints[kind].config(part), tensors.files)
         weight_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
         parts[part] = Part(cells, resolve(part, shapes, tensors), origin, weight_bytes)
     return parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +24,16 @@ def padding(end: int, length: int) -> bytes:
     return bytes(-end % (UNIT if length >= LARGE else ALIGNMENT))
 
 
+class Sink(Protocol):
+    """Where a weight file can be written to."""
+
+    def write(self, data: Any, /) -> Any: ...
+
+    def tell(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
 class WeightsWriter:
     """Streams tensors into a weight file; a context manager. `index` maps each name to where it lies.
 
@@ -32,11 +42,12 @@ class WeightsWriter:
     UserError at the end if every number is zero: what a failed download or a checkpoint that was never filled holds.
     """
 
-    def __init__(self, path: Path, file: BinaryIO | None = None):
-        """file: written instead of a file at `path` and its index, if given; it needs write, tell and close."""
+    def __init__(self, path: Path, file: Sink | None = None):
+        """file: written instead of a file at `path` and its index, if given."""
         self.index: dict[str, StoredTensor] = {}
         self._path, self._zero = path, True
-        self._alone, self._file = file is None, file or open(path, "wb")
+        self._alone = file is None
+        self._file: Sink = file or open(path, "wb")
         self._file.write(HEADER)
 
     def write(self, name: str, array: np.ndarray) -> None:
