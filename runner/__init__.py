@@ -10,6 +10,8 @@ Names are imported when they are first used: the command line answers --help wit
 
 from importlib import import_module
 
+DISTRIBUTION = "kandinsky-mindir"
+
 _NAMES = {
     "bundle.opened": ("Bundle",),
     "common.errors": ("UserError",),
@@ -40,6 +42,8 @@ __all__ = sorted(_MODULES)  # noqa: PLE0605
 
 
 def __getattr__(name: str):
+    if name == "__version__":  # of the installed package
+        return import_module("importlib.metadata").version(DISTRIBUTION)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,7 +1,9 @@
 """The runner stays lean: its imports are few and quick, and none of the frameworks is needed to run a bundle."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 BLOCKED = ("mindspore", "torch", "transformers", "diffusers", "safetensors")
 
@@ -52,6 +54,12 @@ def test_import_is_quick():
     """Under 0.3 s of processor time beyond the interpreter's own start; the best of several, since machines are noisy."""
     code = "import time; start = time.process_time(); import kandinsky_mindir.runner; print(time.process_time() - start)"
     assert min(float(python(code).stdout) for _ in range(5)) < 0.3
+
+
+def test_the_version_is_the_packages():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    (version,) = re.findall(r'^version = "(.*)"$', text, re.MULTILINE)
+    assert python("import kandinsky_mindir.runner as runner; print(runner.__version__)").stdout.strip() == version
 
 
 def test_every_public_name_is_there():
