@@ -1,4 +1,4 @@
-"""Damage at random places of a bundle: single bytes changed, files cut. Each is refused, by name, before anything of it is used.
+"""Damage at random places of a bundle: single bytes changed, files cut. Each is refused, by name, before any use of it.
 
   python tests/programs/corruption.py BUNDLE [--cases 1000] [--commands 30] [--seed 0]
 

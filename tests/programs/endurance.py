@@ -3,8 +3,8 @@
   python tests/programs/endurance.py BUNDLE [--pictures 1000] [--threads 8] [--interrupts 20] [--steps 2]
 
 Every picture must have the bits of the same request made alone, in a process of its own. Memory, threads, file handles and
-processes are counted after a warm-up of a tenth of the pictures and at the end; they must not have grown (memory: by more than
-`MEMORY_SLACK`). Pictures are of a few steps, since what could leak is done once a picture or once a step alike.
+processes are counted after a warm-up of a tenth of the pictures and at the end; they must not have grown (memory: by
+more than `MEMORY_SLACK`). Pictures are of a few steps, since what could leak is done once a picture or once a step alike.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def pictures_alone(bundle: Path, count: int, steps: int) -> np.ndarray:
     """The first `count` pictures, made one after another in a process of their own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "pictures.npy")
-        subprocess.run([sys.executable, "-c", ALONE, bundle, out, str(steps), str(count)], check=True, cwd=Path(__file__).parent)
+        command = [sys.executable, "-c", ALONE, bundle, out, str(steps), str(count)]
+        subprocess.run(command, check=True, cwd=Path(__file__).parent)
         return np.load(out)
 
 
@@ -113,7 +114,10 @@ def in_threads(bundle: Path, expected: np.ndarray, threads: int, steps: int, pip
 
 
 def interrupted(bundle: Path, after: float) -> str:
-    """Ctrl-C so many seconds after `generate` has started its first model; what it says. AssertionError if it leaves anything."""
+    """Ctrl-C so many seconds after `generate` has started its first model; what it says.
+
+    AssertionError if it leaves anything.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [*PROGRAM, "generate", str(Path(bundle).absolute()), "a cat", "--steps", "1000", "--threads", "1", "--quiet"]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -152,7 +156,8 @@ def main() -> None:
         print(f"{args.threads} threads on one pipeline, on one that frees its models, on three: the same bits")
         print(f"  before {before}\n  after  {Figures.now()}")
     first, last = in_a_row(bundle, expected, args.pictures, args.steps)
-    print(f"{args.pictures} pictures of {args.steps} + {args.steps} steps in a row: the same bits\n  first {first}\n  last  {last}")
+    print(f"{args.pictures} pictures of {args.steps} + {args.steps} steps in a row: the same bits")
+    print(f"  first {first}\n  last  {last}")
     random = np.random.default_rng(0)
     for _ in range(args.interrupts):
         after = float(random.uniform(0, 5))

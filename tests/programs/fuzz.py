@@ -1,6 +1,7 @@
 """Fuzz what comes from outside: every input is taken or refused by a UserError (a command line: in one line, with status 2).
 
-  python tests/programs/fuzz.py TARGET BUNDLE [--seconds 60] [--seed 0]      TARGET: manifest safetensors mindir ms layout command
+  python tests/programs/fuzz.py TARGET BUNDLE [--seconds 60] [--seed 0]
+  TARGET: manifest safetensors mindir ms layout command
 
 Inputs are mutations of right ones, taken from BUNDLE; a mutation that reaches lines of this package that none before it
 reached is kept and mutated further. Any other exception is a finding: it is printed once for each place that raises it, with
@@ -49,7 +50,8 @@ def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
         at = rng.randrange(len(data) + 1)
         end = min(len(data), at + rng.choice((0, 1, 1, 4, 40, 1000)))
         other = rng.randrange(len(data) + 1)
-        data = data[:at] + rng.choice((bytes([rng.randrange(256)]), rng.choice(BYTES), data[other : other + end - at])) + data[end:]
+        new = rng.choice((bytes([rng.randrange(256)]), rng.choice(BYTES), data[other : other + end - at]))
+        data = data[:at] + new + data[end:]
     return data
 
 
@@ -180,7 +182,10 @@ def layout(_: Path, folder: Path) -> Target:
 
 def command(bundle: Path, folder: Path) -> Target:
     words = ["generate", "interpolate", "inspect", "verify", "check", "runtime", "install", "info", "export", str(bundle), "a cat",
-             *["--help", "--steps", "--prior-steps", "--guidance-scale", "--guidance-interval", "--seed", "--size", "--output", "--images", "--grid", "--like", "--scheduler", "--engine", "--device", "--threads", "--quiet", "--text", "--image", "--rng", "--prior", "--decoder", "--files", "--part", "--lite", "--negative-prompt", "--tolerance", "0", "1", "-1", "nan", "1e400", "64x64", "x", "0x0", "picture.png", "cpu", "ascend:99999999999999999999", "/"],
+             *["--help", "--steps", "--prior-steps", "--guidance-scale", "--guidance-interval", "--seed", "--size", "--output"],
+             *["--images", "--grid", "--like", "--scheduler", "--engine", "--device", "--threads", "--quiet", "--text", "--image"],
+             *["--rng", "--prior", "--decoder", "--files", "--part", "--lite", "--negative-prompt", "--tolerance", "0", "1", "-1"],
+             *["nan", "1e400", "64x64", "x", "0x0", "picture.png", "cpu", "ascend:99999999999999999999", "/"],
              "", "\0", "\ud800", "9" * 5000, "a\nb", str(folder)]
     seeds = [["generate", str(bundle), "a cat", "--steps", "1", "--prior-steps", "1"], ["inspect", str(bundle)],
              ["interpolate", str(bundle), "--text", "a cat", "1"], ["verify", str(bundle), "--part", "unet"],

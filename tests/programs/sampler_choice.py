@@ -4,7 +4,7 @@ right with each candidate, how near they are to their training pictures, and sec
     python tests/programs/sampler_choice.py --bundle artifacts/demo/bundle --emoji 24
     python tests/programs/sampler_choice.py --bundle artifacts/demo/bundle dpmpp-2m-karras:20 ddpm:100
 
-Right: the nearest of all training pictures is the one asked for, as in tests/runner/pipelines/test_retrieval.py. Distance: root mean
+Right: the nearest of all training pictures is the one asked for, as in test_retrieval.py. Distance: root mean
 square to it, in gray levels of 255. All candidates start from the same embeddings and the same noise.
 """
 

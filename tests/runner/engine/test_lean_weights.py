@@ -1,4 +1,4 @@
-"""Weights that take no memory (runner/engine/native/lean_weights.h), in a program of its own in Lite's place, and under Lite."""
+"""Weights that take no memory (runner/engine/native/lean_weights.h), in a program in Lite's place, and under Lite."""
 
 import subprocess
 from pathlib import Path

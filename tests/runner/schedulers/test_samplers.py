@@ -1,7 +1,7 @@
 """The samplers of diffusion's later years against diffusers, over their options and 1 to 100 steps.
 
 The reference is diffusers' own class, with its noise levels and samples in float64: in float32 its coefficients, small
-differences of exponentials, are off by up to 1e-3 of a trajectory (tests/programs/samplers_table.py shows both). What is left is
+differences of exponentials, are off by up to 1e-3 of a trajectory (samplers_table.py shows both). What is left is
 this project's float32 arithmetic of samples: a rounding (6e-8) for each of some six operations a step, of which a
 hundred steps add up like a random walk, and the float32 constants of samplers without noise levels; 1e-5 is the
 project's promise, and holds ten times over.
@@ -71,7 +71,7 @@ def options_of(name):
 
 
 def diffusers_cannot(name, options):
-    """Whether diffusers gives no reference for these options, for a reason shown in tests/runner/schedulers/test_samplers_defects.py."""
+    """Whether diffusers gives no reference for these options, for a reason shown in test_samplers_defects.py."""
     order, algorithm, solver = (options.get(key) for key in ("solver_order", "algorithm_type", "solver_type"))
     thresholding, final = options.get("thresholding"), options.get("final_sigmas_type")
     if name == "DPMSolverMultistepScheduler":
