@@ -101,7 +101,7 @@ def export_bundle(
             versions={name: version(name) for name in VERSIONED},
         )
         models = Models(Draft(folder, manifest), lite, keep_loaded=False)
-        np.savez(folder / "constants.npz", **step_independent(models, checkpoints["prior"].tensors("prior")))
+        np.savez(folder / "constants.npz", **step_independent(models, checkpoints["prior"].tensors("prior")))  # type: ignore[arg-type]
         if not image_encoder:
             manifest = replace(manifest, graphs=tuple(graph for graph in manifest.graphs if graph.part != "image_encoder"))
         seal(Draft(folder, manifest), progress)

@@ -3,7 +3,7 @@
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..models import config as model_config
 from ..runner import schedulers
@@ -60,7 +60,7 @@ class Part(NamedTuple):
 
     class_name: str
     stem: str
-    config: type
+    config: Any
 
 
 PARTS = {

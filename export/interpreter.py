@@ -232,7 +232,7 @@ def _require(condition: bool, name: str, value) -> None:
         raise ValueError(f"{name} {value} is not known to the interpreter")
 
 
-OPERATORS = {
+OPERATORS: dict[str, Any] = {
     "Depend": lambda value, **_: value,
     "Load": lambda value, *_: value,
     "MakeTuple": lambda *values, **_: values,

@@ -170,7 +170,7 @@ STAGES: tuple[Stage, ...] = (
         part="unet",
         cell="unet:UNet",
         inputs=lambda config, variant: {
-            "sample": (variant.batch, config.in_channels, *variant.latent_size),
+            "sample": (variant.batch, config.in_channels, *variant.latent_size),  # type: ignore[misc]  # per_size: it is there
             "time_proj": (1, config.block_out_channels[0]),
             "time_addition": (variant.batch, config.time_embed_dim),
             "added_kv": (variant.batch, config.added_kv_size),
@@ -187,7 +187,9 @@ STAGES: tuple[Stage, ...] = (
         name="movq_decoder",
         part="movq",
         cell="movq:MoVQDecoder",
-        inputs=lambda config, variant: {"latents": (1, config.latent_channels, *variant.latent_size)},
+        inputs=lambda config, variant: {
+            "latents": (1, config.latent_channels, *variant.latent_size),  # type: ignore[misc]  # per_size: it is there
+        },
         outputs=("image",),
         tasks=(DECODE,),
         per_size=True,

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     bisect = _bisect() if args.bisect else None
     engine = engines.create(args.engine)
     models = Models(bundle, engine, device=args.device, threads=args.threads, keep_loaded=False)
-    verdicts = []
+    verdicts: list[Verdict] = []
     for verdict in verify(models, args.part, args.tolerance):
         if not verdicts:
             print(f"{'graph':16}{'batch':6}{'size':10}{'error':>9}{'allowed':>9}{'PSNR':>8}{'seconds':>9}  verdict")
