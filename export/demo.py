@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def strip(pipeline, first, second, second_name: str, seed: int) -> list:
-    """Pictures on the way from `first` to `second`, each with a label."""
-    row = []
+    """Pictures on the way from `first` to `second`, each with a label. Both are embedded once, then mixed."""
+    row, embeddings = [], pipeline.prior_pipe.embed([first, second], generator=seed)
     for weight in WEIGHTS:
-        embeds = pipeline.prior_pipe.interpolate([first, second], [1 - weight, weight], generator=seed)
+        embeds = pipeline.prior_pipe.mix(embeddings, [1 - weight, weight])
         picture = pipeline.decoder_pipe(*embeds, generator=seed).images[0]
         label = {0.0: first, 1.0: second_name}.get(weight, f"{1 - weight:.2f} + {weight:.2f}")
         row.append((picture, label))

@@ -23,7 +23,7 @@ from ..common.memory import PeakMemory, as_text, available
 from ..common.one_line import one_line
 from ..common.options import as_count, as_size
 from ..diffusion import noise
-from ..diffusion.guidance import MOST_IMAGES, Guidance
+from ..diffusion.guidance import Guidance
 from ..loading.memory_plan import text_to_picture
 from ..pictures import trust
 from ..pictures.delivery import Delivery
@@ -32,6 +32,7 @@ from ..pictures.format_1 import OPTIONS
 from ..pictures.provenance import Recipe
 from ..pictures.saving import format_of
 from ..pipelines import KandinskyV22CombinedPipeline
+from ..request import MOST_IMAGES
 from ..upkeep.replay import require_right, verify
 
 SEED_BITS = 32  # of a seed that nobody gave: what every kind of generator takes
@@ -131,7 +132,7 @@ def _delivery(args: argparse.Namespace) -> Delivery:
 def check(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline) -> None:
     """UserError before any work is done if the pictures could not be made or written."""
     as_count(args.images, "num_images_per_prompt", MOST_IMAGES)
-    *_, size = pipeline.decoder_pipe.check(**decoder_options(args))
+    size = pipeline.decoder_pipe.check(**decoder_options(args)).size
     inputs = [Path(item["image"]) for item in getattr(args, "items", ()) if "image" in item and not is_url(item["image"])]
     replace(_delivery(args), size=size).check([*inputs, *([args.like] if args.like else [])])
 

@@ -1,15 +1,12 @@
-"""What a diffusion loop is asked for: steps, pictures, guidance."""
+"""Classifier-free guidance: how strong, and at which steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..common.options import as_count, as_guidance_scale, as_interval, as_share
-
-MOST_IMAGES = 10_000  # of a prompt in one call: a slip of the keyboard should not fill the memory
+from ..common.options import as_guidance_scale, as_interval, as_share
 
 
 @dataclass(frozen=True)
@@ -64,30 +61,6 @@ class Guidance:
         wanted, found = _spread(conditional), _spread(guided)
         ratio = np.divide(wanted, found, out=np.ones_like(found), where=found > 0)
         return guided * (self.rescale * ratio + (1 - self.rescale)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """A run of the sampler. num_images_per_prompt: pictures made of each prompt."""
-
-    num_inference_steps: int
-    num_images_per_prompt: int
-    guidance: Guidance
-
-    def __post_init__(self):
-        steps = as_count(self.num_inference_steps, "num_inference_steps")
-        images = as_count(self.num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES)
-        for name, value in (("num_inference_steps", steps), ("num_images_per_prompt", images)):
-            object.__setattr__(self, name, value)  # Python's numbers, whatever was given
-
-    @classmethod
-    def of(cls, defaults: dict[str, Any], num_inference_steps: int | None, num_images_per_prompt: int,
-           guidance_scale: float | None, guidance_rescale: float = 0.0,
-           guidance_interval: tuple[float, float] = (0.0, 1.0)) -> Sampling:
-        """What was given; steps and scale, where they are None, from the bundle's `defaults`."""
-        steps = defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
-        scale = defaults["guidance_scale"] if guidance_scale is None else guidance_scale
-        return cls(steps, num_images_per_prompt, Guidance(scale, guidance_rescale, guidance_interval))
 
 
 def _spread(prediction: np.ndarray) -> np.ndarray:

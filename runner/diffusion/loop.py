@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import noise
 from ..common.errors import UserError
 from ..common.options import as_floats
 from ..schedulers import Schedule
+from . import noise
 
 
 @dataclass
@@ -36,27 +36,32 @@ def as_latents(given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return latents
 
 
-def finite(stage: str, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """`arrays` as they are; UserError names `stage`, the graph that computed them, if a value is not finite."""
+def finite(graph: str, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """`arrays` as they are; UserError names `graph`, which computed them, if a value is not finite."""
     if not all(np.isfinite(array).all() for array in arrays):
-        raise UserError(f"{stage}: it computed values that are not finite: check the bundle with kandinsky-mindir verify")
+        raise UserError(f"{graph}: it computed values that are not finite: check the bundle with kandinsky-mindir verify")
     return arrays
 
 
 def diffuse(
-    schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, int], np.ndarray], source, stage: str
+    schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, int], np.ndarray], source, name: str
 ) -> Iterator[Step]:
     """Denoise `latents` along `schedule`.
 
     predict: (scaled latents, index of the step) -> model output. source: where the steps' noise is drawn, one tensor of
-    the latents' shape for each step that needs it. UserError names `stage` and step where numbers stop being finite.
+    the latents' shape for each step that needs it. UserError names what is denoised (`name`) and the step where numbers
+    stop being finite.
     """
     state = None
     for index, timestep in enumerate(schedule.timesteps):
         output = predict(schedule.scale_model_input(latents, index), index)
-        latents, state = schedule.step(output, index, latents, lambda: noise.draw(source, latents.shape), state)
+        try:
+            latents, state = schedule.step(output, index, latents, lambda: noise.draw(source, latents.shape), state)
+        except ArithmeticError as error:  # betas of zero make noise levels of zero
+            raise UserError(f"{name}: step {index + 1} of {len(schedule.timesteps)} cannot be computed ({error}): check the "
+                            "scheduler's betas") from None
         if not (np.isfinite(output).all() and np.isfinite(latents).all()):  # clipping would hide an infinite output
-            raise UserError(f"{stage}: values that are not finite after step {index + 1} of {len(schedule.timesteps)} "
+            raise UserError(f"{name}: values that are not finite after step {index + 1} of {len(schedule.timesteps)} "
                             f"(timestep {timestep:g}): try a lower guidance scale, or check the bundle")
         step = Step(index, timestep, latents)
         yield step

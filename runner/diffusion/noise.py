@@ -5,6 +5,9 @@ reference's order and shape, and answers in its own precision; the result is cas
 depends on the source alone: not on the compute type, the batch of a graph or the engine.
 """
 
+from __future__ import annotations
+
+import copy
 import operator
 from collections.abc import Sequence
 from typing import Protocol
@@ -73,19 +76,80 @@ def draw(source: NoiseSource, shape: Sequence[int]) -> np.ndarray:
     return noise.astype(np.float32)
 
 
-class OneOfBatch:
-    """The noise that picture `row` of `rows` gets of `source` when all are made in one batch: makes it again alone.
+class RowsOfBatch:
+    """The noise that pictures `start` to `stop` of `rows` get of `source` when all are made in one batch.
 
     A batch may have several parts of `rows` each, one after the other, as prompts and negative prompts are.
     """
 
-    def __init__(self, source: NoiseSource, row: int, rows: int):
-        self._source, self._row, self._rows = source, row, rows
+    def __init__(self, source: NoiseSource, start: int, stop: int, rows: int):
+        self.source, self._start, self._stop, self._rows = source, start, stop, rows
+        self.asked = False
 
     def standard_normal(self, size) -> np.ndarray:
-        parts, *rest = size
-        noise = np.asarray(self._source.standard_normal((parts * self._rows, *rest)))
-        return noise.reshape(parts, self._rows, *rest)[:, self._row]
+        self.asked = True
+        asked, *rest = size
+        parts = asked // (self._stop - self._start)
+        noise = draw(self.source, (parts * self._rows, *rest))
+        return noise.reshape(parts, self._rows, *rest)[:, self._start : self._stop].reshape(size)
+
+
+class OneOfBatch(RowsOfBatch):
+    """The noise of picture `row` of `rows`: makes it again alone."""
+
+    def __init__(self, source: NoiseSource, row: int, rows: int):
+        super().__init__(source, row, row + 1, rows)
+
+
+class SharedBatch:
+    """A batch of `rows` pictures that is made group by group, with the noise that it has when it is made at once.
+
+    The first group asks `source` for the noise of the whole batch, in the order of one run. The others ask a copy of the
+    source as it was before that; where none can be made, what it gave is remembered.
+    """
+
+    def __init__(self, source: NoiseSource, rows: int):
+        self._source, self._rows = source, rows
+        self._group: RowsOfBatch | None = None
+        self._next = source if _has_copies(source) else _Remembered(source)
+
+    def group(self, start: int, stop: int) -> NoiseSource:
+        """The noise of pictures `start` to `stop`. A group draws all of its noise before the next is asked for."""
+        if stop - start == self._rows:
+            return self._source
+        source, self._next = self._next, copy.deepcopy(self._next)
+        self._group = RowsOfBatch(source, start, stop, self._rows)
+        return self._group
+
+    @property
+    def asked(self) -> bool:
+        """Whether the group before has asked for noise."""
+        return self._group is not None and self._group.asked
+
+
+def _has_copies(source: NoiseSource) -> bool:
+    """Whether a copy of `source` gives what it gives, without changing it."""
+    if isinstance(source, _OnePerRow):
+        return all(map(_has_copies, source.sources))
+    if isinstance(source, RowsOfBatch):
+        return _has_copies(source.source)
+    return type(source) in (np.random.Generator, np.random.RandomState, TorchGenerator)
+
+
+class _Remembered:
+    """What `source` gave, in order; a copy gives the same from its start and goes on from there."""
+
+    def __init__(self, source: NoiseSource, given: list[np.ndarray] | None = None):
+        self._source, self._given, self._next = source, [] if given is None else given, 0
+
+    def __deepcopy__(self, memo) -> _Remembered:
+        return _Remembered(self._source, self._given)
+
+    def standard_normal(self, size) -> np.ndarray:
+        if self._next == len(self._given):
+            self._given.append(draw(self._source, size))
+        self._next += 1
+        return self._given[self._next - 1]
 
 
 class _OnePerRow:
@@ -94,12 +158,12 @@ class _OnePerRow:
     def __init__(self, sources: list[NoiseSource]):
         if not sources:
             raise UserError("generator is an empty list: give one generator for each picture")
-        self._sources = sources
+        self.sources = sources
 
     def standard_normal(self, size) -> np.ndarray:
         rows, *rest = size
-        if len(self._sources) == 1:  # one for the whole batch, as there
-            return self._sources[0].standard_normal(size)
-        if rows != len(self._sources):
-            raise UserError(f"{len(self._sources)} generators for a batch of {rows}: give one for each picture")
-        return np.concatenate([draw(source, (1, *rest)) for source in self._sources])
+        if len(self.sources) == 1:  # one for the whole batch, as there
+            return self.sources[0].standard_normal(size)
+        if rows != len(self.sources):
+            raise UserError(f"{len(self.sources)} generators for a batch of {rows}: give one for each picture")
+        return np.concatenate([draw(source, (1, *rest)) for source in self.sources])

@@ -1,36 +1,40 @@
-"""What the pipelines share: a bundle on an engine, progress bars, callbacks at the end of each step."""
+"""What the pipelines share: a bundle on an engine, a sampler, the memory that a call may take."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-
 from .. import engine as engines
 from .. import schedulers
-from ..bundle.opened import Bundle
-from ..loading.loader import takes_model_files
-from ..loading.models import Models, Reservation
-from ..diffusion.loop import Step, as_latents
-from ..engine.interface import parse_device
-from ..common.errors import UserError
-from ..common.kept_exceptions import lets_go
 from ..bundle.manifest import GraphInfo
-from ..common.memory import as_bytes
-from ..common.options import as_count
-from ..loading.memory_plan import MemoryPlan
+from ..bundle.opened import Bundle
+from ..common.errors import UserError
+from ..common.habits import without_meaning
+from ..common.kept_exceptions import lets_go
+from ..common.memory import as_bytes, as_text
+from ..common.options import as_count, plain
 from ..common.progress import ProgressBar
-from ..schedulers import Scheduler
+from ..diffusion.guidance import Guidance
+from ..engine.interface import parse_device
+from ..loading.loader import takes_model_files
+from ..loading.memory_plan import MemoryPlan
+from ..loading.models import Models, Reservation
+from ..request import MOST_IMAGES
+from ..schedulers import Schedule, Scheduler
+from .call import STATE, Callback
+from .habits import Habits, progress_bar_options, require_bundle_path
 
 KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded between calls unless told otherwise
+OPTIONS = ("engine", "device", "threads", "keep_loaded", "memory", "check", "scheduler")  # of from_pretrained
 
 
-class Pipeline:
+class Pipeline(Habits):
     """A bundle opened on an engine; the base of the pipelines."""
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -56,6 +60,8 @@ class Pipeline:
         keep_loaded: bool | None = None,
         memory: int | str | None = None,
         check: str = "once",
+        scheduler: Scheduler | str | None = None,
+        **others: Any,
     ):
         """Open an exported bundle.
 
@@ -66,13 +72,16 @@ class Pipeline:
         or a text such as "12GB", to stay below (None: what the machine has left): a model that does not fit is loaded a
         piece at a time in every step, which is slow; calls that cannot be made to fit are refused before a model is
         loaded. check: hash what is loaded "once" (a file that is known to be unchanged since is not hashed again),
-        "always" or "never". UserError if the bundle is damaged or the engine cannot be had.
+        "always" or "never". scheduler: the sampler, instead of the bundle's default. others: options of diffusers that mean nothing
+        for a bundle, with a warning. UserError if the bundle is damaged or the engine cannot be had.
         """
+        without_meaning(list(others), OPTIONS, "from_pretrained")
         parse_device(device)
-        if threads is not None:
-            as_count(threads, "threads")
-        bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle, check=check)
-        memory = None if memory is None else as_bytes(memory)
+        threads = None if threads is None else as_count(threads, "threads")
+        if not isinstance(bundle, Bundle):
+            require_bundle_path(bundle)
+            bundle = Bundle(bundle, check=check)
+        memory = None if memory is None else as_bytes(plain(memory))
         lite = engines.create(engine, say=_say)
         may_free = keep_loaded is None
         if keep_loaded is None:
@@ -81,24 +90,44 @@ class Pipeline:
         models = Models(bundle, lite, **options)
         if takes_model_files(lite, device) and (advice := models.bundle.packed_for_others):
             warnings.warn(advice, stacklevel=3)
-        return cls(models)
+        pipeline = cls(models)
+        if scheduler is not None:
+            pipeline.scheduler = scheduler
+        return pipeline
 
-    def set_progress_bar_config(self, **options) -> None:
+    @classmethod
+    def from_pipe(cls, pipeline: Pipeline):
+        """A pipeline of this class on the models of another one."""
+        return cls(pipeline.models)
+
+    def set_progress_bar_config(self, **options: Any) -> None:
         """Options for tqdm; ``disable=True`` switches the bars off."""
-        self.progress.options = options
+        self.progress.options = progress_bar_options(options)
 
     @lets_go
-    def require_memory(self, graphs: Iterable[GraphInfo], beside: int = 0) -> Reservation:
+    def require_memory(self, graphs: Iterable[GraphInfo], beside: int = 0, rows: int = 1, row_bytes: int = 0) -> Reservation:
         """UserError, with the figures, if `graphs` cannot run in the memory that there is for them.
 
-        beside: bytes that the request holds at once beside models: latents, embeddings, pictures. They count for other
-        requests as long as what is returned here is held, or until it is closed: it is a context manager.
+        beside: bytes that the request holds at once beside models: latents, embeddings, pictures; and `row_bytes` for each
+        of its `rows`. They count for other requests as long as what is returned here is held, or until it is closed: it is
+        a context manager.
         """
-        found, reservation = self.models.require(graphs, beside)
+        return self._require(list(graphs), beside, rows, row_bytes)[1]
+
+    def _require(self, graphs: list[GraphInfo], beside: int, rows: int, row_bytes: int) -> tuple[MemoryPlan, Reservation]:
+        try:
+            found, reservation = self.models.require(graphs, beside + rows * row_bytes)
+        except UserError:
+            left = self.models.budget - self.models.plan(graphs, beside).peak
+            if rows == 1 or left < row_bytes:
+                raise
+            raise UserError(f"{rows} pictures in a call take about {as_text(rows * row_bytes)} beside the models and "
+                            f"{as_text(left)} is there: {left // row_bytes} fit; ask for fewer, or make room (free memory, "
+                            "raise --memory)") from None
         for demand in found.demands:
             if demand.remark:
-                warnings.warn(f"memory is short for {demand.graph.title}: {demand.remark}, which is slow", stacklevel=2)
-        return reservation
+                warnings.warn(f"memory is short for {demand.graph.title}: {demand.remark}, which is slow", stacklevel=3)
+        return found, reservation
 
     @lets_go
     def memory_plan(self, graphs: Iterable[GraphInfo], beside: int = 0) -> MemoryPlan:
@@ -109,68 +138,98 @@ class Pipeline:
         """Free the memory of all loaded models; the next call loads them again."""
         self.models.unload()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in STATE:
+            raise UserError(f"{name} belongs to a call: set it on what callback_on_step_end is given, not on the pipeline")
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in STATE:
+            raise AttributeError(f"{name} belongs to a call: read it of what callback_on_step_end is given")
+        return super().__getattr__(name)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a call runs, once its options are checked. It keeps the sampler that the pipeline had when the call began.
+
+    schedule: its steps. learned_variance: whether they take a variance that the model predicts.
+    """
+
+    schedule: Schedule
+    learned_variance: bool
+    guidance: Guidance
+    num_images_per_prompt: int
+    callback: Callback
+
+    @property
+    def steps(self) -> int:
+        return len(self.schedule.timesteps)
+
 
 class DiffusionPipeline(Pipeline):
-    """A pipeline of one diffusion: the prior's or the decoder's, which `stage` says."""
+    """A pipeline of one diffusion. kind: "prior" or "decoder", as the manifest names them."""
 
-    stage: str
+    kind: str
     callback_tensor_inputs: tuple[str, ...]
 
     def __init__(self, models: Models):
         super().__init__(models)
         schedulers.create(self._own_scheduler)  # refuses what is no scheduler, whether it is used or not
-        self.scheduler = self.bundle.manifest.defaults[self.stage].get("scheduler", schedulers.CHECKPOINT)
+        self.scheduler = self.default_scheduler
 
     @property
     def scheduler(self) -> Scheduler:
         """The sampler: the bundle's default, unless another one is put here, or its short name: "dpmpp-2m", say, or
-        "checkpoint" for the one that the checkpoint came with."""
+        "checkpoint" for the one that the checkpoint came with. A call goes on with the one that it began with."""
         return self._scheduler
 
     @scheduler.setter
     def scheduler(self, scheduler: Scheduler | str) -> None:
+        self._scheduler = self.as_scheduler(scheduler)
+
+    @property
+    def default_scheduler(self) -> Scheduler:
+        """The sampler that the bundle says."""
+        return self.as_scheduler(self.bundle.manifest.defaults[self.kind].get("scheduler", schedulers.CHECKPOINT))
+
+    def as_scheduler(self, scheduler: Any) -> Scheduler:
+        """A sampler, from itself, its name or its options, for this pipeline's checkpoint."""
         if isinstance(scheduler, str):
-            scheduler = schedulers.create_by_name(scheduler, self._own_scheduler)
+            return schedulers.create_by_name(scheduler, self._own_scheduler)
+        if isinstance(scheduler, dict):
+            return schedulers.create(scheduler)
         if not isinstance(scheduler, Scheduler):
             raise UserError(f"scheduler is a {type(scheduler).__module__}.{type(scheduler).__qualname__}: it must be a "
                             "sampler of kandinsky_mindir.runner.schedulers, or the short name of one")
-        self._scheduler = scheduler
+        return scheduler
 
     @property
     def _own_scheduler(self) -> dict[str, Any]:
-        return self.bundle.manifest.schedulers[self.stage]
+        return self.bundle.manifest.schedulers[self.kind]
 
-    def _follow(
-        self, steps: Iterator[Step], total: int, callback: Callable | None, names: list[str], tensors: dict
-    ) -> np.ndarray:
-        """Run `steps` to the end under a progress bar and the caller's callback; returns the last latents."""
-        with self.progress.bar(total, self.stage) as bar:
-            for step in steps:
-                if callback is not None:
-                    values = {name: step.latents if name == "latents" else tensors[name] for name in names or ()}
-                    changed = callback(self, step.index, step.timestep, dict(values)) or {}
-                    step.latents = self._changed(changed, values, step.latents)
-                bar.update()
-        return step.latents
-
-    def _check_callback(self, callback: Callable | None, names: list[str] | None) -> None:
-        if callback is not None and not callable(callback):
-            raise UserError(f"callback_on_step_end is {callback!r}: it must be a function")
-        if isinstance(names, str) or not isinstance(names or (), (list, tuple)):
-            raise UserError(f"callback_on_step_end_tensor_inputs is {names!r}: it must be a list of names")
-        unknown = [str(name) for name in names or () if name not in self.callback_tensor_inputs]
-        if unknown:
-            raise UserError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}: "
-                            f"known are {', '.join(self.callback_tensor_inputs)}")
-
-    @staticmethod
-    def _changed(changed: dict, values: dict, latents: np.ndarray) -> np.ndarray:
-        if not isinstance(changed, dict):
-            raise UserError(f"callback_on_step_end returned a {type(changed).__name__}: it must return a dict or None")
-        for name, value in changed.items():
-            if name != "latents" and value is not values.get(name):
-                raise UserError(f"callback_on_step_end replaced {name}: only latents can be replaced between steps")
-        return as_latents(changed["latents"], latents.shape) if "latents" in changed else latents
+    def sampling(
+        self,
+        num_inference_steps: int | None,
+        num_images_per_prompt: int,
+        guidance_scale: float | None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        callback: Callable | None = None,
+        callback_tensors: list[str] | None = None,
+        scheduler: Scheduler | None = None,
+    ) -> Sampling:
+        """What a call with these options runs; None is the bundle's default. UserError if it would be refused."""
+        defaults, scheduler = self.bundle.manifest.defaults[self.kind], scheduler or self.scheduler
+        steps = defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        scale = defaults["guidance_scale"] if guidance_scale is None else guidance_scale
+        return Sampling(
+            scheduler.schedule(as_count(steps, "num_inference_steps")),
+            scheduler.learned_variance,
+            Guidance(scale, guidance_rescale, guidance_interval),
+            as_count(num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES),
+            Callback.of(callback, callback_tensors, self.callback_tensor_inputs),
+        )
 
 
 def _say(line: str) -> None:

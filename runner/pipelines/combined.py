@@ -1,23 +1,27 @@
-"""Prompt straight to picture."""
+"""A request to pictures: the prior, then the decoder, on one source of noise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..diffusion import noise
 from ..loading.models import Models
-from .outputs import ImagePipelineOutput
-from ..schedulers import Scheduler
-from .base import Pipeline
-from .decoder import KandinskyV22Pipeline
+from ..request import Request, defaults_of
+from ..schedulers import Scheduler, describe
+from .base import Pipeline, Sampling
+from .decoder import Decoding, KandinskyV22Pipeline
+from .items import with_pictures
+from .outputs import ImagePipelineOutput, KandinskyPriorPipelineOutput, Picture
 from .prior import KandinskyV22PriorPipeline
 
 
 class KandinskyV22CombinedPipeline(Pipeline):
-    """Prompt straight to picture: the prior pipeline, then the decoder pipeline, on one generator."""
+    """Prompt straight to picture, and any other request: the prior pipeline, then the decoder pipeline."""
 
     def __init__(self, models: Models):
         super().__init__(models)
@@ -33,7 +37,7 @@ class KandinskyV22CombinedPipeline(Pipeline):
     def scheduler(self, scheduler: Scheduler | str) -> None:
         self.decoder_pipe.scheduler = scheduler
 
-    def set_progress_bar_config(self, **options) -> None:
+    def set_progress_bar_config(self, **options: Any) -> None:
         self.prior_pipe.set_progress_bar_config(**options)
         self.decoder_pipe.set_progress_bar_config(**options)
 
@@ -60,28 +64,124 @@ class KandinskyV22CombinedPipeline(Pipeline):
         guidance_interval: tuple[float, float] = (0.0, 1.0),
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt`: arguments of both pipelines; `latents` are the prior's, as in the reference."""
-        decoding = {
-            "height": height,
-            "width": width,
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "output_type": output_type,
-            "callback_on_step_end": callback_on_step_end,
-            "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
-            "guidance_rescale": guidance_rescale,
-            "guidance_interval": guidance_interval,
-        }
-        self.decoder_pipe.check(**decoding)  # before the prior's work, not after it
-        source = noise.source(generator)
-        embeds = self.prior_pipe(
-            prompt,
+        request = Request(
+            task="text2image",
+            prompt=prompt,
             negative_prompt=negative_prompt,
             num_images_per_prompt=num_images_per_prompt,
-            num_inference_steps=prior_num_inference_steps,
-            generator=source,
-            latents=latents,
-            guidance_scale=prior_guidance_scale,
-            callback_on_step_end=prior_callback_on_step_end,
-            callback_on_step_end_tensor_inputs=prior_callback_on_step_end_tensor_inputs,
+            num_inference_steps=num_inference_steps,
+            prior_num_inference_steps=prior_num_inference_steps,
+            guidance_scale=guidance_scale,
+            prior_guidance_scale=prior_guidance_scale,
+            guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
+            height=height,
+            width=width,
         )
-        return self.decoder_pipe(*embeds, generator=source, return_dict=return_dict, **decoding)
+        options = {
+            "output_type": output_type,
+            "prior_callback_on_step_end": prior_callback_on_step_end,
+            "prior_callback_on_step_end_tensor_inputs": prior_callback_on_step_end_tensor_inputs,
+            "callback_on_step_end": callback_on_step_end,
+            "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
+        }
+        sampling, decoding = self.check(request, holds=True, **options)
+        images = self._images(request, request.prompt, sampling, decoding, noise.source(generator), latents)
+        images = self.decoder_pipe.collect(decoding, images)
+        return ImagePipelineOutput(images) if return_dict else (images,)
+
+    def make(
+        self,
+        request: Request,
+        *,
+        generator: Any = None,
+        latents: np.ndarray | None = None,
+        pictures: Sequence[Image.Image] | None = None,
+        output_type: str = "pil",
+        holds: bool = False,
+        **callbacks: Any,
+    ) -> Iterator[Picture]:
+        """The pictures of `request`, each as soon as it is finished, with the request that makes it again alone.
+
+        What the request leaves open is the bundle's default. generator: instead of the request's seed. latents: the
+        prior's. pictures: those that a mix mixes, in order, instead of the paths in its items. holds: whether the caller
+        keeps all pictures in memory, which is counted. callbacks: as of a call. All that can be refused, is refused here,
+        before the first picture is asked for.
+        """
+        request, items = with_pictures(self.complete(request), pictures)
+        if isinstance(generator, (int, np.integer)):
+            request, generator = request.replace(seed=generator, rng="numpy"), None
+        source = request.noise_source() if generator is None else noise.source(generator)
+        if generator is not None and request.row is not None:
+            source = noise.OneOfBatch(source, request.row, request.rows)
+        sampling, decoding = self.check(request, output_type=output_type, holds=holds, **callbacks)
+        images = self._images(request, items, sampling, decoding, source, latents)
+        return (Picture(image, row, request.alone(row) if generator is None else None) for row, image in enumerate(images))
+
+    def complete(self, request: Request) -> Request:
+        """The same with what it leaves open: the bundle's defaults, the samplers of this pipeline, and a seed."""
+        given = {"scheduler": request.scheduler or self.scheduler, "prior_scheduler": request.prior_scheduler}
+        if request.prior_scheduler is None and describe(self.prior_pipe.scheduler) != describe(self.prior_pipe.default_scheduler):
+            given["prior_scheduler"] = self.prior_pipe.scheduler
+        pipes = {"scheduler": self.decoder_pipe, "prior_scheduler": self.prior_pipe}
+        changes = {name: describe(pipes[name].as_scheduler(value)) for name, value in given.items() if value is not None}
+        return request.replace(**changes).complete(defaults_of(self.bundle.manifest))
+
+    def check(
+        self,
+        request: Request,
+        *,
+        output_type: str = "pil",
+        holds: bool = False,
+        prior_callback_on_step_end: Callable | None = None,
+        prior_callback_on_step_end_tensor_inputs: list[str] | None = None,
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+    ) -> tuple[Sampling, Decoding]:
+        """What `request` would run: of the prior, and of the decoder. UserError if it would be refused."""
+        prior, decoder = self.prior_pipe, self.decoder_pipe
+        sampling = prior.sampling(
+            request.prior_num_inference_steps,
+            request.num_images_per_prompt,
+            request.prior_guidance_scale,
+            callback=prior_callback_on_step_end,
+            callback_tensors=prior_callback_on_step_end_tensor_inputs,
+            scheduler=None if request.prior_scheduler is None else prior.as_scheduler(request.prior_scheduler),
+        )
+        texts = [item.text for item in request.items if item.text is not None]
+        texts += [*request.prompt, *(request.negative_prompt or ()), request.negative_prior_prompt or ""]
+        pictures = any(item.text is None for item in request.items)
+        reservation = prior.require(sampling, texts, 2 * request.count * max(len(request.items), 1), pictures)
+        decoding = decoder.check(
+            height=request.height,
+            width=request.width,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            guidance_rescale=request.guidance_rescale,
+            guidance_interval=request.guidance_interval,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            scheduler=None if request.scheduler is None else decoder.as_scheduler(request.scheduler),
+            prompts=request.count,
+            holds=holds,
+        )
+        return sampling, replace(decoding, reservation=(reservation, decoding.reservation))
+
+    def _images(self, request: Request, items: Sequence, sampling: Sampling, decoding: Decoding, source, latents) -> Iterator:
+        embeds = EMBED[request.task](self.prior_pipe, request, items, sampling, source, latents)
+        yield from self.decoder_pipe.make(decoding, *embeds, source)
+
+
+def _embed_prompts(prior: KandinskyV22PriorPipeline, request, prompts, sampling, source, latents) -> KandinskyPriorPipelineOutput:
+    return prior.embed_prompts(sampling, prompts, request.negative_prompt, source, latents)
+
+
+def _embed_mix(prior: KandinskyV22PriorPipeline, request, items, sampling, source, latents) -> KandinskyPriorPipelineOutput:
+    (negative,) = request.negative_prompt or ("",)
+    embeddings = prior.embed_items(sampling, prior.as_items(items), negative, request.negative_prior_prompt, source, latents)
+    return prior.mix(embeddings, [item.weight for item in request.items])
+
+
+# How the image embeddings of a task are made; request.py has the fields of each.
+EMBED = {"text2image": _embed_prompts, "interpolate": _embed_mix}

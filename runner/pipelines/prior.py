@@ -1,30 +1,49 @@
-"""Text, pictures and mixes of them to image embeddings."""
+"""Text, pictures and mixes of them to image embeddings: diffusion with the prior."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ..diffusion import noise
-from ..loading.models import Models
-from ..diffusion.loop import diffuse, initial_latents
 from ..common.errors import UserError
-from ..common.options import as_choice, as_floats, as_texts, as_weights
-from .outputs import KandinskyPriorPipelineOutput
+from ..common.options import as_choice, as_floats, as_text, as_texts, as_weights
+from ..diffusion import noise
+from ..diffusion.loop import diffuse, initial_latents
+from ..diffusion.sinusoid import timestep_embedding
 from ..inputs.preprocessing import ImageProcessor
-from .prior_steps import empty_text, encode_texts, image_embedding, prior_steps
-from ..diffusion.guidance import Sampling
-from ..schedulers import Schedule
-from .base import DiffusionPipeline
+from ..loading.models import Models, Reservation
+from .base import DiffusionPipeline, Sampling
+from .call import Call
+from .outputs import KandinskyPriorPipelineOutput, MixEmbeddings
+from .encoders import Text, embed_pictures, encode_texts, prior_contexts, text_bytes
+
+MOST_CONTEXTS = 1 << 29  # bytes of texts' contexts that are in memory at once; more texts are embedded after one another
+ROW_COPIES = 12  # arrays of an embedding's size that a row takes while it is denoised and after: by count in schedulers/
+
+
+class Run(NamedTuple):
+    """Embeddings that are denoised together.
+
+    rows: the text of each, after its unconditional text where it is guided. latents: (rows, E), None to draw them.
+    """
+
+    rows: Sequence[tuple[str, ...]]
+    source: noise.NoiseSource
+    latents: np.ndarray | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """Each text once, in order."""
+        return list(dict.fromkeys(text for row in self.rows for text in row))
 
 
 class KandinskyV22PriorPipeline(DiffusionPipeline):
     """Text, or a weighted mix of texts and pictures, to image embeddings."""
 
-    stage = "prior"
+    kind = "prior"
     callback_tensor_inputs = ("latents", "prompt_embeds", "text_encoder_hidden_states", "text_mask")
 
     def __init__(self, models: Models):
@@ -51,38 +70,15 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         (N, E) float32 twice, N = prompts x num_images_per_prompt, the pictures of one prompt next to each other.
         """
         as_choice(output_type, ("np",), "output_type")
-        self._check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        sampling, schedule = self._check(num_inference_steps, guidance_scale, num_images_per_prompt)
+        sampling = self.sampling(num_inference_steps, num_images_per_prompt, guidance_scale, callback=callback_on_step_end,
+                                 callback_tensors=callback_on_step_end_tensor_inputs)
         prompts = as_texts(prompt, "prompt")
         negatives = None if negative_prompt is None else as_texts(negative_prompt, "negative_prompt")
         if negatives is not None and len(negatives) != len(prompts):
             raise UserError(f"negative_prompt has {len(negatives)} texts and prompt has {len(prompts)}: give one for each")
         source = noise.source(generator)
-        rows = len(prompts + (negatives or [])) * num_images_per_prompt
-        latents = initial_latents((rows, self.embedding_dim), latents, source, schedule)
-
-        conditions = _repeat(encode_texts(self.models, prompts + (negatives or [])), num_images_per_prompt)
-        if not sampling.guidance.on:
-            unconditional = None
-        elif negatives is None:
-            unconditional = [empty_text(self.models)] * len(conditions)
-        else:
-            unconditional = conditions[len(conditions) // 2 :] * 2
-        both = (unconditional or []) + conditions
-        tensors = {
-            "prompt_embeds": np.concatenate([condition.text_embeds for condition in both]),
-            "text_encoder_hidden_states": np.concatenate([condition.text_hidden_states for condition in both]),
-            "text_mask": np.concatenate([condition.text_mask for condition in both]),
-        }
-        steps = prior_steps(self.models, schedule, conditions, unconditional, latents, source, sampling.guidance)
-        embeds = self._follow(
-            steps, len(schedule.timesteps), callback_on_step_end, callback_on_step_end_tensor_inputs, tensors
-        )
-        embeds = embeds * self.bundle.constants["clip_std"] + self.bundle.constants["clip_mean"]
-        image_embeds, negative_image_embeds = (
-            (embeds, self.zero_image_embeds(len(embeds))) if negatives is None else np.split(embeds, 2)
-        )
-        output = KandinskyPriorPipelineOutput(image_embeds, negative_image_embeds)
+        with self.require(sampling, [*prompts, *(negatives or ())], len(_rows(sampling, prompts, negatives))):
+            output = self.embed_prompts(sampling, prompts, negatives, source, latents)
         return output if return_dict else output.to_tuple()
 
     def interpolate(
@@ -97,37 +93,44 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         negative_prompt: str = "",
         guidance_scale: float | None = None,
     ) -> KandinskyPriorPipelineOutput:
-        """Embeddings of a mix: each item's embedding times its weight, summed (weights need not add to 1).
-
-        Items are texts, pictures, or preprocessed pixel values (1, 3, S, S). All texts draw from the same generator, or
-        start from the same `latents`. Returns (num_images_per_prompt, E) float32 twice.
-        """
+        """Embeddings of a mix: `embed`, then `mix`. Returns (num_images_per_prompt, E) float32 twice."""
         weights = as_weights(weights, images_and_prompts)
-        source = noise.source(generator)
-        options = {
-            "negative_prompt": negative_prior_prompt,
-            "num_images_per_prompt": num_images_per_prompt,
-            "num_inference_steps": num_inference_steps,
-            "generator": source,
-            "latents": latents,
-            "guidance_scale": guidance_scale,
-        }
-        pictures = any(not isinstance(item, str) for item in images_and_prompts)
-        _, schedule = self._check(num_inference_steps, guidance_scale, num_images_per_prompt, pictures)
+        embeddings = self.embed(images_and_prompts, num_images_per_prompt, num_inference_steps, generator, latents,
+                                negative_prior_prompt, negative_prompt, guidance_scale)
+        return self.mix(embeddings, weights)
+
+    def embed(
+        self,
+        images_and_prompts: list[str | Image.Image | np.ndarray],
+        num_images_per_prompt: int = 1,
+        num_inference_steps: int | None = None,
+        generator: Any = None,
+        latents: np.ndarray | None = None,
+        negative_prior_prompt: str | None = None,
+        negative_prompt: str = "",
+        guidance_scale: float | None = None,
+    ) -> MixEmbeddings:
+        """What `mix` mixes, with any weights: the embeddings of each item and of the negative prompt.
+
+        Items are texts, pictures, or preprocessed pixel values (1, 3, S, S). All texts draw from the same generator, one
+        after another, or start from the same `latents`. Each model is loaded once.
+        """
+        sampling = self.sampling(num_inference_steps, num_images_per_prompt, guidance_scale)
+        items = self.as_items(images_and_prompts)
         for text, name in ((negative_prompt, "negative_prompt"), (negative_prior_prompt, "negative_prior_prompt")):
             if not isinstance(text, (str, type(None))):
                 raise UserError(f"{name} is {text!r}: it must be one text, for the whole mix")
-        pixels = [item if isinstance(item, str) else self._pixel_values(item) for item in images_and_prompts]
-        total = np.zeros((num_images_per_prompt, self.embedding_dim), np.float32)
-        for item, weight in zip(pixels, weights):
-            embeds = self(item, **options)[0] if isinstance(item, str) else image_embedding(self.models, item)
+        source = noise.source(generator)
+        texts = [*(item for item in items if isinstance(item, str)), negative_prompt or "", negative_prior_prompt or ""]
+        with self.require(sampling, texts, 2 * len(items) * sampling.num_images_per_prompt, len(texts) < len(items) + 2):
+            return self.embed_items(sampling, items, negative_prompt or "", negative_prior_prompt, source, latents)
+
+    def mix(self, embeddings: MixEmbeddings, weights: Sequence[float]) -> KandinskyPriorPipelineOutput:
+        """Each item's embedding times its weight, summed (weights need not add to 1)."""
+        total = np.zeros_like(embeddings.item_embeds[0])
+        for embeds, weight in zip(embeddings.item_embeds, as_weights(weights, list(embeddings.item_embeds))):
             total = total + embeds * np.float32(weight)
-        if negative_prompt == "" and negative_prior_prompt is None:
-            # The reference runs the prior here and throws the result away; its noise is drawn all the same.
-            self._draw_unused(schedule, (num_images_per_prompt, self.embedding_dim), latents, source)
-            return KandinskyPriorPipelineOutput(total, self.zero_image_embeds(num_images_per_prompt))
-        negative = self(negative_prompt, **options)
-        return KandinskyPriorPipelineOutput(total, negative[1] if negative_prompt == "" else negative[0])
+        return KandinskyPriorPipelineOutput(total, embeddings.negative_image_embeds)
 
     @property
     def embedding_dim(self) -> int:
@@ -137,21 +140,121 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         """The image encoder's embedding of an all-zero picture, (rows, E): a constant of the checkpoint."""
         return np.repeat(self.bundle.constants["zero_image_embeds"], rows, axis=0)
 
-    def _check(
-        self, steps: int | None, guidance_scale: float | None, num_images_per_prompt: int, pictures: bool = False
-    ) -> tuple[Sampling, Schedule]:
-        """What a call with these options would run; UserError if it would be refused. pictures: whether it is given some."""
-        sampling = Sampling.of(
-            self.bundle.manifest.defaults["prior"],
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            num_images_per_prompt=num_images_per_prompt,
-        )
-        manifest = self.bundle.manifest
-        graphs = [manifest.find("image_encoder")] if pictures else []
-        graphs += [manifest.find("text_encoder"), manifest.find("prior_context")]
-        self.require_memory([*graphs, manifest.find("prior", 2 if sampling.guidance.on else 1)])
-        return sampling, self.scheduler.schedule(sampling.num_inference_steps)
+    def as_items(self, images_and_prompts: Any) -> list[str | np.ndarray]:
+        """The items of a mix: texts as they are, pictures as pixel values."""
+        if not isinstance(images_and_prompts, (list, tuple)) or not images_and_prompts:
+            raise UserError("images_and_prompts must be a list with at least one text or picture")
+        return [as_text(item, "a text in images_and_prompts") if isinstance(item, str) else self._pixel_values(item)
+                for item in images_and_prompts]
+
+    def embed_prompts(
+        self, sampling: Sampling, prompts: Sequence[str], negatives: Sequence[str] | None, source, latents: Any = None
+    ) -> KandinskyPriorPipelineOutput:
+        """As a call, whose options have been checked. As many prompts as memory holds the contexts of go together."""
+        images = sampling.num_images_per_prompt
+        count, parts = len(prompts) * images, 1 if negatives is None else 2
+        rows = _rows(sampling, prompts, negatives)
+        latents = initial_latents((len(rows), self.embedding_dim), latents, source, sampling.schedule)
+        batch, order = noise.SharedBatch(source, count), np.arange(len(rows)).reshape(parts, count)
+        runs = []
+        for start in range(0, count, at_once := self._prompts_at_once(sampling, prompts, negatives) * images):
+            group = order[:, start : start + at_once]
+            runs.append(Run([rows[row] for row in group.flat], batch.group(start, start + group.shape[1]), latents[group.flat]))
+        embeds = np.concatenate([run.reshape(parts, -1, self.embedding_dim) for run in self._embed(sampling, runs)], axis=1)
+        return KandinskyPriorPipelineOutput(embeds[0], self.zero_image_embeds(count) if negatives is None else embeds[1])
+
+    def embed_items(
+        self, sampling: Sampling, items: Sequence[str | np.ndarray], negative: str, negative_prior: str | None, source,
+        latents: Any = None,
+    ) -> MixEmbeddings:  # fmt: skip
+        """As `embed`, whose options have been checked.
+
+        Without negative prompts the reference runs the prior once more and throws the result away; its noise is drawn here.
+        """
+        images, negatives = sampling.num_images_per_prompt, None if negative_prior is None else [negative_prior]
+        shape = (images if negatives is None else 2 * images, self.embedding_dim)
+        initial = None if latents is None else initial_latents(shape, latents, source, sampling.schedule)
+        plain = negative == "" and negatives is None
+        texts = [item for item in items if isinstance(item, str)] + ([] if plain else [negative])
+        runs = [Run(_rows(sampling, [text], negatives), source, initial) for text in texts]
+        embeds = iter(self._embed(sampling, runs))
+        pictures = iter(embed_pictures(self.models, [item for item in items if not isinstance(item, str)]))
+        found = [next(embeds)[:images] if isinstance(item, str) else np.repeat(next(pictures), images, axis=0) for item in items]
+        if plain:
+            start = initial_latents(shape, latents, source, sampling.schedule)
+            for _ in diffuse(sampling.schedule, start, lambda latents, index: np.zeros_like(latents), source, self.kind):
+                pass
+            return MixEmbeddings(np.stack(found), self.zero_image_embeds(images))
+        last = next(embeds)
+        return MixEmbeddings(np.stack(found), last[:images] if negative != "" else last[images:])
+
+    def _embed(self, sampling: Sampling, runs: Sequence[Run]) -> list[np.ndarray]:
+        """The embeddings (rows, E) of each run, one run after another; each model is loaded once for texts whose contexts
+        fit into MOST_CONTEXTS."""
+        if not runs:
+            return []
+        texts, embeds = encode_texts(self.models, (text for run in runs for text in run.texts)), []
+        with self.progress.bar(sampling.steps * sum(len(run.rows) for run in runs), self.kind) as bar:
+            for some in self._within_memory(runs):
+                contexts = prior_contexts(self.models, {text: texts[text] for run in some for text in run.texts})
+                with self.models.lease("prior", 2 if sampling.guidance.on else 1) as prior:
+                    embeds += [self._denoise(sampling, run, texts, contexts, prior, bar) for run in some]
+        return embeds
+
+    def _denoise(self, sampling: Sampling, run: Run, texts, contexts, prior, bar) -> np.ndarray:
+        """The embeddings (rows, E) of a run: reverse diffusion with the graph `prior`, then the checkpoint's scale."""
+        call = Call(self, sampling.guidance, sampling.steps, sampling.callback)
+        latents = run.latents
+        if latents is None:
+            latents = initial_latents((len(run.rows), self.embedding_dim), None, run.source, sampling.schedule)
+        inputs = {
+            row: {
+                "context": np.concatenate([contexts[text] for text in row], axis=1),
+                "text_mask": np.concatenate([texts[text].text_mask for text in row]),
+            }
+            for row in set(run.rows)
+        }
+        width = self.bundle.manifest.find("prior").input("time_proj").shape[1]
+        options = self.bundle.manifest.settings["prior_time_proj"]
+
+        def predict(latents: np.ndarray, index: int) -> np.ndarray:
+            time_proj, rows = timestep_embedding(sampling.schedule.timesteps[index], width, **options), []
+            for latent, row in zip(latents, run.rows):
+                (embeds,) = prior(latents=np.stack([latent] * len(row)), time_proj=time_proj, **inputs[row])
+                rows.append(call.guidance.combine(embeds[:1], embeds[1:]) if call.guidance.on else embeds[-1:])
+            return np.concatenate(rows)
+
+        steps = diffuse(sampling.schedule, latents, predict, run.source, self.kind)
+        embeds = call.follow(steps, bar, _tensors(run, texts) if sampling.callback.function else {})
+        return embeds * self.bundle.constants["clip_std"] + self.bundle.constants["clip_mean"]
+
+    def require(self, sampling: Sampling, texts: Sequence[str], rows: int, pictures: bool = False) -> Reservation:
+        """UserError if `texts` cannot be embedded, in `rows` embeddings, in the memory that there is for it."""
+        text, context = text_bytes(self.bundle)
+        distinct = len({*texts, ""})
+        contexts = distinct if sampling.callback.function else min(distinct, max(3, MOST_CONTEXTS // context))
+        find = self.bundle.manifest.find
+        graphs = [find("image_encoder")] if pictures else []
+        graphs += [find("text_encoder"), find("prior_context"), find("prior", 2 if sampling.guidance.on else 1)]
+        beside = distinct * text + (contexts + 2) * context
+        return self.require_memory(graphs, beside, rows, ROW_COPIES * 4 * self.embedding_dim)
+
+    def _prompts_at_once(self, sampling: Sampling, prompts: Sequence[str], negatives: Sequence[str] | None) -> int:
+        """How many prompts are embedded together: all, where a callback has to see them, or where memory holds all contexts."""
+        most = MOST_CONTEXTS // text_bytes(self.bundle)[1]
+        if sampling.callback.function or len({*prompts, *(negatives or ()), ""}) <= most:
+            return len(prompts)
+        return max((most - 1) // (1 if negatives is None else 2), 1)
+
+    def _within_memory(self, runs: Sequence[Run]) -> Iterator[list[Run]]:
+        """`runs` in order, as many together as memory holds the contexts of."""
+        most, some = MOST_CONTEXTS // text_bytes(self.bundle)[1], []
+        for run in runs:
+            if some and len({text for each in (*some, run) for text in each.texts}) > most:
+                yield some
+                some = []
+            some.append(run)
+        yield some
 
     def _pixel_values(self, item: Any) -> np.ndarray:
         shape = self.bundle.manifest.find("image_encoder").inputs[0].shape
@@ -162,13 +265,22 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
                             f"not {getattr(item, 'shape', type(item).__name__)}")
         return as_floats(item, "a picture in images_and_prompts")
 
-    @staticmethod
-    def _draw_unused(schedule: Schedule, shape: tuple[int, ...], latents: np.ndarray | None, source) -> None:
-        latents = initial_latents(shape, latents, source, schedule)
-        for _ in diffuse(schedule, latents, lambda latents, index: np.zeros_like(latents), source, "prior"):
-            pass
+
+def _rows(sampling: Sampling, prompts: Sequence[str], negatives: Sequence[str] | None) -> list[tuple[str, ...]]:
+    """The rows of a run: prompts, then negative prompts, each text once for each of its pictures and, with guidance, after
+    its unconditional text: its negative prompt or, where there is none, ""."""
+    def repeated(texts: Sequence[str]) -> list[str]:
+        return [text for text in texts for _ in range(sampling.num_images_per_prompt)]
+
+    if negatives is None:
+        return [("", text) if sampling.guidance.on else (text,) for text in repeated(prompts)]
+    if not sampling.guidance.on:
+        return [(text,) for text in repeated([*prompts, *negatives])]
+    return list(zip(repeated(negatives) * 2, repeated([*prompts, *negatives])))
 
 
-def _repeat(items: list, times: int) -> list:
-    """Every item `times` times, side by side."""
-    return [item for item in items for _ in range(times)]
+def _tensors(run: Run, texts: Mapping[str, Text]) -> dict[str, np.ndarray]:
+    """What a callback can see of the texts of a run: the unconditional rows first, as in the reference."""
+    both = [texts[text] for side in zip(*run.rows) for text in side]
+    names = {"prompt_embeds": "text_embeds", "text_encoder_hidden_states": "text_hidden_states", "text_mask": "text_mask"}
+    return {name: np.concatenate([getattr(text, field) for text in both]) for name, field in names.items()}

@@ -3,15 +3,18 @@
 Neither changes once made: steps are pure functions, and what a multistep solver remembers travels through `state`.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Callable, ClassVar, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..common.errors import UserError
+from ..common.habits import without_meaning
 from ..common.options import plain
 from . import formulas
+from .checks import check_option
+from .config import Config, read_config
 from .formulas import ONE
 
 BETA_OPTIONS = dict(
@@ -39,9 +42,9 @@ class Scheduler:
         if unknown:
             raise UserError(f"{self.name} has no option {', '.join(unknown)}; it has {', '.join(self.OPTIONS)}")
         options = {option: plain(value) for option, value in options.items()}
-        self.config: Mapping[str, Any] = MappingProxyType({**self.OPTIONS, **options})
-        for option in options:
-            self._check(option, options[option])
+        self.config = Config({**self.OPTIONS, **options})
+        for option, value in options.items():
+            check_option(type(self), option, value)
         self.betas = formulas.betas(self.config)
         if not np.all((self.betas >= 0) & (self.betas <= 1)):
             raise UserError(
@@ -51,18 +54,29 @@ class Scheduler:
         self.alphas_cumprod = formulas.cumulative_alphas(self.betas)
 
     @classmethod
-    def from_config(cls, config):
-        """The scheduler of a scheduler_config.json dict, or of another scheduler's `config`.
+    def from_config(cls, config, **options):
+        """The scheduler of a scheduler_config.json dict, or of another scheduler's `config`, with `options` instead of its.
 
         As in diffusers, keys that start with an underscore are not options, and what belongs to other classes is left
         out: options that only they have, their kinds of solver, and defaults of theirs that nobody chose
         (`_use_default_values` of a diffusers object). UserError for a key that no scheduler has.
         """
+        if not isinstance(config, Mapping):
+            raise UserError(f"{cls.__name__}: a configuration is a mapping of options, not a {type(config).__name__}: give the "
+                            "config of a scheduler, or a folder to from_pretrained")
         elsewhere = Scheduler.every_option - set(cls.OPTIONS) | set(config.get("_use_default_values", ()))
-        return cls(**{
+        kept = {
             key: value for key, value in config.items()
             if key[:1] != "_" and key not in elsewhere and not cls.is_foreign(key, value)
-        })
+        }
+        return cls(**{**kept, **options})
+
+    @classmethod
+    def from_pretrained(cls, path, subfolder=None, **options):
+        """The scheduler whose options are in a bundle or in a checkpoint's folder: see `read_config`, and `from_config`."""
+        chosen = {name: value for name, value in options.items() if name in cls.OPTIONS}
+        without_meaning([name for name in options if name not in chosen], cls.OPTIONS, f"{cls.__name__}.from_pretrained")
+        return cls.from_config(read_config(path, subfolder), **chosen)
 
     @classmethod
     def is_foreign(cls, option, value) -> bool:
@@ -87,36 +101,6 @@ class Scheduler:
     def schedule(self, num_inference_steps: int) -> "Schedule":
         """The plan of a run of `num_inference_steps` steps; UserError where the options allow no such run."""
         raise NotImplementedError
-
-    def _check(self, option, value):
-        default = self.OPTIONS[option]
-        if option in self.REFUSED:
-            if value != default:
-                reason = self.REFUSED[option]
-                raise UserError(f"{self.name}: {option} is not implemented ({reason}); leave it at {default!r}")
-            return
-        if option in self.CHOICES:
-            good, wanted = value in self.CHOICES[option], f"one of {', '.join(map(str, self.CHOICES[option]))}"
-        elif option == "disable_corrector":
-            good, wanted = isinstance(value, (list, tuple)), "a list of indices of steps"
-        elif option in ("sigma_min", "sigma_max"):
-            good, wanted = value is None or isinstance(value, (int, float)) and value > 0, "null or a number above 0"
-        elif option == "trained_betas":
-            good = value is None or (np.ndim(value) == 1 and len(value) > 0 and np.all(np.isfinite(value)))
-            wanted = "null or a list of numbers"
-        elif isinstance(default, bool):
-            good, wanted = isinstance(value, bool), "true or false"
-        elif isinstance(default, int):
-            least = 0 if option == "steps_offset" else 1
-            good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            wanted = f"a whole number of at least {least}"
-        elif isinstance(default, float):
-            good = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
-            wanted = "a number"
-        else:
-            return
-        if not good:
-            raise UserError(f"{self.name}: {option} is {value!r}; it must be {wanted}")
 
     def _check_steps(self, count):
         """`count` as an int, if it can be a number of steps."""

@@ -46,8 +46,8 @@ def test_an_infinite_default_does_not_reach_json():
     text = Request(**CAT, scheduler=sampler).to_json()
     assert "Infinity" not in text and "lambda_min_clipped" not in text
     assert schedulers.create(Request.from_json(text).scheduler).config == sampler.config
-    with pytest.raises(UserError, match="lambda_min_clipped is inf, which JSON cannot hold"):
-        Request(**CAT, scheduler=schedulers.DPMSolverMultistepScheduler(lambda_min_clipped=float("inf")))
+    with pytest.raises(UserError, match="tau_func is a function, which JSON cannot hold"):
+        Request(**CAT, scheduler=schedulers.SASolverScheduler(tau_func=abs))
 
 
 def test_complete_fills_what_was_left_open():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.common.options import as_count, as_number, as_size, as_weights, plain
-from kandinsky_mindir.runner.diffusion.guidance import Guidance, Sampling
+from kandinsky_mindir.runner.diffusion.guidance import Guidance
+from kandinsky_mindir.runner.request import Request
 from kandinsky_mindir.runner.schedulers import DDIMScheduler, DDPMScheduler
 
 FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
@@ -30,9 +31,9 @@ def test_integers_become_pythons(kind):
     assert type(as_count(kind(100), "x")) is int
     assert as_size(kind(100), kind(100), 8) == (128, 128)  # 2 * 64 and more do not fit the narrow ones
     assert type(plain(kind(3))) is int
-    sampling = Sampling(kind(100), kind(100), Guidance(kind(4)))
-    product = sampling.num_inference_steps * sampling.num_images_per_prompt
-    assert product == 10_000 and type(sampling.guidance.scale) is float
+    request = Request(task="text2image", prompt="a cat", num_inference_steps=kind(100), num_images_per_prompt=kind(100))
+    assert request.num_inference_steps * request.num_images_per_prompt == 10_000
+    assert type(Guidance(kind(4)).scale) is float
 
 
 def test_more_than_the_most():

@@ -1,4 +1,4 @@
-"""What is not finite stops the run, with the stage and the step; a picture that shows nothing is reported."""
+"""What is not finite stops the run, with what it was and the step; a picture that shows nothing is reported."""
 
 import warnings
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ import pytest
 from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.diffusion.loop import diffuse
-from kandinsky_mindir.runner.pipelines import decoder_steps, prior_steps
-from kandinsky_mindir.runner.pipelines.decoder_steps import decode_latents
+from kandinsky_mindir.runner.pipelines.decoder import to_picture, unet_contexts
+from kandinsky_mindir.runner.pipelines.encoders import Text, embed_pictures, encode_texts, prior_contexts
 from kandinsky_mindir.runner.schedulers import create_by_name
 
 LATENTS = np.random.default_rng(0).standard_normal((1, 4, 2, 2)).astype(np.float32)
@@ -45,14 +45,14 @@ class NotFinite:
 ROW = np.zeros((1, 2), np.float32)
 
 
-@pytest.mark.parametrize("stage, call", [
-    ("text_encoder", lambda models: prior_steps.encode_texts(models, ["a cat"])),
-    ("prior_context", lambda models: prior_steps._contexts(models, [prior_steps.TextCondition(ROW, ROW, ROW)])),
-    ("image_encoder", lambda models: prior_steps.image_embedding(models, ROW)),
-    ("unet_context", lambda models: decoder_steps._contexts(models, ROW, None)),
+@pytest.mark.parametrize("graph, call", [
+    ("text_encoder", lambda models: encode_texts(models, ["a cat"])),
+    ("prior_context", lambda models: prior_contexts(models, {"a cat": Text(ROW, ROW, ROW)})),
+    ("image_encoder", lambda models: embed_pictures(models, [ROW])),
+    ("unet_context", lambda models: unet_contexts(models, ROW, None)),
 ])
-def test_a_stage_without_steps_is_named(stage, call):
-    with pytest.raises(UserError, match=f"^{stage}: it computed values that are not finite"):
+def test_a_graph_without_steps_is_named(graph, call):
+    with pytest.raises(UserError, match=f"^{graph}: it computed values that are not finite"):
         call(NotFinite())
 
 
@@ -69,32 +69,21 @@ def test_weights_that_are_all_zero_are_refused(tmp_path):
         write(np.zeros(9), np.zeros((3, 3)))
 
 
-class Movq:
-    """Stands for the models of a bundle whose MoVQ makes `picture` of any latents."""
-
-    def __init__(self, picture):
-        self.picture = picture.astype(np.float32)
-
-    @contextmanager
-    def lease(self, *_):
-        yield lambda latents: (self.picture,)
-
-
-PICTURE = np.random.default_rng(0).uniform(-1, 1, (1, 3, 16, 16))
+PICTURE = np.random.default_rng(0).uniform(-1, 1, (1, 3, 16, 16)).astype(np.float32)
 
 
 def test_a_picture_that_is_not_finite_is_refused():
     with pytest.raises(UserError, match="^movq_decoder: the picture holds values that are not finite"):
-        decode_latents(Movq(np.where(PICTURE > 0.9, np.nan, PICTURE)), LATENTS, (16, 16))
+        to_picture(np.where(PICTURE > 0.9, np.nan, PICTURE))
 
 
 @pytest.mark.parametrize("picture", [0 * PICTURE, PICTURE + 5, 1e-3 * PICTURE], ids=["gray", "saturated", "faint"])
 def test_a_flat_picture_is_reported(picture):
-    with pytest.warns(UserWarning, match="picture 1 of 1 is flat"):
-        decode_latents(Movq(picture), LATENTS, (16, 16))
+    with pytest.warns(UserWarning, match="picture 3 of 7 is flat"):
+        to_picture(picture, "3 of 7")
 
 
 def test_any_other_picture_is_not():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decode_latents(Movq(0.02 * PICTURE), LATENTS, (16, 16))
+        to_picture(0.02 * PICTURE)

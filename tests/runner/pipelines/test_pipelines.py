@@ -116,7 +116,7 @@ def test_callback_sees_and_replaces_latents(ours):
     decoder, seen = ours("narrow").decoder_pipe, []
 
     def callback(pipeline, index, timestep, tensors):
-        assert pipeline is decoder
+        assert pipeline.bundle is decoder.bundle and pipeline.num_timesteps == 3
         seen.append((index, int(timestep), sorted(tensors)))
         return {"latents": tensors["latents"] * 0}
 

@@ -20,7 +20,7 @@ def test_every_sampler_is_at_hand():
 
 def test_the_default_comes_with_the_bundle(bundles, tmp_path):
     """For the API and for the command line: the name that defaults give, on the checkpoint's own noise."""
-    bundle, picture = bundles("narrow"), tmp_path / "picture.png"
+    bundle, picture, other = bundles("narrow"), tmp_path / "picture.png", tmp_path / "other.png"
     manifest = json.loads((bundle / "manifest.json").read_text())
     default, own = manifest["defaults"]["decoder"], manifest["schedulers"]["decoder"]
     assert (default["scheduler"], own["_class_name"]) == ("dpmpp-2m-karras", "DDPMScheduler")
@@ -33,9 +33,9 @@ def test_the_default_comes_with_the_bundle(bundles, tmp_path):
     recipe = Recipe.read(picture).options
     assert recipe["scheduler"] == json.loads(json.dumps({"_class_name": opened.scheduler.name, **options}))
     assert recipe["steps"] == default["num_inference_steps"]
-    command = ["generate", "--like", str(picture), "--scheduler", "checkpoint", "--quiet", "--output", str(picture)]
+    command = ["generate", "--like", str(picture), "--scheduler", "checkpoint", "--quiet", "--output", str(other)]
     assert cli.main(command) == 0
-    assert Recipe.read(picture).options["scheduler"]["_class_name"] == "DDPMScheduler"
+    assert Recipe.read(other).options["scheduler"]["_class_name"] == "DDPMScheduler"
 
 
 def test_the_checkpoints_own_is_at_hand(pipeline):

@@ -221,7 +221,7 @@ def test_steps_and_schedules_are_pure():
         (dict(_class_name="DDPMScheduler", num_train_timesteps=0), "num_train_timesteps is 0"),
         (dict(_class_name="DDPMScheduler", num_train_timesteps=1e3), "num_train_timesteps is 1000.0"),
         (dict(_class_name="DDPMScheduler", trained_betas=[0.1, float("nan")]), "trained_betas"),
-        (dict(_class_name="DDPMScheduler", beta_start=-0.1), "betas run from -0.1"),
+        (dict(_class_name="DDPMScheduler", trained_betas=[-0.1, 0.1]), "betas run from -0.1"),
         (dict(_class_name="UnCLIPScheduler", beta_schedule="linear"), "squaredcos_cap_v2"),
         (dict(_class_name="UnCLIPScheduler", prediction_type="v_prediction"), "v_prediction"),
     ],

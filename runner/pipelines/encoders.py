@@ -1,0 +1,78 @@
+"""Texts and pictures as the prior takes them: what the encoders make of them, and what the prior needs at every step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..bundle.opened import Bundle
+from ..diffusion.loop import finite
+from ..loading.models import Models
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """A text after the text encoder, under the names of the prior's inputs.
+
+    text_embeds (1, P), text_hidden_states (1, 77, H), text_mask (1, 77) with 1 for real tokens.
+    """
+
+    text_embeds: np.ndarray
+    text_hidden_states: np.ndarray
+    text_mask: np.ndarray
+
+
+def encode_texts(models: Models, texts: Iterable[str]) -> dict[str, Text]:
+    """Each text encoded, once; the empty one is a constant of the bundle, the unconditional side of guidance.
+
+    A text of more than 77 tokens is cut, with a warning that quotes what was lost.
+    """
+    bundle = models.bundle
+    encoded: dict[str, Text] = {}
+    with ExitStack() as stack:
+        encode = None
+        for text in dict.fromkeys(texts):
+            if text == "":
+                names = ("text_embeds", "text_hidden_states", "text_mask")
+                encoded[text] = Text(*(bundle.constants[f"empty_{name}"] for name in names))
+                continue
+            tokens = bundle.tokenizer.encode(text)
+            if tokens.truncated:
+                warnings.warn(f"the prompt has more than {bundle.tokenizer.max_length} tokens; this part was cut: "
+                              f"{tokens.truncated!r}", stacklevel=2)
+            encode = encode or stack.enter_context(models.lease("text_encoder"))
+            outputs = encode(input_ids=tokens.input_ids[None], end_position=np.array([tokens.end_position], np.int32))
+            encoded[text] = Text(*finite("text_encoder", outputs), tokens.mask[None])
+    return encoded
+
+
+def prior_contexts(models: Models, texts: Mapping[str, Text]) -> dict[str, np.ndarray]:
+    """The prior's keys and values of each text, (layers, heads, ...).
+
+    The text side of the prior does not see the timestep (its attention is causal), so they are computed once for each
+    text; a step only runs the three tokens that change.
+    """
+    with models.lease("prior_context") as run:
+        return {name: finite("prior_context", run(**vars(text)))[0] for name, text in texts.items()}
+
+
+def embed_pictures(models: Models, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The image encoder's embedding (1, E) of each of some pixel values (1, 3, S, S); equal ones are embedded once."""
+    if not pictures:
+        return []
+    found: dict[bytes, np.ndarray] = {}
+    with models.lease("image_encoder") as run:
+        for pixel_values in pictures:
+            if pixel_values.tobytes() not in found:
+                found[pixel_values.tobytes()] = finite("image_encoder", run(pixel_values=pixel_values))[0]
+    return [found[pixel_values.tobytes()] for pixel_values in pictures]
+
+
+def text_bytes(bundle: Bundle) -> tuple[int, int]:
+    """Bytes of a text after the text encoder, and of its context."""
+    graph = bundle.manifest.find("prior_context")
+    return tuple(sum(4 * int(np.prod(tensor.shape)) for tensor in side) for side in (graph.inputs, graph.outputs))
