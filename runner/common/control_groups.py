@@ -82,6 +82,8 @@ def _groups(controller: str) -> Iterator[Group]:
     except (OSError, ValueError):
         return
     for line in lines:
+        if line.count(":") < 2:
+            continue
         number, controllers, path = line.split(":", 2)
         version = 2 if number == "0" and not controllers else 1
         if version == 2 or controller in controllers.split(","):
@@ -93,7 +95,7 @@ def _mounts(lines: list[str], version: int, controller: str) -> Iterator[tuple[s
     """Where groups can be seen: the outermost one that can be seen there, and the folder. (proc_pid_mountinfo(5))"""
     for line in lines:
         mount, _, rest = line.partition(" - ")
-        kind, _, options = rest.split(" ", 2)
+        kind, _, options = (rest.split(" ", 2) + ["", "", ""])[:3]
         if kind == ("cgroup2" if version == 2 else "cgroup") and (version == 2 or controller in options.split(",")):
             root, point = (_unescaped(field) for field in mount.split(" ")[3:5])
             yield root, ROOT / point.lstrip("/")
