@@ -23,7 +23,7 @@ from .call import Call
 from .outputs import ImagePipelineOutput
 
 ONE_GRAY_LEVEL = 1 / 255
-GROUP_BYTES = 1 << 27  # of the rows that go together where models are freed in between, so that these are loaded seldom
+GROUP_BYTES = 1 << 26  # of the rows that go together where models are freed in between, so that these are loaded seldom
 MOST_GROUPS = 16  # of a call whose steps draw noise, which is drawn again for each group
 STATE_COPIES = 16  # arrays of a latent's size that a row takes while it is denoised: by count in schedulers/
 PICTURE_COPIES = 4  # float32 arrays of a picture's size that decoding it takes

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from kandinsky_mindir.runner import Item, KandinskyV22CombinedPipeline, Request, TorchGenerator, UserError
+from kandinsky_mindir.runner.common.memory import PeakMemory
 from PIL import Image
 
 STEPS = {"prior_num_inference_steps": 2, "num_inference_steps": 3}
@@ -174,3 +175,16 @@ def test_the_noise_that_a_call_takes_is_that_of_one_batch(pipeline, tape):
     pipeline("a cat", num_images_per_prompt=3, generator=shapes, **SMALL)
     pipeline.scheduler = pipeline.decoder_pipe.default_scheduler
     assert shapes.shapes == [(3, 32)] * 2 + [(3, 4, 8, 8)] * 3
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pictures(bundles):
+    """A thousand in one call, within a budget that keeps one model at a time; more than fit are refused before the work."""
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundles("micro"), memory="400MB")
+    pipeline.set_progress_bar_config(disable=True)
+    options = {"prior_num_inference_steps": 1, "num_inference_steps": 1, "generator": 0}
+    with PeakMemory() as memory:
+        assert len(pipeline("a cat", num_images_per_prompt=1000, **options).images) == 1000
+    assert memory.peak <= 400e6
+    with pytest.raises(UserError, match="pictures"):
+        pipeline("a cat", num_images_per_prompt=10_000, output_type="np", **options)
