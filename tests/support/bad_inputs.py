@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from functools import cached_property
@@ -24,6 +23,7 @@ from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.engine.bridge import BridgeEngine
 from kandinsky_mindir.runner.pipelines import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline
+from row_names import row_name
 
 PROGRESS = ("Fetching MindSpore Lite", "Unpacking MindSpore Lite", "Building the bridge")  # lines that are no errors
 
@@ -146,7 +146,7 @@ def drop(*keys) -> Callable[[dict], None]:
 
 
 def short(value) -> str:
-    text = re.sub(" at 0x[0-9a-f]+", "", repr(value))
+    text = row_name(value)
     return text if len(text) <= 60 else text[:40] + "..." + text[-17:]
 
 

@@ -16,6 +16,7 @@ from kandinsky_mindir.runner.pictures.images import READ_FORMATS, load_image, ma
 from kandinsky_mindir.runner.pictures.saving import save_image
 from picture_files import assert_refused, assert_same, bomb, encoded, picture
 from PIL import Image
+from row_names import row_name
 
 # Files
 
@@ -160,7 +161,7 @@ def test_limits_can_be_set(tmp_path):
     ("ftp://a/cat.png", "is not there"),
     (b"cat.png", "not bytes"), (None, "not NoneType"), (np.zeros((4, 4, 3)), "not ndarray"),
     (Image.new("RGB", (0, 4)), "0x4 pixels"),
-], ids=repr)
+], ids=row_name)
 def test_what_is_no_source_is_refused(tmp_path, monkeypatch, source, said):
     monkeypatch.chdir(tmp_path)
     assert_refused(said, source)

@@ -13,6 +13,7 @@ import pytest
 import samplers_plot
 from kandinsky_mindir.runner import schedulers
 from normal_data import DEVIATION, MEAN, predicted_noise
+from row_names import row_name
 
 START = np.linspace(-2, 2, 8).reshape(1, 2, 2, 2)
 STEPS = (100, 200)
@@ -74,7 +75,7 @@ def level(schedule, index):
     return float(schedule.sigmas[index])
 
 
-@pytest.mark.parametrize("name, options, order", SOLVERS, ids=str)
+@pytest.mark.parametrize("name, options, order", SOLVERS, ids=row_name)
 def test_order_of_accuracy(name, options, order):
     few, many = (error(name, options, steps) for steps in STEPS)
     assert abs(math.log2(few / many) - order) < 0.25
