@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 from ..bundle.checked_files import CHECKS
 from ..common.errors import UserError
@@ -42,7 +43,7 @@ class Like(argparse.Action):
             argument.required = False
 
 
-def add_like(parser: argparse.ArgumentParser, command: str, *instead_of: argparse.Action) -> None:
+def add_like(parser: argparse.ArgumentParser, *instead_of: argparse.Action) -> None:
     parser.add_argument(
         "--like", type=Path, action=Like, instead_of=instead_of, metavar="FILE",
         help="make the picture in FILE again, from the recipe that this program wrote into it (PNG alone holds one); "
@@ -53,7 +54,6 @@ def add_like(parser: argparse.ArgumentParser, command: str, *instead_of: argpars
         help="with --like, open whatever the recipe names, addresses too, without asking: it does so by itself only for "
         "a bundle and for pictures that lie on this machine and are unchanged",
     )
-    parser.set_defaults(command=command, row=None, rows=1)  # a recipe may be of one picture of a batch
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +76,26 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
                        help="what makes noise of the seed (default numpy); torch: the noise of "
                        "torch.Generator().manual_seed(seed) on a CPU, for the same picture as in diffusers")
     group.add_argument("--size", type=size, metavar="HxW", help="pixels, one of the bundle's sizes")
+
+
+def sampling_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a Request that the options of `add_sampling` give; those that are left out are not there."""
+    height, width = args.size or (None, None)
+    fields = {
+        "num_inference_steps": args.steps,
+        "prior_num_inference_steps": args.prior_steps,
+        "guidance_scale": args.guidance_scale,
+        "prior_guidance_scale": args.prior_guidance_scale,
+        "guidance_rescale": args.guidance_rescale,
+        "guidance_interval": args.guidance_interval and tuple(args.guidance_interval),
+        "scheduler": args.scheduler,
+        "num_images_per_prompt": args.images,
+        "seed": args.seed,
+        "rng": args.rng,
+        "height": height,
+        "width": width,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:

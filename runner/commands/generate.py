@@ -10,11 +10,15 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import arguments
 
+if TYPE_CHECKING:
+    from ..request import Request
+
+TASK = "text2image"
 HELP = "make pictures from prompts"
 
 
@@ -22,30 +26,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bundle = parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
     prompt = parser.add_argument("prompt", nargs="+", metavar="PROMPT", help="what to draw, in words")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
-    arguments.add_like(parser, "generate", bundle, prompt)
+    arguments.add_like(parser, bundle, prompt)
     arguments.add_sampling(parser)
     arguments.add_output(parser, "picture.png")
     arguments.add_engine(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..common.memory import PeakMemory
     from . import making
 
-    started = time.monotonic()
-    with PeakMemory() as memory:
-        pipeline = making.open_pipeline(args)
-        if args.plan:
-            return making.print_plan(args, pipeline)
-        making.check(args, pipeline)
-        pictures = pipeline(
-            args.prompt,
-            negative_prompt=None if args.negative_prompt is None else [args.negative_prompt] * len(args.prompt),
-            num_images_per_prompt=args.images,
-            prior_num_inference_steps=args.prior_steps,
-            prior_guidance_scale=args.prior_guidance_scale,
-            generator=making.noise_source(args),
-            **making.decoder_options(args),
-        ).images
-        making.write_pictures(pictures, args, pipeline)
-    making.print_cost(started, memory)
+    making.make(args, TASK, request)
+
+
+def request(args: argparse.Namespace, like: Request | None) -> Request:
+    """What the command line asks for; what it leaves open is as in `like`, if that is given."""
+    from ..request import Request
+
+    fields = arguments.sampling_fields(args)
+    if args.prompt:
+        fields["prompt"] = tuple(args.prompt)
+    negative = args.negative_prompt
+    if negative is None and like is not None and like.negative_prompt is not None:
+        negative = like.negative_prompt[0]
+    if negative is not None:
+        fields["negative_prompt"] = (negative,) * len(args.prompt or like.prompt)
+    return like.replace(**fields) if like else Request(task=TASK, **fields)

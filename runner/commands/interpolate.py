@@ -10,18 +10,21 @@ Weights need not add to 1.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..common.errors import UserError
 from . import arguments
 
+if TYPE_CHECKING:
+    from ..request import Request
+
+TASK = "interpolate"
 HELP = "make pictures from a weighted mix of texts and pictures"
 
 
 class Item(argparse.Action):
-    """Appends {kind (const): value, "weight": weight}: texts and pictures keep the order of the command line."""
+    """Appends (kind, value, weight), the kind from `const`: texts and pictures keep the order of the command line."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         value, weight = values
@@ -30,7 +33,7 @@ class Item(argparse.Action):
         except ValueError:
             raise argparse.ArgumentError(self, f"the weight {weight!r} is not a number") from None
         items = getattr(namespace, self.dest) or []
-        setattr(namespace, self.dest, [*items, {self.const: value, "weight": weight}])
+        setattr(namespace, self.dest, [*items, (self.const, value, weight)])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,48 +45,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{kind}", nargs=2, action=Item, const=kind, dest="items", metavar=metavar, help=text)
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what the decoder keeps away from")
     parser.add_argument("--negative-prior-prompt", metavar="TEXT", help="what the prior keeps away from")
-    arguments.add_like(parser, "interpolate", bundle)
+    arguments.add_like(parser, bundle)
     arguments.add_sampling(parser)
     arguments.add_output(parser, "mix.png")
     arguments.add_engine(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..common.memory import PeakMemory
     from . import making
 
-    started = time.monotonic()
     if not args.items and not args.like:
         raise UserError("nothing to mix: give at least one --text TEXT WEIGHT or --image FILE WEIGHT")
-    with PeakMemory() as memory:
-        pipeline = making.open_pipeline(args)
-        if args.plan:
-            return making.print_plan(args, pipeline, any("image" in item for item in args.items))
-        mix = [load_item(item) for item in args.items]
-        making.check(args, pipeline)
-        source = making.noise_source(args)
-        embeds = pipeline.prior_pipe.interpolate(
-            mix,
-            [item["weight"] for item in args.items],
-            num_images_per_prompt=args.images,
-            num_inference_steps=args.prior_steps,
-            guidance_scale=args.prior_guidance_scale,
-            negative_prompt=args.negative_prompt or "",
-            negative_prior_prompt=args.negative_prior_prompt,
-            generator=source,
+    making.make(args, TASK, request)
+
+
+def request(args: argparse.Namespace, like: Request | None) -> Request:
+    """What the command line asks for; what it leaves open is as in `like`, if that is given."""
+    from ..pictures.provenance import as_text
+    from ..request import Item, Request
+
+    fields = arguments.sampling_fields(args)
+    if args.items:
+        fields["items"] = tuple(
+            Item(weight=weight, **{kind: value if kind == "text" else as_text(value)}) for kind, value, weight in args.items
         )
-        pictures = pipeline.decoder_pipe(*embeds, generator=source, **making.decoder_options(args)).images
-        making.write_pictures(pictures, args, pipeline)
-    making.print_cost(started, memory)
-
-
-def load_item(item: dict[str, Any]) -> Any:
-    """The text or the picture of an item; the sha256 of the pixels goes into `item`. UserError if it held another."""
-    if "text" in item:
-        return item["text"]
-    from ..pictures.images import load_image, pixels_sha256
-
-    picture = load_image(item["image"])
-    if item.setdefault("sha256", pixels_sha256(picture)) != pixels_sha256(picture):
-        raise UserError(f"{item['image']} is not the picture that was mixed: give what to mix with --text and --image")
-    return picture
+    if args.negative_prompt is not None:
+        fields["negative_prompt"] = (args.negative_prompt,)
+    if args.negative_prior_prompt is not None:
+        fields["negative_prior_prompt"] = args.negative_prior_prompt
+    return like.replace(**fields) if like else Request(task=TASK, **fields)

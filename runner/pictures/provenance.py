@@ -3,100 +3,121 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+import os
+import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import msgspec
 
 from ..common.errors import UserError
+from ..request import Item, Request
 from . import format_1
 from .fetch import shorten
 from .png_text import read_text
 
-KEY = "kandinsky-mindir"  # of the text chunk that holds the recipe
-FORMAT = 1
+KEY = "kandinsky-mindir"  # of the text chunk that holds it
+FORMAT = 2
+BYTES = "file:"  # before a path that is not UTF-8, in the form of an address: JSON holds text
 
-@dataclass(frozen=True)
-class Recipe:
-    """A picture, or a grid of them.
 
-    command: generate or interpolate. options: its arguments, nothing left to defaults; an option that was off is not there.
-    bundle: its path, as it was given. bundle_beside: the same from the picture's folder. bundle_sha256: of its manifest.json, which holds the sha256 of its other files.
-    row, rows: the picture's place among all that were drawn from the seed together; row None for all of them.
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Of one picture, or of a grid of all that the request makes.
+
+    request: complete, nothing left to defaults. bundle: its path, as it was given (`as_text`).
+    bundle_sha256: of its manifest.json, which holds the sha256 of its other files.
+    beside: from a path in the request or `bundle` to the same relative to the folder of the PNG.
     versions: of what took part, to explain a difference.
     """
 
-    command: str
-    options: dict[str, Any]
+    request: Request
     bundle: str
     bundle_sha256: str
-    row: int | None = None
-    rows: int = 1
-    versions: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, str] = {}
+    grid: bool = False
+    versions: dict[str, str] = {}
     format: int = FORMAT
-    bundle_beside: str | None = None
-
-    def picture(self, row: int, rows: int) -> Recipe:
-        """The recipe of one of the `rows` pictures that this one makes; itself, if it makes but one."""
-        if rows == 1:
-            return self
-        options = {**self.options, "images": 1}
-        if "prompt" in options:
-            options["prompt"] = [options["prompt"][row // self.options["images"]]]
-        return replace(self, options=options, row=row, rows=rows)
 
     def text(self) -> dict[str, str]:
-        """Text chunks: the recipe as JSON, and ``parameters`` as other programs write it, for people and viewers."""
-        return {"parameters": self._parameters(), KEY: json.dumps(asdict(self), default=np.ndarray.tolist)}
+        """Text chunks: all of it as JSON, and ``parameters`` as other programs write it, for people and viewers."""
+        data = {"format": FORMAT, **msgspec.to_builtins(self)}
+        return {"parameters": self._parameters(), KEY: json.dumps(data, allow_nan=False)}
 
     @classmethod
-    def read(cls, path: str | Path) -> Recipe:
-        """The recipe in a PNG file; UserError if there is none that this version understands."""
+    def read(cls, path: str | Path) -> Provenance:
+        """What a PNG file says of its making; UserError if it says nothing that this version understands."""
         name = shorten(str(path))
-        text = _read_text(path, name)
+        try:
+            text = read_text(path, KEY)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{name} cannot be read: {shorten(getattr(error, 'strerror', None) or str(error))}") from None
         if text is None:
             raise UserError(f"{name} carries no recipe: only PNG files that generate or interpolate wrote do")
         try:
             data = json.loads(text, parse_constant=format_1.constant)
-            if data["format"] != FORMAT:
-                raise UserError(f"{name}: its recipe has format {data['format']!r}, this version reads format {FORMAT}")
-            format_1.check(data)
-            recipe = cls(**data)
-        except UserError:
-            raise
+            found = data["format"]
+            if found == format_1.FORMAT:
+                data = format_1.upgrade(data)
+            elif found != FORMAT:
+                raise UserError(f"{name}: its recipe has format {found!r}, this version reads formats 1 and {FORMAT}")
+            else:
+                _require_finite(data)
+            return msgspec.convert(data, cls)
         except Exception as error:  # anything can stand in a file
-            raise UserError(f"{name}: its recipe is damaged ({shorten(str(error))})") from None
-        return recipe
+            if isinstance(error, UserError) and not isinstance(error.__context__, msgspec.MsgspecError):
+                message = str(error)
+                raise error if message.startswith(name) else UserError(f"{name}: its recipe is damaged ({message})") from None
+            raise UserError(f"{name}: its recipe is damaged ({shorten(_reason(error))})") from None
 
     def _parameters(self) -> str:
         """The form of AUTOMATIC1111's web interface, which picture viewers know."""
-        options = self.options
-        lines = options.get("prompt") or [_mixed(item) for item in options["items"]]
-        if options.get("negative_prompt"):
-            lines = [*lines, f"Negative prompt: {options['negative_prompt']}"]
-        height, width = options["size"]
-        facts = {
-            "Steps": options["steps"],
-            "Sampler": options["scheduler"]["_class_name"],
-            "CFG scale": options["guidance_scale"],
-            "Seed": options["seed"],
-            "RNG": options["rng"],
-            "Size": f"{width}x{height}",
+        request = self.request
+        negatives = request.negative_prompt or ()
+        facts: Mapping[str, Any] = {
+            "Steps": request.num_inference_steps,
+            "Sampler": request.scheduler["_class_name"] if isinstance(request.scheduler, dict) else request.scheduler,
+            "CFG scale": request.guidance_scale,
+            "Seed": request.seed,
+            "RNG": request.rng,
+            "Size": f"{request.width}x{request.height}",
             "Model hash": self.bundle_sha256[:10],
-            **({} if self.row is None else {"Picture": f"{self.row + 1} of {self.rows}"}),
+            **({} if request.row is None else {"Picture": f"{request.row + 1} of {request.rows}"}),
         }
-        text = "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in facts.items())])
-        return text.encode(errors="backslashreplace").decode()  # a path may hold bytes that are not UTF-8
+        return "\n".join([
+            *(request.prompt or map(_mixed, request.items)),
+            *(f"Negative prompt: {text}" for text in negatives[:1]),
+            ", ".join(f"{key}: {value}" for key, value in facts.items()),
+        ])
 
 
-def _mixed(item: dict[str, Any]) -> str:
-    return f"{item['weight']:g} x {item.get('text') or item['image']}"
-
-
-def _read_text(path: str | Path, name: str) -> str | None:
+def as_text(path: str | os.PathLike) -> str:
+    """A path as text that JSON can hold; `as_path` makes the path of it again."""
+    text = os.fspath(path)
     try:
-        return read_text(path, KEY)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-    raise UserError(f"{name} cannot be read: {shorten(reason)}")
+        text.encode()
+    except UnicodeEncodeError:
+        return BYTES + urllib.parse.quote(os.fsencode(text))
+    return BYTES + urllib.parse.quote(text) if text.startswith(BYTES) else text
+
+
+def as_path(text: str) -> Path:
+    """The path that `as_text` was given."""
+    return Path(os.fsdecode(urllib.parse.unquote_to_bytes(text.removeprefix(BYTES))) if text.startswith(BYTES) else text)
+
+
+def _mixed(item: Item) -> str:
+    return f"{item.weight:g} x {item.text if item.text is not None else item.image or 'a picture'}"
+
+
+def _require_finite(value: Any) -> None:
+    """ValueError for a number that JSON does not have, or that is too large for a float."""
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise ValueError(f"{value} is no number of JSON")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _require_finite(item)
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error.__context__
+    return str(cause if isinstance(cause, UserError) else error) or type(error).__name__

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..bundle.checked_files import sha256_of
 from ..bundle.manifest import FILE_NAME
 from ..common.errors import UserError
+from ..request import Item
 from .fetch import is_url, shorten
 from .images import load_image, pixels_sha256
+from .provenance import Provenance, as_path, as_text
 
 MOST_MANIFEST = 1 << 26  # bytes; that of the demo's bundle has 13 KB
 
 
-@dataclass(frozen=True)
-class Named:
-    """A path or an address out of a recipe. doubt: why it should not be opened without a word; None if it may."""
+class Named(NamedTuple):
+    """What a recipe names. place: its path or address. doubt: why it should not be opened unseen; None if it may."""
 
-    name: str
+    place: str | Path
     doubt: str | None = None
 
 
@@ -33,43 +34,47 @@ def is_remote(name: str) -> bool:
     return is_url(name) or "://" in name or name.startswith(("//", "\\\\"))
 
 
-def relative_to_picture(path: Path, picture: Path) -> str:
+def relative_to_picture(path: str | os.PathLike, picture: Path) -> str:
     """`path` from the folder of `picture`: it holds when the working folder is another, or both are moved together."""
-    return os.path.relpath(os.path.realpath(path), os.path.realpath(picture.parent))
+    return as_text(os.path.relpath(os.path.realpath(path), os.path.realpath(picture.parent)))
 
 
-def places(name: str, beside: str | None, picture: Path) -> list[Path]:
-    """Where a path out of the recipe of `picture` may lie: as it was given, or relative to the picture's folder."""
-    return [Path(name), *(picture.parent / other for other in (beside, name) if other)]
-
-
-def bundle(name: str, beside: str | None, sha256: str, picture: Path) -> Named:
-    """The bundle that the recipe of `picture` names. UserError if it is not on this machine."""
+def bundle(provenance: Provenance, picture: Path) -> Named:
+    """The bundle that `picture` was made with. UserError if it is not on this machine."""
+    name = provenance.bundle
     if is_remote(name):
-        return Named(name, f"the bundle {shorten(name)} may lie on another machine")
-    found = [place for place in places(name, beside, picture) if _is_file(place / FILE_NAME, MOST_MANIFEST)]
+        return Named(as_path(name), f"the bundle {shorten(name)} may lie on another machine")
+    found = [place for place in _places(name, provenance, picture) if _is_file(place / FILE_NAME, MOST_MANIFEST)]
     for place in found:
-        if sha256_of(place / FILE_NAME) == sha256:
-            return Named(str(place))
+        if sha256_of(place / FILE_NAME) == provenance.bundle_sha256:
+            return Named(place)
     if not found:
         raise UserError(f"{shorten(name)}, the bundle that the recipe in {picture} names, is not here: give the BUNDLE")
-    return Named(str(found[0]), f"{shorten(str(found[0]))} is another bundle than the picture was made with")
+    return Named(found[0], f"{shorten(str(found[0]))} is another bundle than the picture was made with")
 
 
-def mixed_picture(name: str, beside: str | None, sha256: str | None, picture: Path) -> Named:
+def mixed_picture(item: Item, provenance: Provenance, picture: Path) -> Named:
     """A picture that was mixed into `picture`. UserError if it is not on this machine, or changed."""
+    name, instead = item.image, "give what to mix with --text and --image"
+    if name is None:
+        raise UserError(f"{picture} was mixed from a picture in memory: {instead}")
     if is_remote(name):
         return Named(name, f"the picture {shorten(name)} lies on another machine")
-    found = [place for place in places(name, beside, picture) if _is_file(place)]
+    found = [place for place in _places(name, provenance, picture) if _is_file(place)]
     if not found:
-        raise UserError(f"{shorten(name)}, a picture that the recipe in {picture} names, is not here: give what to mix with "
-                        "--text and --image")
-    if sha256 is None:
-        return Named(str(found[0]), f"the recipe does not say what the picture {shorten(str(found[0]))} must be")
+        raise UserError(f"{shorten(name)}, a picture that the recipe in {picture} names, is not here: {instead}")
+    if item.sha256 is None:
+        return Named(found[0], f"the recipe does not say what the picture {shorten(str(found[0]))} must be")
     for place in found:
-        if pixels_sha256(load_image(place)) == sha256:
-            return Named(str(place))
-    raise UserError(f"{shorten(str(found[0]))} is not the picture that was mixed: give what to mix with --text and --image")
+        if pixels_sha256(load_image(place)) == item.sha256:
+            return Named(place)
+    raise UserError(f"{shorten(str(found[0]))} is not the picture that was mixed: {instead}")
+
+
+def _places(name: str, provenance: Provenance, picture: Path) -> list[Path]:
+    """Where a path out of the recipe of `picture` may lie: as it was given, or relative to the picture's folder."""
+    beside = [other for other in (provenance.beside.get(name), name) if other is not None and not is_remote(other)]
+    return [as_path(name), *(picture.parent / as_path(other) for other in beside)]
 
 
 def _is_file(path: Path, most: int | None = None) -> bool:

@@ -47,7 +47,7 @@ def test_a_changed_bit_of_any_file_is_found(bundles, tmp_path):
     (["paint"], "invalid choice: 'paint'"),
     (["inspect", "missing"], "missing is not a bundle"),
     (["generate", "{bundle}", "a cat", "--size", "24x24"], "has no size 24x24"),
-    (["interpolate", "{bundle}", "--text", "a cat", "nan"], "weights[0] is nan"),
+    (["interpolate", "{bundle}", "--text", "a cat", "nan"], "weight is nan"),
     (["export", "--prior", "{decoder}", "--decoder", "{prior}", "--output", "b"], "are the two folders swapped?"),
 ])
 def test_the_program_itself_says_one_line(arguments, words, bundles, tmp_path):

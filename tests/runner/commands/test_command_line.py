@@ -2,9 +2,12 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 import warnings
+from pathlib import Path
 
 import pytest
 from kandinsky_mindir.runner import UserError, cli
@@ -105,3 +108,14 @@ def test_a_name_is_printed_as_bytes_to_a_pipe_and_escaped_to_a_terminal(bundles,
     ours, theirs = pty.openpty()
     subprocess.run([*PROGRAM, "inspect", name], stdout=theirs, check=True, timeout=60)
     assert os.read(ours, 4096).startswith(os.fsencode(tmp_path) + rb"/\xea\x1b: format")
+
+
+def test_sigterm_stops_generate_without_rubbish(bundles, tmp_path):
+    process = subprocess.Popen(
+        [*PROGRAM, "generate", bundles("narrow"), "a cat", "--images", "1000", "--prior-steps", "1000", "--quiet"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text():  # a model is loaded
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=120) == ("", "kandinsky-mindir: stopped\n")
+    assert process.returncode == 143 and os.listdir(tmp_path) == []

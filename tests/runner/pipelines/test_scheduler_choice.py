@@ -6,7 +6,7 @@ import kandinsky_mindir.runner as runner
 import pytest
 from diffusers import DDIMScheduler
 from kandinsky_mindir.runner import cli, schedulers
-from kandinsky_mindir.runner.pictures.provenance import Recipe
+from kandinsky_mindir.runner.pictures.provenance import Provenance
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +30,12 @@ def test_the_default_comes_with_the_bundle(bundles, tmp_path):
     assert options["beta_end"] == own["beta_end"] and options["prediction_type"] == own["prediction_type"]
     assert opened.prior_pipe.scheduler.name == "UnCLIPScheduler"
     assert cli.main(["generate", str(bundle), "a cat", "--prior-steps", "2", "--quiet", "--output", str(picture)]) == 0
-    recipe = Recipe.read(picture).options
-    assert recipe["scheduler"] == json.loads(json.dumps({"_class_name": opened.scheduler.name, **options}))
-    assert recipe["steps"] == default["num_inference_steps"]
-    command = ["generate", "--like", str(picture), "--scheduler", "checkpoint", "--quiet", "--output", str(other)]
-    assert cli.main(command) == 0
-    assert Recipe.read(other).options["scheduler"]["_class_name"] == "DDPMScheduler"
+    request = Provenance.read(picture).request
+    assert request.scheduler == schedulers.describe(opened.scheduler)
+    assert request.num_inference_steps == default["num_inference_steps"]
+    other = tmp_path / "other.png"
+    assert cli.main(["generate", "--like", str(picture), "--scheduler", "checkpoint", "--quiet", "--output", str(other)]) == 0
+    assert Provenance.read(other).request.scheduler["_class_name"] == "DDPMScheduler"
 
 
 def test_the_checkpoints_own_is_at_hand(pipeline):
