@@ -15,8 +15,8 @@ from ..runner.common.errors import UserError
 from ..runner.bundle.sealed_examples import SealedExample
 from ..runner.bundle.manifest import GraphInfo
 from ..runner.upkeep.replay import read_example
-from .node_layers import REFERENCE, layers_of, operator_of
-from .reader import read_model
+from .graphs.node_layers import REFERENCE, layers_of, operator_of
+from .graphs.reader import read_model
 
 WIDTH = 32  # layers that are looked at in one run; each run loads the graph once
 

@@ -21,11 +21,11 @@ from ..runner.bundle.manifest import FILE_NAME, FileInfo, Manifest
 from ..runner.inputs.preprocessing import ImageProcessor
 from ..runner.inputs.tokens import Tokenizer
 from ..runner.upkeep.replay import Verdict, require_right, verify
-from .checkpoint import Checkpoint
-from .constants import check_statistics, step_independent
+from .checkpoint.folder import Checkpoint
+from .contents.constants import check_statistics, step_independent
 from .draft import Draft
-from .seal_examples import seal
-from .graph_specs import Size, plan
+from .contents.seal_examples import seal
+from .graphs.graph_specs import Size, plan
 from .origins import OF_EXAMPLES, VERSIONED, digest, program
 from .parts import PARTS, Part, made_before, match_parts, write_parts
 from .room import check_room

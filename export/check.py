@@ -16,7 +16,7 @@ from pathlib import Path
 from ..runner.bundle.opened import Bundle
 from ..runner.common.errors import UserError
 from ..runner.bundle.manifest import GraphInfo
-from .operators import OPERATORS
+from .graphs.operators import OPERATORS
 
 HELP = "say what of a bundle a version of Lite and a device can run"
 
@@ -78,8 +78,8 @@ def evidence(operators: list[str], version: str, device: str) -> dict[str, list[
 
 def operators_in(mindir: bytes, where: str) -> list[str]:
     """Names of the operators of a MindIR file's content that compute something. where: its name, for errors."""
-    from .node_layers import STRUCTURE
-    from .reader import read_model
+    from .graphs.node_layers import STRUCTURE
+    from .graphs.reader import read_model
 
     model = read_model(mindir, where)
     return sorted({primitive.op_type for primitive in model.primitives} - set(STRUCTURE))

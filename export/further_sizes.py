@@ -23,18 +23,18 @@ from ..runner.common.errors import UserError
 from ..runner.loading.models import Models
 from ..runner.upkeep.replay import verify
 from .bundle import CONFIGURATION, check_verdicts, decoder_configuration
-from .checkpoint import KINDS, Checkpoint
+from .checkpoint.folder import KINDS, Checkpoint
 from .draft import Draft
-from .graph_specs import GraphSpec, Size, check_size, part_specs
+from .graphs.graph_specs import GraphSpec, Size, check_size, part_specs
 from .isolation import isolated
-from .ms_files import WeightStore
+from .contents.ms_files import WeightStore
 from .origins import digest, part_origin
 from .parts import write_graphs
 from .room import check_room
-from .seal_examples import seal
+from .contents.seal_examples import seal
 from .staging import forget_part, note_part, noted, real, staged_folder
-from .tensor_names import resolve
-from .weights import WeightsWriter
+from .checkpoint.tensor_names import resolve
+from .contents.weights import WeightsWriter
 
 
 class _Names(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runner.bundle.checked_files import sha256_of
-from .graph_specs import GraphSpec
+from .graphs.graph_specs import GraphSpec
 
 HOME = Path(__file__).parents[1]
 VERSIONED = ("kandinsky-mindir", "mindspore")
@@ -20,8 +20,9 @@ VERSIONED = ("kandinsky-mindir", "mindspore")
 # the next to what parts.py imports: a module that is in neither fails it.
 OF_PARTS = (
     "models/*.py",
-    "export/cutting.py", "export/lowering.py", "export/mindir.py", "export/ms_files.py", "export/node_layers.py",
-    "export/operators.py", "export/parts.py", "export/safetensors_reader.py", "export/tensor_names.py", "export/weights.py",
+    "export/parts.py", "export/checkpoint/safetensors_reader.py", "export/checkpoint/tensor_names.py",
+    "export/graphs/cutting.py", "export/graphs/lowering.py", "export/graphs/mindir.py", "export/graphs/node_layers.py",
+    "export/graphs/operators.py", "export/contents/ms_files.py", "export/contents/weights.py",
     "runner/bundle/mindir_archive.py", "runner/bundle/ms_layout.py", "runner/bundle/tensor_index.py",
     "runner/engine/native/convert.cc", "runner/engine/native/follow_parent.h",
 )  # fmt: skip
@@ -29,9 +30,9 @@ OF_PARTS = (
 NOT_OF_PARTS = {
     "export/isolation.py": "in which process a part is made",
     "export/staging.py": "in which folder a part is made",
-    "export/json_files.py": "reads the names of shards",
+    "export/checkpoint/json_files.py": "reads the names of shards",
     "export/origins.py": "this table",
-    "export/graph_specs.py": "the specs themselves are hashed",
+    "export/graphs/graph_specs.py": "the specs themselves are hashed",
     "runner/bundle/stages.py": "the specs that come of its rows are hashed",
     "runner/bundle/feeds.py": "what sealed examples are made of",
     "runner/bundle/manifest.py": "what the manifest says of a part",
@@ -45,7 +46,8 @@ NOT_OF_PARTS = {
 }
 # The same for the sealed examples, beside the parts.
 OF_EXAMPLES = (
-    "export/seal_examples.py", "export/interpreter.py", "export/reader.py", "export/node_layers.py",
+    "export/contents/seal_examples.py", "export/graphs/interpreter.py", "export/graphs/reader.py",
+    "export/graphs/node_layers.py",
     "runner/bundle/feeds.py", "runner/bundle/stages.py", "runner/bundle/sealed_examples.py", "runner/diffusion/sinusoid.py",
     "runner/inputs/tokens.py",
 )  # fmt: skip

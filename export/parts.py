@@ -18,19 +18,19 @@ from ..runner.bundle.ms_layout import WEIGHTS
 from ..runner.bundle.tensor_index import StoredTensor
 from ..runner.common.errors import UserError
 from ..runner.common.one_line import one_line
-from .cutting import cut
-from .graph_specs import GraphSpec
+from .graphs.cutting import cut
+from .graphs.graph_specs import GraphSpec
 from .isolation import isolated
-from .lowering import lower
-from .mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
-from .ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
+from .graphs.lowering import lower
+from .graphs.mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
+from .contents.ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
 from .origins import part_origin
 from .staging import forget_part, note_part, noted
-from .tensor_names import resolve
-from .weights import WeightsWriter
+from .checkpoint.tensor_names import resolve
+from .contents.weights import WeightsWriter
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
+    from .checkpoint.folder import Checkpoint
 
 SAID = 300  # letters of MindSpore's own words
 # The checkpoint that each part comes from.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..runner.common.errors import UserError
 from ..runner.common.memory import as_text
-from .ms_files import AT_A_TIME, LARGE_WEIGHTS, LARGEST_WEIGHTS
+from .contents.ms_files import AT_A_TIME, LARGE_WEIGHTS, LARGEST_WEIGHTS
 
 # Beside a part's weights: graphs, sealed examples and the tensors that Lite lays out in its own way. With the shipped
 # checkpoint that is 2.6 % of its 40 MB, and less of larger ones; graphs of a part are some megabytes until they are zipped.

@@ -1,6 +1,6 @@
 """What a graph's inputs are in its sealed example: values that the graphs before it made, constants, or noise.
 
-These are descriptions. Whoever writes sealed examples (export/seal_examples.py) turns them into arrays.
+These are descriptions. Whoever writes sealed examples (export/contents/seal_examples.py) turns them into arrays.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from kandinsky_mindir.export.check import DOCUMENTED, evidence, file_for, operators_in
-from kandinsky_mindir.export.operators import OPERATORS
+from kandinsky_mindir.export.graphs.operators import OPERATORS
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.cli import main
 

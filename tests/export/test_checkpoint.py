@@ -13,8 +13,8 @@ import torch
 import transformers
 from bad_inputs import put
 from damage import assert_one_line, cut, edit_header, edit_json
-from kandinsky_mindir.export.checkpoint import KINDS, Checkpoint
-from kandinsky_mindir.export.constants import check_statistics
+from kandinsky_mindir.export.checkpoint.folder import KINDS, Checkpoint
+from kandinsky_mindir.export.contents.constants import check_statistics
 from kandinsky_mindir.runner import schedulers
 from kandinsky_mindir.runner.common.errors import UserError
 

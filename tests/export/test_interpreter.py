@@ -5,7 +5,7 @@ import shutil
 import mindspore
 import numpy as np
 import pytest
-from kandinsky_mindir.export import interpreter
+from kandinsky_mindir.export.graphs import interpreter
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.upkeep.replay import read_example

@@ -10,13 +10,13 @@ import plants
 import pytest
 import references
 import torch
-from kandinsky_mindir.export import interpreter
-from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
-from kandinsky_mindir.export.graph_specs import part_specs
-from kandinsky_mindir.export.lowering import lower
-from kandinsky_mindir.export.mindir import compile_graph
-from kandinsky_mindir.export.tensor_names import SOURCES
-from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.export.checkpoint.folder import PARTS as CHECKPOINT_PARTS
+from kandinsky_mindir.export.checkpoint.tensor_names import SOURCES
+from kandinsky_mindir.export.contents.weights import WeightsWriter
+from kandinsky_mindir.export.graphs import interpreter
+from kandinsky_mindir.export.graphs.graph_specs import part_specs
+from kandinsky_mindir.export.graphs.lowering import lower
+from kandinsky_mindir.export.graphs.mindir import compile_graph
 from kandinsky_mindir.models import winograd
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.diffusion.sinusoid import timestep_embedding

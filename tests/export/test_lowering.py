@@ -4,9 +4,9 @@ import inspect
 
 import numpy as np
 import pytest
-from kandinsky_mindir.export.lowering import LoweringError, lower
-from kandinsky_mindir.export.operators import OPERATORS
-from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.export.contents.weights import WeightsWriter
+from kandinsky_mindir.export.graphs.lowering import LoweringError, lower
+from kandinsky_mindir.export.graphs.operators import OPERATORS
 from kandinsky_mindir.runner.common.errors import UserError
 from mindspore import ops
 from operator_cases import CASES, IMAGE, Call, Layer, Stateful, X, compiled, random

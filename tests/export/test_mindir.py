@@ -8,9 +8,9 @@ import tempfile
 import mindspore
 import numpy as np
 import pytest
-from kandinsky_mindir.export.lowering import lower
-from kandinsky_mindir.export.mindir import REPORTS, compile_graph, output_tensors
-from kandinsky_mindir.export.weights import ALIGNMENT, WeightsWriter
+from kandinsky_mindir.export.contents.weights import ALIGNMENT, WeightsWriter
+from kandinsky_mindir.export.graphs.lowering import lower
+from kandinsky_mindir.export.graphs.mindir import REPORTS, compile_graph, output_tensors
 from kandinsky_mindir.models.layers import Conv2d, Linear
 from kandinsky_mindir.models.pictures import to_channels_first, to_channels_last
 from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
@@ -233,7 +233,7 @@ def test_compiling_makes_no_weights():
     """A layer of 4 GB compiles in a fraction of that: the parameters of cells stay empty."""
     code = """if True:
         import resource
-        from kandinsky_mindir.export.mindir import compile_graph
+        from kandinsky_mindir.export.graphs.mindir import compile_graph
         from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
         from kandinsky_mindir.models.layers import Linear
         side = 1 << 15

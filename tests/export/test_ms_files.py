@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import small_graph
 from damage import assert_one_line, edit_json
-from kandinsky_mindir.export import ms_files
-from kandinsky_mindir.export.ms_files import SMALLEST_STRETCH, MsWriter, WeightStore, write_layout
-from kandinsky_mindir.export.weights import WeightsWriter, padding
+from kandinsky_mindir.export.contents import ms_files
+from kandinsky_mindir.export.contents.ms_files import SMALLEST_STRETCH, MsWriter, WeightStore, write_layout
+from kandinsky_mindir.export.contents.weights import WeightsWriter, padding
 from kandinsky_mindir.runner.bundle.ms_layout import LITE_WEIGHTS, WEIGHTS, Layout, ModelFile
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from kandinsky_mindir.export import origins
-from kandinsky_mindir.export.graph_specs import GraphSpec
+from kandinsky_mindir.export.graphs.graph_specs import GraphSpec
 from kandinsky_mindir.export.origins import HOME, NOT_OF_PARTS, OF_EXAMPLES, OF_PARTS, part_origin, program
 from kandinsky_mindir.runner.bundle.manifest import TensorInfo
 
@@ -39,7 +39,7 @@ def listed(name, patterns):
 
 def test_all_that_makes_a_part_is_listed():
     modules = closure("export/parts.py")
-    assert {"export/lowering.py", "export/ms_files.py", "runner/bundle/ms_file.py"} <= modules
+    assert {"export/graphs/lowering.py", "export/contents/ms_files.py", "runner/bundle/ms_file.py"} <= modules
     assert {name for name in modules if not listed(name, (*OF_PARTS, *NOT_OF_PARTS))} == set()
 
 
@@ -49,7 +49,7 @@ def test_nothing_is_listed_that_is_not_there():
 
 
 def test_sealed_examples_are_listed_too():
-    modules = {name for name in closure("export/seal_examples.py") if name.startswith("export/")}
+    modules = {name for name in closure("export/contents/seal_examples.py") if name.startswith("export/")}
     assert {name for name in modules if not listed(name, (*OF_EXAMPLES, *OF_PARTS))} == set()
 
 
@@ -89,7 +89,7 @@ def test_what_decides_a_part(origin, change):
 
 def test_a_change_of_the_program(origin, monkeypatch, tmp_path):
     """Of what makes parts it is another origin; of anything else it is the same."""
-    for name in ("export/lowering.py", "models/unet.py", "runner/engine/native/convert.cc", "runner/cli.py", "runner/commands/pack.py"):
+    for name in ("export/graphs/lowering.py", "models/unet.py", "runner/engine/native/convert.cc", "runner/cli.py", "runner/commands/pack.py"):
         path = tmp_path / "home" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("before")
@@ -103,7 +103,7 @@ def test_a_change_of_the_program(origin, monkeypatch, tmp_path):
     for name in ("runner/cli.py", "runner/commands/pack.py"):
         (tmp_path / "home" / name).write_text("after")
         assert now() == before
-    for name in ("export/lowering.py", "models/unet.py", "runner/engine/native/convert.cc"):
+    for name in ("export/graphs/lowering.py", "models/unet.py", "runner/engine/native/convert.cc"):
         (tmp_path / "home" / name).write_text("after")
         assert now() != before
         (tmp_path / "home" / name).write_text("before")

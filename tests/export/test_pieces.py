@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import references
 from kandinsky_mindir.export import parts
-from kandinsky_mindir.export.checkpoint import PARTS as CHECKPOINT_PARTS
-from kandinsky_mindir.export.checkpoint import Checkpoint
-from kandinsky_mindir.export.cutting import _bounds, cut
+from kandinsky_mindir.export.checkpoint.folder import PARTS as CHECKPOINT_PARTS
+from kandinsky_mindir.export.checkpoint.folder import Checkpoint
+from kandinsky_mindir.export.contents.weights import WeightsWriter
 from kandinsky_mindir.export.draft import Draft
-from kandinsky_mindir.export.graph_specs import part_specs
-from kandinsky_mindir.export.lowering import lower
-from kandinsky_mindir.export.mindir import compile_graph, weight_bytes
+from kandinsky_mindir.export.graphs.cutting import _bounds, cut
+from kandinsky_mindir.export.graphs.graph_specs import part_specs
+from kandinsky_mindir.export.graphs.lowering import lower
+from kandinsky_mindir.export.graphs.mindir import compile_graph, weight_bytes
 from kandinsky_mindir.export.staging import NOTES
-from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner.bundle.manifest import TensorInfo
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.engine import EngineError, TensorSpec

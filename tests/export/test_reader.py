@@ -2,7 +2,7 @@
 
 import pytest
 from damage import assert_one_line
-from kandinsky_mindir.export.reader import read_model
+from kandinsky_mindir.export.graphs.reader import read_model
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from mindspore.train.mind_ir_pb2 import ModelProto
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from damage import assert_one_line, cut, edit_entry, edit_header, edit_json
-from kandinsky_mindir.export.safetensors_reader import TensorFiles
+from kandinsky_mindir.export.checkpoint.safetensors_reader import TensorFiles
 from safetensors.torch import save_file
 
 

@@ -4,7 +4,7 @@ verified."""
 import checkpoints
 import pytest
 from kandinsky_mindir.export.bundle import export_bundle
-from kandinsky_mindir.export.graph_specs import part_specs
+from kandinsky_mindir.export.graphs.graph_specs import part_specs
 from kandinsky_mindir.models.config import MoVQConfig
 from kandinsky_mindir.runner.bundle import stages
 from kandinsky_mindir.runner.bundle.feeds import Output

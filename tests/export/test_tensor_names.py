@@ -6,10 +6,10 @@ import pytest
 import references
 import torch
 from damage import assert_one_line
-from kandinsky_mindir.export import tensor_names
-from kandinsky_mindir.export.checkpoint import PARTS
-from kandinsky_mindir.export.safetensors_reader import TensorFiles
-from kandinsky_mindir.export.tensor_names import Source, resolve
+from kandinsky_mindir.export.checkpoint import tensor_names
+from kandinsky_mindir.export.checkpoint.folder import PARTS
+from kandinsky_mindir.export.checkpoint.safetensors_reader import TensorFiles
+from kandinsky_mindir.export.checkpoint.tensor_names import Source, resolve
 from kandinsky_mindir.models import clip, movq, prior, unet
 from safetensors.torch import save_file
 

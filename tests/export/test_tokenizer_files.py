@@ -10,7 +10,7 @@ import tokenizers
 import transformers
 from damage import assert_one_line, cut, edit_json
 from hypothesis import given, settings, strategies
-from kandinsky_mindir.export.tokenizer_files import read_tokenizer
+from kandinsky_mindir.export.checkpoint.tokenizer_files import read_tokenizer
 
 MICRO = Path(__file__).parents[2] / "artifacts" / "micro"
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from kandinsky_mindir.export.lowering import lower
-from kandinsky_mindir.export.mindir import compile_graph
-from kandinsky_mindir.export.tensor_names import SOURCES
-from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.export.checkpoint.tensor_names import SOURCES
+from kandinsky_mindir.export.contents.weights import WeightsWriter
+from kandinsky_mindir.export.graphs.lowering import lower
+from kandinsky_mindir.export.graphs.mindir import compile_graph
 from kandinsky_mindir.models import pictures, winograd
 from kandinsky_mindir.models.layers import Conv2d
 from mindspore import nn

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import references
 import torch
-from kandinsky_mindir.export.mindir import compile_graph
-from kandinsky_mindir.export.node_layers import operator_of
+from kandinsky_mindir.export.graphs.mindir import compile_graph
+from kandinsky_mindir.export.graphs.node_layers import operator_of
 from kandinsky_mindir.models import layers, pictures
 from kandinsky_mindir.models.config import MoVQConfig, UNetConfig
 from kandinsky_mindir.models.movq import MoVQDecoder, MoVQEncoder

@@ -95,7 +95,7 @@ def manifest(bundle: Path, _: Path) -> Target:
 
 
 def safetensors(_: Path, folder: Path) -> Target:
-    from kandinsky_mindir.export.safetensors_reader import TensorFiles
+    from kandinsky_mindir.export.checkpoint.safetensors_reader import TensorFiles
 
     header = {name: {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]} for name, dtype, shape, begin, end in
               (("a", "F32", [2, 3], 0, 24), ("b", "F16", [1, 2], 24, 28), ("c", "BF16", [0], 28, 28))}
@@ -118,10 +118,10 @@ def mindir(bundle: Path, _: Path) -> Target:
     """Mutated as bytes, and as the fields of the message."""
     from google.protobuf import json_format
     from kandinsky_mindir.export import bisect
-    from kandinsky_mindir.export.lowering import lower
-    from kandinsky_mindir.export.node_layers import seams
-    from kandinsky_mindir.export.reader import read_model
-    from kandinsky_mindir.export.seal_examples import example
+    from kandinsky_mindir.export.contents.seal_examples import example
+    from kandinsky_mindir.export.graphs.lowering import lower
+    from kandinsky_mindir.export.graphs.node_layers import seams
+    from kandinsky_mindir.export.graphs.reader import read_model
     from mindspore.train.mind_ir_pb2 import ModelProto
 
     opened = Bundle(bundle)
@@ -143,7 +143,7 @@ def mindir(bundle: Path, _: Path) -> Target:
 
 
 def ms(bundle: Path, folder: Path) -> Target:
-    from kandinsky_mindir.export.ms_files import WeightStore
+    from kandinsky_mindir.export.contents.ms_files import WeightStore
 
     opened = Bundle(bundle)
     graph = min(opened.manifest.graphs, key=lambda graph: opened.manifest.files[graph.ms[0]].size)

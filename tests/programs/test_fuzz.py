@@ -7,8 +7,8 @@ import struct
 import fuzz
 import pytest
 from damage import assert_one_line
-from kandinsky_mindir.export.ms_files import WeightStore
-from kandinsky_mindir.export.safetensors_reader import TensorFiles
+from kandinsky_mindir.export.checkpoint.safetensors_reader import TensorFiles
+from kandinsky_mindir.export.contents.ms_files import WeightStore
 from kandinsky_mindir.runner.bundle.ms_layout import Layout
 
 

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 from bad_inputs import Case, drop, edit_json, put, rewrite, short
-from kandinsky_mindir.export.checkpoint import PARTS, Checkpoint
-from kandinsky_mindir.export.tensor_names import resolve
+from kandinsky_mindir.export.checkpoint.folder import PARTS, Checkpoint
+from kandinsky_mindir.export.checkpoint.tensor_names import resolve
 from kandinsky_mindir.runner.inputs.tokens import Tokenizer
 
 KIND = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "decoder"}

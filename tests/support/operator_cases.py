@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from kandinsky_mindir.export.mindir import compile_graph
+from kandinsky_mindir.export.graphs.mindir import compile_graph
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 

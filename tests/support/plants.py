@@ -3,7 +3,7 @@
 from zipfile import ZipFile
 
 import numpy as np
-from kandinsky_mindir.export.node_layers import layers_of, operator_of
+from kandinsky_mindir.export.graphs.node_layers import layers_of, operator_of
 from kandinsky_mindir.runner.bundle.mindir_archive import NAME
 from mindspore.train.mind_ir_pb2 import ModelProto
 

@@ -2,7 +2,7 @@
 
 import mindspore
 import numpy as np
-from kandinsky_mindir.export.lowering import lower
+from kandinsky_mindir.export.graphs.lowering import lower
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.train.mind_ir_pb2 import ModelProto
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import small_graph
 from damage import assert_one_line
-from kandinsky_mindir.export.ms_files import WeightStore, write_layout
-from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.export.contents.ms_files import WeightStore, write_layout
+from kandinsky_mindir.export.contents.weights import WeightsWriter
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.bundle.ms_layout import LITE_WEIGHTS, UNIT, WEIGHTS, Layout, Stretch
 from kandinsky_mindir.runner.common.memory import in_use

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import small_graph
 from damage import assert_one_line
+from kandinsky_mindir.export.contents.ms_files import WeightStore, write_layout
+from kandinsky_mindir.export.contents.weights import WeightsWriter
 from kandinsky_mindir.export.draft import Draft
-from kandinsky_mindir.export.ms_files import WeightStore, write_layout
-from kandinsky_mindir.export.weights import WeightsWriter
 from kandinsky_mindir.runner.bundle import packed
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, GraphInfo, TensorInfo
 from kandinsky_mindir.runner.bundle.ms_layout import WEIGHTS

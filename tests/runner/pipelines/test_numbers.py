@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from kandinsky_mindir.export.weights import WeightsWriter
+from kandinsky_mindir.export.contents.weights import WeightsWriter
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.diffusion.loop import diffuse
 from kandinsky_mindir.runner.pipelines.decoder import to_picture, unet_contexts

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ..runner.common.errors import UserError
+from ...runner.common.errors import UserError
 
 
 def read_json(path) -> dict:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..models import winograd
-from ..runner.common.errors import UserError
+from ...models import winograd
+from ...runner.common.errors import UserError
 
 
 def channels_last(array):

@@ -10,16 +10,16 @@ import numpy as np
 from mindspore.train.mind_ir_pb2 import ModelProto
 from tqdm import tqdm
 
-from ..runner.bundle.feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
-from ..runner.bundle.manifest import GraphInfo, TensorInfo
-from ..runner.bundle.opened import Bundle
-from ..runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, SealedExample, Sample, file_name
-from ..runner.bundle.stages import Size, stage
-from ..runner.common.errors import UserError
-from ..runner.diffusion.sinusoid import timestep_embedding
-from .interpreter import evaluate, outputs
-from .node_layers import seams
-from .reader import read_model
+from ...runner.bundle.feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
+from ...runner.bundle.manifest import GraphInfo, TensorInfo
+from ...runner.bundle.opened import Bundle
+from ...runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, SealedExample, Sample, file_name
+from ...runner.bundle.stages import Size, stage
+from ...runner.common.errors import UserError
+from ...runner.diffusion.sinusoid import timestep_embedding
+from ..graphs.interpreter import evaluate, outputs
+from ..graphs.node_layers import seams
+from ..graphs.reader import read_model
 
 PROMPT = "a portrait of a young woman with a red cat, oil on canvas"
 TIMESTEP = 500  # noise and picture are about as strong

@@ -2,7 +2,7 @@
 
 from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto
 
-from ..runner.common.errors import UserError
+from ...runner.common.errors import UserError
 from .node_layers import CONSTANT, REFERENCE
 from .operators import OPERATORS
 

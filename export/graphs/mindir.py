@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import mindspore
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
 
-from ..runner.bundle.tensor_index import StoredTensor
-from ..runner.common.errors import UserError
-from ..runner.common.scratch import scratch_folder
-from .isolation import interrupt_after
+from ...runner.bundle.tensor_index import StoredTensor
+from ...runner.common.errors import UserError
+from ...runner.common.scratch import scratch_folder
+from ..isolation import interrupt_after
 from .node_layers import REFERENCE
 
 DTYPES = {"float32": mindspore.float32, "int32": mindspore.int32}

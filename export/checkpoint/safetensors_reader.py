@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from ..runner.common.errors import UserError
+from ...runner.common.errors import UserError
 from .json_files import one_line, read_json
 
 # NumPy has no bfloat16: its bits are the high half of a float32's.

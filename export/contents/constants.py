@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..runner.common.errors import UserError
-from ..runner.loading.models import Models
+from ...runner.common.errors import UserError
+from ...runner.loading.models import Models
 
 STATISTICS = ("clip_mean", "clip_std")  # of image embeddings: how the prior's output becomes one
 

@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..models import config as model_config
-from ..runner import schedulers
-from ..runner.common.errors import UserError
-from ..runner.inputs.preprocessing import CLASSES as IMAGE_PROCESSORS
+from ...models import config as model_config
+from ...runner import schedulers
+from ...runner.common.errors import UserError
+from ...runner.inputs.preprocessing import CLASSES as IMAGE_PROCESSORS
 from .json_files import read_json
 from .safetensors_reader import TensorFiles
 from .tokenizer_files import CLIP_LENGTH, TokenizerData, read_tokenizer

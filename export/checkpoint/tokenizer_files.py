@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from ..runner.common.errors import UserError
+from ...runner.common.errors import UserError
 from .json_files import one_line, read_json
 
 CLIP_LENGTH = 77  # tokens; what CLIP's tokenizer means where a folder does not say

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
 
-from ..runner.common.errors import UserError
+from ...runner.common.errors import UserError
 from .node_layers import CONSTANT, REFERENCE, operator_of
 
 FIRST = ("Depend", "Load")  # operators whose value is their first input

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..runner.bundle import stages
-from ..runner.bundle.manifest import TensorInfo
-from ..runner.bundle.stages import Size, Stage, Variant
-from ..runner.common.errors import UserError
-from ..runner.common.options import MOST_PIXELS
+from ...runner.bundle import stages
+from ...runner.bundle.manifest import TensorInfo
+from ...runner.bundle.stages import Size, Stage, Variant
+from ...runner.common.errors import UserError
+from ...runner.common.options import MOST_PIXELS
 
 PARTS = ("text_encoder", "image_encoder", "prior", "unet", "movq")
 
@@ -67,7 +67,7 @@ def part_specs(part: str, config: Any, latent_sizes: Mapping[Size, Size]) -> Ite
 def make_cell(stage: Stage, config: Any) -> Any:
     """The MindSpore cell of a stage for its part's configuration."""
     module, _, name = stage.cell.partition(":")
-    return getattr(importlib.import_module(f"..models.{module}", __package__), name)(config)
+    return getattr(importlib.import_module(f"...models.{module}", __package__), name)(config)
 
 
 def check_size(size: Size, movq_config, unet_config) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
-from ..runner.common.errors import UserError
+from ...runner.common.errors import UserError
 from .node_layers import CONSTANT, REFERENCE, operator_of
 
 # What NumPy and Python raise where an operator does not fit what it is given

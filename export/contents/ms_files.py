@@ -17,11 +17,11 @@ from flatbuffers import encode, packer
 from flatbuffers.table import Table
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from ..runner.engine import Engine
-from ..runner.common.errors import UserError
-from ..runner.bundle.ms_layout import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Stretch, Layout
-from ..runner.bundle.tensor_index import StoredTensor
-from .mindir import weight_bytes
+from ...runner.engine import Engine
+from ...runner.common.errors import UserError
+from ...runner.bundle.ms_layout import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Stretch, Layout
+from ...runner.bundle.tensor_index import StoredTensor
+from ..graphs.mindir import weight_bytes
 from .weights import LARGE, WeightsWriter, padding
 
 IDENTIFIER = b"MSL2"  # of Lite 2's files, after the offset of the root table

@@ -1,0 +1,1 @@
+"""What comes from outside: a checkpoint's folders, tensors, names and tokenizer."""

@@ -1,0 +1,1 @@
+"""What the exporter writes into a part's folder: weights, model layouts, constants, sealed examples."""
