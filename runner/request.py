@@ -34,16 +34,20 @@ MOST_IMAGES = 10_000  # of a prompt in one call: a slip of the keyboard should n
 
 
 class Task(NamedTuple):
-    """What a task draws from. needs: the field that it cannot do without. takes: fields that not every task has."""
+    """What a task draws from. needs: the field that it cannot do without. takes: fields that not every task has.
+
+    embed: ".MODULE:FUNCTION" in pipelines/, which makes the image embeddings of a request (pipelines/combined.py calls it).
+    """
 
     needs: str
     takes: tuple[str, ...]
+    embed: str
 
 
-# A task is a row here and an entry of `EMBED` in pipelines/combined.py, which makes its embeddings.
+# A new task is a row here and the function that it names.
 TASKS = {
-    "text2image": Task("prompt", ("negative_prompt",)),
-    "interpolate": Task("items", ("negative_prompt", "negative_prior_prompt")),
+    "text2image": Task("prompt", ("negative_prompt",), ".prior:embed_text_request"),
+    "interpolate": Task("items", ("negative_prompt", "negative_prior_prompt"), ".prior:embed_mix_request"),
 }
 
 
@@ -123,7 +127,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise UserError(f"rows is {self.rows!r} without a row: say which of the pictures to make")
 
     def _check_subject(self) -> None:
-        needs, takes = TASKS[self.task]
+        needs, takes, _ = TASKS[self.task]
         for name in ("prompt", "items", "negative_prompt", "negative_prior_prompt"):
             if getattr(self, name) not in ((), None) and name != needs and name not in takes:
                 raise UserError(f"the task {self.task} takes no {name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from PIL import Image
 
 from ..diffusion import noise
 from ..loading.models import Models
-from ..request import Request, defaults_of
+from ..request import TASKS, Request, defaults_of
 from ..schedulers import Scheduler, describe
 from .base import Pipeline, Sampling
 from .decoder import Decoding, KandinskyV22Pipeline
 from .items import with_pictures
-from .outputs import ImagePipelineOutput, KandinskyPriorPipelineOutput, Picture
+from .outputs import ImagePipelineOutput, Picture
 from .prior import KandinskyV22PriorPipeline
 
 
@@ -169,19 +170,7 @@ class KandinskyV22CombinedPipeline(Pipeline):
         return sampling, replace(decoding, reservation=(reservation, decoding.reservation))
 
     def _images(self, request: Request, items: Sequence, sampling: Sampling, decoding: Decoding, source, latents) -> Iterator:
-        embeds = EMBED[request.task](self.prior_pipe, request, items, sampling, source, latents)
+        module, function = TASKS[request.task].embed.split(":")
+        embed = getattr(import_module(module, __package__), function)
+        embeds = embed(self.prior_pipe, request, items, sampling, source, latents)
         yield from self.decoder_pipe.make(decoding, *embeds, source)
-
-
-def _embed_prompts(prior: KandinskyV22PriorPipeline, request, prompts, sampling, source, latents) -> KandinskyPriorPipelineOutput:
-    return prior.embed_prompts(sampling, prompts, request.negative_prompt, source, latents)
-
-
-def _embed_mix(prior: KandinskyV22PriorPipeline, request, items, sampling, source, latents) -> KandinskyPriorPipelineOutput:
-    (negative,) = request.negative_prompt or ("",)
-    embeddings = prior.embed_items(sampling, prior.as_items(items), negative, request.negative_prior_prompt, source, latents)
-    return prior.mix(embeddings, [item.weight for item in request.items])
-
-
-# How the image embeddings of a task are made; request.py has the fields of each.
-EMBED = {"text2image": _embed_prompts, "interpolate": _embed_mix}

@@ -266,6 +266,18 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         return as_floats(item, "a picture in images_and_prompts")
 
 
+def embed_text_request(prior, request, prompts, sampling, source, latents) -> KandinskyPriorPipelineOutput:
+    """The image embeddings of a request's prompts: the task "text2image"."""
+    return prior.embed_prompts(sampling, prompts, request.negative_prompt, source, latents)
+
+
+def embed_mix_request(prior, request, items, sampling, source, latents) -> KandinskyPriorPipelineOutput:
+    """The image embeddings of a request's mix: the task "interpolate"."""
+    (negative,) = request.negative_prompt or ("",)
+    embeddings = prior.embed_items(sampling, prior.as_items(items), negative, request.negative_prior_prompt, source, latents)
+    return prior.mix(embeddings, [item.weight for item in request.items])
+
+
 def _rows(sampling: Sampling, prompts: Sequence[str], negatives: Sequence[str] | None) -> list[tuple[str, ...]]:
     """The rows of a run: prompts, then negative prompts, each text once for each of its pictures and, with guidance, after
     its unconditional text: its negative prompt or, where there is none, ""."""

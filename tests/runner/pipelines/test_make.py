@@ -1,7 +1,11 @@
 """Pictures as they are made: one after another, each with the request that makes it again; each model loaded once."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,3 +192,43 @@ def test_memory_does_not_grow_with_the_number_of_pictures(bundles):
     assert memory.peak <= 400e6
     with pytest.raises(UserError, match="pictures"):
         pipeline("a cat", num_images_per_prompt=10_000, output_type="np", **options)
+
+
+THOUSAND = """
+import sys
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline
+pipeline = KandinskyV22CombinedPipeline.from_pretrained(sys.argv[1])
+pipeline.set_progress_bar_config(disable=True)
+images = pipeline("a cat", num_images_per_prompt=1000, prior_num_inference_steps=1, num_inference_steps=1, generator=0).images
+print(len(images))
+"""
+
+
+@pytest.fixture
+def control_group():
+    """A function that makes a control group of so many bytes; gives the file that takes the numbers of its processes."""
+    made = []
+
+    def make(limit):
+        for root, name in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            group = Path(root) / f"kandinsky-mindir-test-{os.getpid()}"
+            try:
+                group.mkdir()
+                made.append(group)
+                (group / name).write_text(str(limit))
+                return group / "cgroup.procs"
+            except OSError:
+                continue
+        pytest.skip("no control group can be made here: that takes root")
+
+    yield make
+    for group in made:
+        group.rmdir()
+
+
+@pytest.mark.slow
+def test_a_thousand_pictures_in_a_control_group(bundles, control_group):
+    """Nobody says how much memory there is: the group does. The system kills what goes beyond it."""
+    command = ["sh", "-c", 'echo $$ > "$0"; exec "$@"', control_group(400 * 10**6), sys.executable, "-c", THOUSAND, bundles("micro")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "1000\n"), result.stderr
