@@ -132,7 +132,7 @@ def check(found, expected, record_property):
     """found: one output as Lite, MindSpore and the evaluator say it."""
     for who, actual in zip(("lite", "mindspore", "evaluator"), found, strict=True):
         error = references.relative_error(actual, expected)
-        record_property(f"relative_error of {who}", error)
+        record_property(f"relative_error of {who}", float(error))
         assert error <= TOLERANCE, who
 
 

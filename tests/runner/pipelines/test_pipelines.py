@@ -42,7 +42,7 @@ def test_text_to_image(name, negative_prompt, guidance_scale, ours, tape, refere
     assert actual_tape.shapes == expected_tape.shapes
     assert actual.shape == (2, height, width, 3) and actual.dtype == np.float32
     found = psnr(actual, expected)
-    record_property("psnr", found)
+    record_property("psnr", float(found))
     assert expected.std() > 0.01, "a flat picture proves nothing"
     assert found >= LEAST_PSNR, f"{found:.1f} dB"
 
@@ -66,7 +66,7 @@ def test_interpolation(name, negatives, ours, tape, reference_noise, record_prop
                                    generator=actual_tape, output_type="np").images
     assert actual_tape.shapes == expected_tape.shapes
     found = psnr(actual, expected)
-    record_property("psnr", found)
+    record_property("psnr", float(found))
     assert found >= LEAST_PSNR, f"{found:.1f} dB"
 
 
