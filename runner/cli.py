@@ -89,7 +89,7 @@ def _run(arguments: list[str] | None) -> int:
         args = build_parser().parse_args(arguments)  # imports the commands: Ctrl-C may come here, too
         args.run(args)
     except SystemExit as exit:  # argparse
-        return exit.code or 0
+        return exit.code if isinstance(exit.code, int) else 0
     except MemoryError:
         return _complain("error: not enough memory: ask for fewer or smaller pictures, or give the machine more", 2)
     except UserError as error:

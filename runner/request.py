@@ -7,9 +7,10 @@ latents, callbacks, pictures in memory) stays beside it.
 
 from __future__ import annotations
 
+import operator
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -152,7 +153,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise UserError(f"row is {self.row!r} of {self.rows} rows: it must be from 0 to {self.rows - 1}")
         if self.count != 1:
             raise UserError(f"row is {self.row}, which is one picture, and the request is for {self.count}")
-        _set(self, "row", int(self.row))
+        _set(self, "row", operator.index(self.row))  # type: ignore[arg-type]  # it is in a range
 
     @property
     def count(self) -> int:
@@ -244,7 +245,7 @@ def _as_scheduler(value: Any, name: str) -> str | dict[str, Any]:
 
 
 # How the fields that may be left open are checked; each returns the value as Python's own type.
-CHECKS = {
+CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "scheduler": _as_scheduler,
     "prior_scheduler": _as_scheduler,
     "num_inference_steps": as_count,

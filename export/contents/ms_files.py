@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from flatbuffers import encode, packer
 from flatbuffers.table import Table
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from ...runner.engine import Engine
+from ...runner.engine import Engine, ModelFileEngine
 from ...runner.common.errors import UserError
 from ...runner.bundle.ms_layout import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Stretch, Layout
 from ...runner.bundle.tensor_index import StoredTensor
@@ -68,7 +69,7 @@ class MsWriter:
         with self._large if large else nullcontext(), tempfile.TemporaryDirectory(dir=ms.parent, prefix=".convert-") as own:
             path = Path(own, ms.with_suffix(".mindir").name)
             _write_alone(lowered, self._store.folder, path)
-            self._engine.convert(path, ms)
+            cast(ModelFileEngine, self._engine).convert(path, ms)
 
     def _finish_first(self) -> None:
         """Write the next layout, in the order of `start` so that files come out the same each time."""
@@ -127,7 +128,7 @@ class WeightStore:
                 place += 4 + -(place + 4) % UNIT  # behind the vector's length
                 if place - 4 - field > FARTHEST:
                     raise UserError(f"{ms.name}: a weight would lie too far from what refers to it: please report this")
-                struct.pack_into("<I", data, field, place - 4 - field)
+                struct.pack_into("<I", data.data, field, place - 4 - field)
                 moved.append(stretch._replace(position=place))
                 place += length
             skeleton.append(data[end:position])
@@ -210,7 +211,7 @@ def _tensors(data: np.ndarray, path: Path) -> list[tuple[int, int, int]]:
 
 
 def _vectors(data: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    content = memoryview(data)  # what is read of it are Python's numbers, which do not overflow
+    content = data.data  # what is read of it are Python's numbers, which do not overflow
     graph = Table(content, encode.Get(packer.uoffset, content, 0))
     tensors = graph.Offset(ALL_TENSORS)
     for index in range(graph.VectorLen(tensors) if tensors else 0):

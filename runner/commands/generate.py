@@ -49,5 +49,6 @@ def request(args: argparse.Namespace, like: Request | None) -> Request:
     if negative is None and like is not None and like.negative_prompt is not None:
         negative = like.negative_prompt[0]
     if negative is not None:
-        fields["negative_prompt"] = (negative,) * len(args.prompt or like.prompt)
+        prompts = args.prompt or (like.prompt if like is not None else ())
+        fields["negative_prompt"] = (negative,) * len(prompts)
     return like.replace(**fields) if like else Request(task=TASK, **fields)

@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> None:
         usable = "for this machine" + (f" with --threads {bundle.threads}" if bundle.threads != thread_count(None) else "")
         note = usable if bundle.packed else f"not for this machine, or an older bundle: {packed.REMEDY}"
         print(f"packed    {_megabytes(found.size)}, {note}")
-    for size in manifest.sizes:
-        print(f"memory at {size[0]}x{size[1]}, estimated (this machine has {as_text(available())} left)")
-        print(plan_memory(bundle, text_to_picture(manifest, size)))
+    for height, width in manifest.sizes:
+        print(f"memory at {height}x{width}, estimated (this machine has {as_text(available())} left)")
+        print(plan_memory(bundle, text_to_picture(manifest, (height, width))))
     if args.files:
         print(f"all {len(manifest.files)} files match the manifest")
 

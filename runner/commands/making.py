@@ -14,7 +14,7 @@ import msgspec
 from PIL import Image
 
 from ..bundle.checked_files import sha256_of
-from ..bundle.manifest import FILE_NAME
+from ..bundle.manifest import FILE_NAME, GraphInfo
 from ..common.errors import UserError
 from ..common.memory import PeakMemory, as_text, available
 from ..common.one_line import one_line
@@ -30,7 +30,6 @@ from ..pictures.provenance import as_text as path_as_text
 from ..pictures.saving import format_of
 from ..pipelines import KandinskyV22CombinedPipeline
 from ..request import Request
-from ..schedulers import create
 from ..upkeep.replay import require_right, verify
 
 COMMANDS = {"text2image": "generate", "interpolate": "interpolate"}  # task -> the command that makes it
@@ -71,17 +70,28 @@ def make(args: argparse.Namespace, task: str, request_of: Callable[[argparse.Nam
 
 
 def print_plan(pipeline: KandinskyV22CombinedPipeline, request: Request) -> None:
-    """Say what memory each stage would need; UserError if the request would be refused."""
-    manifest = pipeline.bundle.manifest
-    size = as_size(request.height, request.width, manifest.settings["movq_scale_factor"])
-    guidance = Guidance(request.guidance_scale, request.guidance_rescale, request.guidance_interval)
-    batches = guidance.batches(len(create(request.scheduler).schedule(request.num_inference_steps).timesteps))
-    prior_batch = 2 if request.prior_guidance_scale > 1 else 1
-    mixes_pictures = any(item.text is None for item in request.items)
-    graphs = [manifest.find("image_encoder")] * mixes_pictures + text_to_picture(manifest, size, batches, prior_batch)
-    print(pipeline.memory_plan(graphs))
+    """Say what memory each stage would need, and the pictures; UserError if the request would be refused."""
+    try:
+        plan = pipeline.check(request)[1].plan
+    except UserError:  # the figures without what the pictures take, then why not
+        print(pipeline.memory_plan(_graphs(pipeline, request)))
+        raise
+    print(plan)
     print(f"{'this machine has':34} {as_text(available()):>10} left")
-    pipeline.require_memory(graphs)
+
+
+def _graphs(pipeline: KandinskyV22CombinedPipeline, request: Request) -> list[GraphInfo]:
+    """The graphs that a complete request runs."""
+    manifest, sampler = pipeline.bundle.manifest, pipeline.decoder_pipe.as_scheduler(request.scheduler)
+    guidance = Guidance(request.guidance_scale or 0.0, request.guidance_rescale, request.guidance_interval)
+    batches = guidance.batches(len(sampler.schedule(request.num_inference_steps or 1).timesteps))
+    prior_batch = 2 if (request.prior_guidance_scale or 0.0) > 1 else 1
+    pictures = [manifest.find("image_encoder")] * any(item.text is None for item in request.items)
+    return pictures + text_to_picture(manifest, _size(pipeline, request), batches, prior_batch)
+
+
+def _size(pipeline: KandinskyV22CombinedPipeline, request: Request) -> tuple[int, int]:
+    return as_size(request.height, request.width, pipeline.bundle.manifest.settings["movq_scale_factor"])
 
 
 def _read_like(args: argparse.Namespace, task: str) -> Provenance | None:
@@ -97,14 +107,16 @@ def _read_like(args: argparse.Namespace, task: str) -> Provenance | None:
 def _find(args: argparse.Namespace, request: Request, like: Provenance | None) -> tuple[Path, list[Place]]:
     """Where the bundle lies, and the pictures that are mixed. UserError if the user does not trust what a recipe names."""
     named = []
-    if args.bundle is None:
+    if args.bundle is None and like is not None:
         named.append(trust.bundle(like, args.like))
         bundle = Path(named[0].place)
     else:
         bundle = args.bundle
     mixed = [item for item in request.items if item.text is None]
+    places: list[Place]
     if like is None or getattr(args, "items", None):
-        places = [item.image if is_url(item.image) else as_path(item.image) for item in mixed]
+        paths = [item.image for item in mixed if item.image is not None]  # the command line names them all
+        places = [path if is_url(path) else as_path(path) for path in paths]
     else:
         found = [trust.mixed_picture(item, like, args.like) for item in mixed]
         named += found
@@ -149,14 +161,13 @@ def _with_pictures(request: Request, places: Sequence[Place], pictures: Sequence
 
 def _delivery(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline, request: Request,
               like: Provenance | None) -> Delivery:
-    size = as_size(request.height, request.width, pipeline.bundle.manifest.settings["movq_scale_factor"])
     grid = args.grid if args.grid is not None else like is not None and like.grid
-    return Delivery(args.output, request.count, grid and request.count > 1, size)
+    return Delivery(args.output, request.count, grid and request.count > 1, _size(pipeline, request))
 
 
 def _provenance(pipeline: KandinskyV22CombinedPipeline, request: Request, bundle: Path, delivery: Delivery) -> Provenance:
     engine = pipeline.models.engine
-    named = [path_as_text(bundle), *(item.image for item in request.items if item.text is None)]
+    named = [path_as_text(bundle), *(item.image for item in request.items if item.image is not None)]
     return Provenance(
         request=request,
         bundle=named[0],

@@ -39,4 +39,6 @@ def run(args: argparse.Namespace) -> None:
         piece = f"{number + 1} of {len(graph.ms)}" if len(graph.ms) > 1 else ""
         what = "left as it is" if added is None else f"{as_text(added)} more"
         print(f"{graph.title:32}{piece:8}{what:>14}{seconds:7.1f} s", flush=True)
-    print(f"{one_line(bundle.path / packed.FOLDER, keep_bytes=True)}: {as_text(bundle.for_threads(args.threads).packed.size)}")
+    made = bundle.for_threads(args.threads).packed
+    if made is not None:
+        print(f"{one_line(bundle.path / packed.FOLDER, keep_bytes=True)}: {as_text(made.size)}")

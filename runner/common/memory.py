@@ -36,8 +36,10 @@ def as_text(size: float) -> str:
 def available() -> int:
     """Bytes that can be had without swapping: of the machine, and of the control groups that this process is in."""
     text = Path("/proc/meminfo").read_text()
-    found = int(re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)[1]) * 1024
-    left = memory_left()
+    match = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
+    if match is None:
+        raise UserError("/proc/meminfo does not say what memory is available: this needs Linux 3.14 or later")
+    found, left = int(match[1]) * 1024, memory_left()
     return found if left is None else min(found, left)
 
 
@@ -91,7 +93,8 @@ class PeakMemory:
 
 def _private(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
+    match = re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0  # one that has ended has no memory
 
 
 def _only_forked(pid: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ class NoiseSource(Protocol):
 
 
 # Names for `--rng`: what each makes of a seed.
-GENERATORS = {
+GENERATORS: dict[str, Callable[[int], NoiseSource]] = {
     "numpy": np.random.default_rng,  # Generator(PCG64(seed)), as mindone's users write it
     "numpy-legacy": np.random.RandomState,
     "torch": TorchGenerator,  # torch.Generator().manual_seed(seed) on the CPU, as diffusers' users write it
@@ -62,7 +62,7 @@ def source(generator=None) -> NoiseSource:
     if type(generator).__module__.partition(".")[0] == "torch":
         raise UserError("generator is a torch object: for the same noise pass TorchGenerator(seed)")
     if isinstance(generator, (int, np.integer)):
-        return from_seed(generator)
+        return from_seed(int(generator))
     raise UserError(f"generator must be an integer seed or have standard_normal(size), not {generator!r}")
 
 

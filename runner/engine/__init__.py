@@ -2,9 +2,9 @@
 
 from typing import cast
 
-from .interface import Engine, EngineError, LiteModel, Say, TensorSpec, say_on_stderr
+from .interface import Engine, EngineError, LiteModel, ModelFileEngine, PackedModel, Say, TensorSpec, say_on_stderr
 
-__all__ = ["ENGINES", "Engine", "EngineError", "LiteModel", "TensorSpec", "create"]
+__all__ = ["ENGINES", "Engine", "EngineError", "LiteModel", "ModelFileEngine", "PackedModel", "TensorSpec", "create"]
 
 ENGINES = ("auto", "bridge", "vendor")
 

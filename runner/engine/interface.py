@@ -8,12 +8,16 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..common.control_groups import processors
 from ..common.errors import UserError
+
+if TYPE_CHECKING:
+    from ..bundle.ms_layout import Stretch
 
 Say = Callable[[str], None]  # receives a line for the user
 
@@ -63,6 +67,22 @@ class Engine(Protocol):
 
     def load(self, path: Any, *, device: str = "cpu", threads: int | None = None) -> LiteModel:
         """Load a MindIR or `.ms` file; `device` is "cpu", "ascend" or "ascend:1". EngineError names the file."""
+
+
+class PackedModel(LiteModel, Protocol):
+    """A model that was packed. packed: where the packed form of each weight lies, in the file that it was written to."""
+
+    packed: list[Stretch]
+
+
+class ModelFileEngine(Engine, Protocol):
+    """An engine that `takes_model_files`: it makes Lite's own format, and packs its weights."""
+
+    def convert(self, mindir: Path, ms: Path) -> None:
+        """Write the MindIR file `mindir`, one that Lite reads, as the `.ms` file `ms`."""
+
+    def pack(self, file: Any, keep: Any, *, threads: int | None = None) -> PackedModel:
+        """Load a ModelFile and write its weights, as Lite packs them, to the empty file `keep`."""
 
 
 def check_arrays(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -57,7 +57,7 @@ def _load_pieces(
     return Chain([*models, *loaders[resident:]], inputs, outputs)
 
 
-def _load_all(loaders: list[Callable[[], LiteModel]]) -> list[LiteModel]:
+def _load_all(loaders: Sequence[Callable[[], LiteModel]]) -> list[LiteModel]:
     """What the loaders load. All of it is closed again if one fails, or if any exception comes meanwhile."""
     loading: list[Future[LiteModel]] = []
     with ThreadPoolExecutor(LOADING) as pool:

@@ -116,16 +116,16 @@ class Models:
 
     def _plan(self, graphs: list[GraphInfo], beside: int, budget: int) -> MemoryPlan:
         """Models stay loaded in a plan if that fits, or if somebody asked for it."""
-        options = {"beside": beside, "program": self._owner.program(),
-                   "model_files": takes_model_files(self.engine, self.device)}
+        plan = partial(plan_memory, self.bundle, graphs, budget=budget, beside=beside, program=self._owner.program(),
+                       model_files=takes_model_files(self.engine, self.device))
         keys = {Key(self.source, graph) for graph in graphs}
         in_use, idle = self._owner.others(keys)
         if self.keep_loaded:
-            found = plan_memory(self.bundle, graphs, True, budget, others=in_use, **options).beside_idle(idle, budget)
+            found = plan(keep_loaded=True, others=in_use).beside_idle(idle, budget)
             if found.peak <= budget or not self.may_free:
                 return found
         in_use, idle = self._owner.others(keys, self.source)  # its own are freed for it
-        return plan_memory(self.bundle, graphs, False, budget, others=in_use, **options).beside_idle(idle, budget)
+        return plan(keep_loaded=False, others=in_use).beside_idle(idle, budget)
 
 
 class _Thread(threading.local):

@@ -86,8 +86,7 @@ class Pipeline(Habits):
         may_free = keep_loaded is None
         if keep_loaded is None:
             keep_loaded = memory is not None or bundle.weight_bytes <= KEEP_LOADED_BELOW
-        options = {"device": device, "threads": threads, "keep_loaded": keep_loaded, "memory": memory, "may_free": may_free}
-        models = Models(bundle, lite, **options)
+        models = Models(bundle, lite, device=device, threads=threads, keep_loaded=keep_loaded, memory=memory, may_free=may_free)
         if takes_model_files(lite, device) and (advice := models.bundle.packed_for_others):
             warnings.warn(advice, stacklevel=3)
         pipeline = cls(models)

@@ -67,8 +67,8 @@ class KandinskyV22CombinedPipeline(Pipeline):
         """Pictures of `prompt`: arguments of both pipelines; `latents` are the prior's, as in the reference."""
         request = Request(
             task="text2image",
-            prompt=prompt,
-            negative_prompt=negative_prompt,
+            prompt=prompt,  # type: ignore[arg-type]  # a list, too: it is made a tuple
+            negative_prompt=negative_prompt,  # type: ignore[arg-type]
             num_images_per_prompt=num_images_per_prompt,
             num_inference_steps=num_inference_steps,
             prior_num_inference_steps=prior_num_inference_steps,
@@ -79,14 +79,15 @@ class KandinskyV22CombinedPipeline(Pipeline):
             height=height,
             width=width,
         )
-        options = {
-            "output_type": output_type,
-            "prior_callback_on_step_end": prior_callback_on_step_end,
-            "prior_callback_on_step_end_tensor_inputs": prior_callback_on_step_end_tensor_inputs,
-            "callback_on_step_end": callback_on_step_end,
-            "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
-        }
-        sampling, decoding = self.check(request, holds=True, **options)
+        sampling, decoding = self.check(
+            request,
+            holds=True,
+            output_type=output_type,
+            prior_callback_on_step_end=prior_callback_on_step_end,
+            prior_callback_on_step_end_tensor_inputs=prior_callback_on_step_end_tensor_inputs,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
         images = self._images(request, request.prompt, sampling, decoding, noise.source(generator), latents)
         images = self.decoder_pipe.collect(decoding, images)
         return ImagePipelineOutput(images) if return_dict else (images,)
@@ -172,5 +173,5 @@ class KandinskyV22CombinedPipeline(Pipeline):
     def _images(self, request: Request, items: Sequence, sampling: Sampling, decoding: Decoding, source, latents) -> Iterator:
         module, function = TASKS[request.task].embed.split(":")
         embed = getattr(import_module(module, __package__), function)
-        embeds = embed(self.prior_pipe, request, items, sampling, source, latents)
-        yield from self.decoder_pipe.make(decoding, *embeds, source)
+        image_embeds, negatives = embed(self.prior_pipe, request, items, sampling, source, latents)
+        yield from self.decoder_pipe.make(decoding, image_embeds, negatives, source)

@@ -16,7 +16,8 @@ from ..common.options import as_array, as_choice, as_size
 from ..diffusion import noise
 from ..diffusion.loop import diffuse, finite, initial_latents
 from ..diffusion.sinusoid import timestep_embedding
-from ..loading.models import Models, Reservation
+from ..loading.memory_plan import MemoryPlan
+from ..loading.models import Models
 from ..pictures.images import to_pil
 from .base import DiffusionPipeline, Sampling
 from .call import Call
@@ -33,15 +34,20 @@ PICTURE_COPIES = 4  # float32 arrays of a picture's size that decoding it takes
 class Decoding:
     """What a call of the decoder runs, once its options are checked.
 
-    size: (height, width) in pixels. keeps: whether models stay loaded from one to the next. reservation: of the memory
-    that the call takes beside models, as long as this lives.
+    size: (height, width) in pixels. plan: of the memory, once it was looked at. reservation: of the memory that the call
+    takes beside models, as long as this lives.
     """
 
     sampling: Sampling
     size: tuple[int, int]
     output_type: str
-    keeps: bool = True
-    reservation: Reservation | tuple[Reservation, ...] | None = None
+    plan: MemoryPlan | None = None
+    reservation: Any = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether models stay loaded from one to the next."""
+        return self.plan is not None and self.plan.keep_loaded
 
 
 class KandinskyV22Pipeline(DiffusionPipeline):
@@ -222,11 +228,11 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         graphs += [] if decoding.output_type == "latent" else [find("movq_decoder", 1, decoding.size)]
         latent = 4 * count(find("unet", 1, decoding.size).input("sample").shape)
         picture = {"pil": 3, "np": 12, "latent": 0}[decoding.output_type] * height * width
-        group = self._rows_at_once(replace(decoding, keeps=False), rows, draws=True)
+        group = self._rows_at_once(decoding, rows, draws=True)  # before there is a plan: as if models did not stay
         beside = group * (self._row_bytes(decoding.size) + picture) + PICTURE_COPIES * 12 * height * width
         row_bytes = 2 * latent + (2 if decoding.output_type == "np" else 1) * picture * holds
         plan, reservation = self._require(graphs, beside, rows, row_bytes)
-        return replace(decoding, keeps=plan.keep_loaded, reservation=reservation)
+        return replace(decoding, plan=plan, reservation=reservation)
 
 
 def unet_contexts(models: Models, image_embeds: np.ndarray, negatives: np.ndarray | None) -> list[dict[str, np.ndarray]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bundle.manifest import count
 from ..bundle.opened import Bundle
 from ..diffusion.loop import finite
 from ..loading.models import Models
@@ -46,7 +47,8 @@ def encode_texts(models: Models, texts: Iterable[str]) -> dict[str, Text]:
                               f"{tokens.truncated!r}", stacklevel=2)
             encode = encode or stack.enter_context(models.lease("text_encoder"))
             outputs = encode(input_ids=tokens.input_ids[None], end_position=np.array([tokens.end_position], np.int32))
-            encoded[text] = Text(*finite("text_encoder", outputs), tokens.mask[None])
+            embeds, hidden_states = finite("text_encoder", outputs)
+            encoded[text] = Text(embeds, hidden_states, tokens.mask[None])
     return encoded
 
 
@@ -75,4 +77,5 @@ def embed_pictures(models: Models, pictures: Sequence[np.ndarray]) -> list[np.nd
 def text_bytes(bundle: Bundle) -> tuple[int, int]:
     """Bytes of a text after the text encoder, and of its context."""
     graph = bundle.manifest.find("prior_context")
-    return tuple(sum(4 * int(np.prod(tensor.shape)) for tensor in side) for side in (graph.inputs, graph.outputs))
+    text, context = (sum(4 * count(tensor.shape) for tensor in side) for side in (graph.inputs, graph.outputs))
+    return text, context

@@ -35,9 +35,10 @@ def with_pictures(request: Request, pictures: Sequence[Image.Image] | None) -> t
 
 def open_picture(item: Item, picture: Image.Image | None = None) -> Image.Image:
     """The picture of an item as RGB: `picture`, or the one at its path."""
-    if picture is None and item.image is None:
-        raise UserError(f"an item is a picture without a path (sha256 {item.sha256[:10]}): give the picture itself")
-    found = load_image(item.image if picture is None else picture)
+    source = item.image if picture is None else picture
+    if source is None:
+        raise UserError(f"an item is a picture without a path (sha256 {str(item.sha256)[:10]}): give the picture itself")
+    found = load_image(source)
     if item.sha256 is not None and item.sha256 != pixels_sha256(found):
         raise UserError(f"{item.image or 'a picture'} is not the picture that was mixed: give what to mix")
     return found

@@ -12,6 +12,7 @@ import numpy as np
 from ..request import Request
 
 
+@dataclass(eq=False)
 class Output:
     """Fields by name, by position and by unpacking; a mapping of names, too: ``decoder(**prior_output)``.
 

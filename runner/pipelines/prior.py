@@ -248,7 +248,8 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
 
     def _within_memory(self, runs: Sequence[Run]) -> Iterator[list[Run]]:
         """`runs` in order, as many together as memory holds the contexts of."""
-        most, some = MOST_CONTEXTS // text_bytes(self.bundle)[1], []
+        most = MOST_CONTEXTS // text_bytes(self.bundle)[1]
+        some: list[Run] = []
         for run in runs:
             if some and len({text for each in (*some, run) for text in each.texts}) > most:
                 yield some

@@ -1,6 +1,8 @@
 """Samplers in NumPy, one file a family, under diffusers' class names and short names for the command line."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from .unclip import UnCLIPScheduler
 from .unipc import UniPCMultistepScheduler
 
 # Short name -> class, and the options that it sets over the checkpoint's.
-SHORT_NAMES = {
+SHORT_NAMES: dict[str, tuple[type[Scheduler], dict[str, Any]]] = {
     "ddpm": (DDPMScheduler, {}),
     "ddim": (DDIMScheduler, {}),
     "unclip": (UnCLIPScheduler, {}),
@@ -80,7 +82,7 @@ def describe(scheduler):
     return config
 
 
-def create_by_name(name, base_config):
+def create_by_name(name: str, base_config: Mapping[str, Any]) -> Scheduler:
     """The scheduler of a short name or a diffusers class name, for a checkpoint whose own scheduler has `base_config`.
 
     The checkpoint's options that the class has too carry over (its betas and prediction type, above all); the others
@@ -88,7 +90,9 @@ def create_by_name(name, base_config):
     """
     if name == CHECKPOINT or name == base_config.get("_class_name"):
         return create(base_config)
-    cls, options = SHORT_NAMES[name] if name in SHORT_NAMES else (SCHEDULERS[as_name(name)], {})
+    named: tuple[type[Scheduler], dict[str, Any]] = (
+        SHORT_NAMES[name] if name in SHORT_NAMES else (SCHEDULERS[as_name(name)], {}))
+    cls, options = named
     same = base_config.get("_class_name") == cls.__name__
 
     def carries_over(key, value):

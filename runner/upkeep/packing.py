@@ -9,10 +9,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from ..common.errors import UserError
 from ..common.locks import locked_folder
 from ..common.memory import as_text
 from ..common.publishing import publish
-from ..engine import Engine, LiteModel
+from ..engine import Engine, LiteModel, ModelFileEngine
 
 MOVE = "copy the bundle to where it can be written"
 FREE = "free disk space there"
@@ -57,14 +57,14 @@ def pack(bundle: Bundle, engine: Engine, threads: int | None = None) -> Iterator
             if free < bundle.weight_bytes:
                 raise UserError(f"packing {bundle.path} takes about {as_text(bundle.weight_bytes)} of disk, {as_text(free)} "
                                 "is left there: free some")
-            packer = _Packer(bundle, engine, threads, folder)
+            packer = _Packer(bundle, cast(ModelFileEngine, engine), threads, folder)
             for graph, path in pieces:
                 started = time.monotonic()
                 added = packer.add(graph.part, path)
                 yield Outcome(graph, graph.ms.index(path), added, time.monotonic() - started)
             packer.finish()
     except OSError as error:
-        advice = ADVICE.get(error.errno, "mend that, and pack it again")
+        advice = ADVICE.get(error.errno or 0, "mend that, and pack it again")
         raise UserError(f"{bundle.path} cannot be packed ({error}): {advice}") from None
     vars(bundle).pop("packed", None)
 
@@ -72,7 +72,7 @@ def pack(bundle: Bundle, engine: Engine, threads: int | None = None) -> Iterator
 class _Packer:
     """Fills `folder` with the packed weights of a bundle."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, threads: int | None, folder: Path):
+    def __init__(self, bundle: Bundle, engine: ModelFileEngine, threads: int | None, folder: Path):
         self._bundle, self._engine, self._threads, self._folder = bundle, engine, threads, folder
         self._known: dict[tuple[str, bytes], Stretch] = {}  # by part and sha256; the position is open
         self._files: dict[str, FileInfo] = {}
@@ -84,7 +84,7 @@ class _Packer:
         with tempfile.TemporaryFile(dir=self._folder) as kept:
             with plain.assembled() as file:
                 model = self._engine.pack(file, kept, threads=self._threads)
-            with model:
+            with closing(model):
                 inputs = _random(model)
                 expected = model.run(inputs)
                 weights = model.packed
@@ -93,9 +93,9 @@ class _Packer:
             before, known = dict(self._files), dict(self._known)
             source = self._write(plain.read(), part, path, weights, np.memmap(kept, np.uint8, "r"))
         with source.assembled() as file:
-            model = self._engine.load(file, threads=self._threads)
-        with model:
-            found = model.run(inputs)
+            again = self._engine.load(file, threads=self._threads)
+        with closing(again):
+            found = again.run(inputs)
         if [array.tobytes() for array in found] != [array.tobytes() for array in expected]:
             for name in self._files.keys() - before.keys():
                 (self._folder / name).unlink()
@@ -146,7 +146,7 @@ class _Packer:
         return ModelSource(CheckedFiles(self._folder, self._files, packed.REMEDY, "always"), path, rows)
 
 
-def without(stretches: list[Stretch], positions: set[int]) -> Iterator[Stretch]:
+def without(stretches: Sequence[Stretch], positions: set[int]) -> Iterator[Stretch]:
     """The stretches of a `.ms` file with holes for the tensors at `positions`, of which Lite reads the packed form alone."""
     end = None  # of the hole before
     for stretch in stretches:
