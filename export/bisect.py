@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, ModelProto, NodeProto, PrimitiveProto
 
-from ..runner.bundle.opened import Bundle
-from ..runner.engine import Engine, EngineError, LiteModel
-from ..runner.common.errors import UserError
-from ..runner.bundle.sealed_examples import SealedExample
 from ..runner.bundle.manifest import GraphInfo
+from ..runner.bundle.opened import Bundle
+from ..runner.bundle.sealed_examples import SealedExample
+from ..runner.common.errors import UserError
+from ..runner.engine import Engine, EngineError, LiteModel
 from ..runner.upkeep.replay import read_example
 from .graphs.node_layers import REFERENCE, layers_of, operator_of
 from .graphs.reader import read_model

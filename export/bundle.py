@@ -15,16 +15,16 @@ import numpy as np
 from ..runner import engine as engines
 from ..runner import schedulers
 from ..runner.bundle.checked_files import sha256_of
-from ..runner.loading.models import Models
-from ..runner.common.errors import UserError
 from ..runner.bundle.manifest import FILE_NAME, FileInfo, Manifest
+from ..runner.common.errors import UserError
 from ..runner.inputs.preprocessing import ImageProcessor
 from ..runner.inputs.tokens import Tokenizer
+from ..runner.loading.models import Models
 from ..runner.upkeep.replay import Verdict, require_right, verify
 from .checkpoint.folder import Checkpoint
 from .contents.constants import check_statistics, step_independent
-from .draft import Draft
 from .contents.seal_examples import seal
+from .draft import Draft
 from .graphs.graph_specs import Size, plan
 from .origins import OF_EXAMPLES, VERSIONED, digest, program
 from .parts import PARTS, Part, made_before, match_parts, write_parts

@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..runner.bundle.manifest import GraphInfo
 from ..runner.bundle.opened import Bundle
 from ..runner.common.errors import UserError
-from ..runner.bundle.manifest import GraphInfo
 from .graphs.operators import OPERATORS
 
 HELP = "say what of a bundle a version of Lite and a device can run"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..runner.bundle.opened import Bundle
 from ..runner.bundle.manifest import Manifest
+from ..runner.bundle.opened import Bundle
 
 
 class Draft(Bundle):

@@ -24,17 +24,17 @@ from ..runner.loading.models import Models
 from ..runner.upkeep.replay import verify
 from .bundle import CONFIGURATION, check_verdicts, decoder_configuration
 from .checkpoint.folder import KINDS, Checkpoint
+from .checkpoint.tensor_names import resolve
+from .contents.ms_files import WeightStore
+from .contents.seal_examples import seal
+from .contents.weights import WeightsWriter
 from .draft import Draft
 from .graphs.graph_specs import GraphSpec, Size, check_size, part_specs
 from .isolation import isolated
-from .contents.ms_files import WeightStore
 from .origins import digest, part_origin
 from .parts import write_graphs
 from .room import check_room
-from .contents.seal_examples import seal
 from .staging import forget_part, note_part, noted, real, staged_folder
-from .checkpoint.tensor_names import resolve
-from .contents.weights import WeightsWriter
 
 
 class _Names(NamedTuple):

@@ -12,22 +12,22 @@ import numpy as np
 from tqdm import tqdm
 
 from ..runner.bundle import mindir_archive
-from ..runner.engine import Engine
 from ..runner.bundle.manifest import GraphInfo, TensorInfo
 from ..runner.bundle.ms_layout import WEIGHTS
 from ..runner.bundle.tensor_index import StoredTensor
 from ..runner.common.errors import UserError
 from ..runner.common.one_line import one_line
+from ..runner.engine import Engine
+from .checkpoint.tensor_names import resolve
+from .contents.ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
+from .contents.weights import WeightsWriter
 from .graphs.cutting import cut
 from .graphs.graph_specs import GraphSpec
-from .isolation import isolated
 from .graphs.lowering import lower
 from .graphs.mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
-from .contents.ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
+from .isolation import isolated
 from .origins import part_origin
 from .staging import forget_part, note_part, noted
-from .checkpoint.tensor_names import resolve
-from .contents.weights import WeightsWriter
 
 if TYPE_CHECKING:
     from .checkpoint.folder import Checkpoint
@@ -56,7 +56,8 @@ def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> d
         cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
         shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
         tensors = checkpoints[kind].tensors(part)
-        origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], checkpoints[kind].config(part), tensors.files)
+        origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], checkpoints[kind].config(part),
+                             tensors.files)
         weight_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
         parts[part] = Part(cells, resolve(part, shapes, tensors), origin, weight_bytes)
     return parts
@@ -111,7 +112,8 @@ def _write_part(folder: Path, name: str, part: Part, engine: Engine) -> Generato
 
 
 def write_graphs(
-    folder: Path, name: str, cells: list[tuple[GraphSpec, Any]], index: dict[str, StoredTensor], store: WeightStore, engine: Engine
+    folder: Path, name: str, cells: list[tuple[GraphSpec, Any]], index: dict[str, StoredTensor], store: WeightStore,
+    engine: Engine,
 ) -> Generator[str, None, list[GraphInfo]]:
     """Write graphs over the weight file of the part `name`, which is there; yields what it does before it does it.
 

@@ -18,10 +18,10 @@ from flatbuffers import encode, packer
 from flatbuffers.table import Table
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from ...runner.engine import Engine, ModelFileEngine
-from ...runner.common.errors import UserError
-from ...runner.bundle.ms_layout import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Stretch, Layout
+from ...runner.bundle.ms_layout import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Layout, Stretch
 from ...runner.bundle.tensor_index import StoredTensor
+from ...runner.common.errors import UserError
+from ...runner.engine import Engine, ModelFileEngine
 from ..graphs.mindir import weight_bytes
 from .weights import LARGE, WeightsWriter, padding
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ...runner.bundle.feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
 from ...runner.bundle.manifest import GraphInfo, TensorInfo
 from ...runner.bundle.opened import Bundle
-from ...runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, SealedExample, Sample, file_name
+from ...runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, Sample, SealedExample, file_name
 from ...runner.bundle.stages import Size, stage
 from ...runner.common.errors import UserError
 from ...runner.diffusion.sinusoid import timestep_embedding

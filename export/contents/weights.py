@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...runner.common.errors import UserError
 from ...runner.bundle.ms_layout import UNIT
 from ...runner.bundle.tensor_index import NAME, StoredTensor, write_index
+from ...runner.common.errors import UserError
 
 # The layout of MindSpore's own split export (mindspore/train/serialization.py: _split_save): a header whose first byte
 # says that the numbers are little-endian, then tensors at multiples of 64 bytes; here large ones at those of whole pages,

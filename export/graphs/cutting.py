@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
-from .node_layers import CONSTANT, REFERENCE
 from .mindir import GRAPH, output_nodes
+from .node_layers import CONSTANT, REFERENCE
 
 RESHAPE, TUPLE = "Reshape", "MakeTuple"
 PIECE = 2**50  # bytes: what a further piece may save of those handed over, that is, nothing

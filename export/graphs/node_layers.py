@@ -44,7 +44,7 @@ def seams(model: ModelProto) -> list[str]:
     leaving = {model.graph.output[0].name}
     for node in reversed(model.graph.node):
         for source in (name for name in node.input if name in nodes):
-            if node.name in leaving and operator_of(node) in STRUCTURE or layers[source] != layers[node.name]:
+            if (node.name in leaving and operator_of(node) in STRUCTURE) or layers[source] != layers[node.name]:
                 leaving.add(source)
     return [node.name for node in model.graph.node if node.name in leaving and operator_of(node) not in STRUCTURE]
 

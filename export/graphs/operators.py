@@ -7,7 +7,8 @@ attributes that the others become, in the order of MindSpore's operator definiti
 that needs another one adds its row here, to interpreter.py and to check.py.
 """
 
-from typing import Mapping, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 
 class Operator(NamedTuple):

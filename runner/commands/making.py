@@ -52,7 +52,8 @@ def make(args: argparse.Namespace, task: str, request_of: Callable[[argparse.Nam
             warnings.warn(f"{bundle} is not the bundle that {args.like} was made with: the picture may differ", stacklevel=2)
         request = pipeline.complete(request)
         if args.plan:
-            return print_plan(pipeline, request)
+            print_plan(pipeline, request)
+            return
         pictures = [load_image(place) for place in places]
         request = _with_pictures(request, places, pictures)
         delivery = _delivery(args, pipeline, request, like)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from .. import engine as engines
 from ..bundle.opened import Bundle
-from ..loading.models import Models
 from ..common.errors import UserError
 from ..common.options import as_count
+from ..loading.models import Models
 from ..upkeep.replay import ADVICE, Verdict, require_right, verify
 from . import arguments
 

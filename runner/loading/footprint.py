@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..bundle.opened import Bundle
 from ..bundle.manifest import GraphInfo
 from ..bundle.model_source import ModelSource
+from ..bundle.opened import Bundle
 from ..bundle.stages import activations
 
 # Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py); what a run takes beside

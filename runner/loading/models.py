@@ -11,7 +11,6 @@ from typing import Any
 
 from ..bundle.manifest import GraphInfo
 from ..bundle.opened import Bundle
-from ..common.errors import UserError
 from ..engine import Engine
 from ..engine.interface import thread_count
 from .footprint import Footprint, footprint, ways

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 from typing import NamedTuple

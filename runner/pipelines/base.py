@@ -72,8 +72,8 @@ class Pipeline(Habits):
         or a text such as "12GB", to stay below (None: what the machine has left): a model that does not fit is loaded a
         piece at a time in every step, which is slow; calls that cannot be made to fit are refused before a model is
         loaded. check: hash what is loaded "once" (a file that is known to be unchanged since is not hashed again),
-        "always" or "never". scheduler: the sampler, instead of the bundle's default. others: options of diffusers that mean nothing
-        for a bundle, with a warning. UserError if the bundle is damaged or the engine cannot be had.
+        "always" or "never". scheduler: the sampler, instead of the bundle's default. others: options of diffusers that mean
+        nothing for a bundle, with a warning. UserError if the bundle is damaged or the engine cannot be had.
         """
         without_meaning(list(others), OPTIONS, "from_pretrained")
         parse_device(device)

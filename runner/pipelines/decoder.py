@@ -256,5 +256,5 @@ def to_picture(image: np.ndarray, number: str = "1 of 1") -> np.ndarray:
     picture = np.clip(image[0] * half + half, 0, 1).transpose(1, 2, 0)
     if (np.ptp(picture, axis=(0, 1)) < ONE_GRAY_LEVEL).all():
         warnings.warn(f"picture {number} is flat, all of it one color: see with kandinsky-mindir verify whether the bundle is "
-                      "right, then try another scheduler, steps or guidance scale")
+                      "right, then try another scheduler, steps or guidance scale", stacklevel=2)
     return picture

@@ -32,8 +32,8 @@ class Habits:
         """The pipeline itself: from_pretrained has chosen the device, and a bundle computes in float32."""
         given = [str(place) for place in (*places, *options.values()) if place is not None]
         if any(place not in ("cpu", "float32", "torch.float32", "Float32") for place in given):
-            warnings.warn(f"to({', '.join(given)}): this means nothing here; from_pretrained takes device=, and a bundle computes "
-                          "in float32", stacklevel=2)
+            warnings.warn(f"to({', '.join(given)}): this means nothing here; from_pretrained takes device=, and a bundle "
+                          "computes in float32", stacklevel=2)
         return self
 
     def __getattr__(self, name: str) -> Callable[..., None]:

@@ -17,8 +17,8 @@ from ..inputs.preprocessing import ImageProcessor
 from ..loading.models import Models, Reservation
 from .base import DiffusionPipeline, Sampling
 from .call import Call
-from .outputs import KandinskyPriorPipelineOutput, MixEmbeddings
 from .encoders import Text, embed_pictures, encode_texts, prior_contexts, text_bytes
+from .outputs import KandinskyPriorPipelineOutput, MixEmbeddings
 
 MOST_CONTEXTS = 1 << 29  # bytes of texts' contexts that are in memory at once; more texts are embedded after one another
 ROW_COPIES = 12  # arrays of an embedding's size that a row takes while it is denoised and after: by count in schedulers/

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import UserError
-from .base import Schedule, Scheduler
+from .base import Schedule as Schedule
+from .base import Scheduler
 from .consistency import LCMScheduler, TCDScheduler
 from .ddim import DDIMScheduler
 from .ddpm import DDPMScheduler

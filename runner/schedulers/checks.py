@@ -42,7 +42,7 @@ def check_option(cls: Any, option: str, value: Any) -> None:
     elif option == "disable_corrector":
         good, wanted = isinstance(value, (list, tuple)) and all(map(_is_whole, value)), "a list of indices of steps"
     elif option in ("sigma_min", "sigma_max"):
-        good, wanted = value is None or _is_number(value) and value > 0, "null or a number above 0"
+        good, wanted = value is None or (_is_number(value) and value > 0), "null or a number above 0"
     elif option == "trained_betas":
         good, wanted = value is None or _are_betas(value), "null or a list of numbers"
     elif isinstance(default, bool):
@@ -53,7 +53,7 @@ def check_option(cls: Any, option: str, value: Any) -> None:
         wanted = f"a whole number of at least {least}"
     elif isinstance(default, float):
         low, high = RANGES.get(option, (-LARGEST, LARGEST))
-        good = _is_number(value) and low <= value <= high or type(value) is float and value == default
+        good = (_is_number(value) and low <= value <= high) or (type(value) is float and value == default)
         wanted = f"a number from {low:g} to {high:g}" if option in RANGES else "a number"
     else:
         return
@@ -72,7 +72,8 @@ def _is_number(value: Any) -> bool:
 def _are_betas(value: Any) -> bool:
     if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(np.asarray(value, dtype=object)) != 1:
         return False
-    return 0 < len(value) <= MOST_TIMESTEPS and all(_is_number(beta.item() if isinstance(beta, np.generic) else beta) for beta in value)
+    betas = (beta.item() if isinstance(beta, np.generic) else beta for beta in value)
+    return 0 < len(value) <= MOST_TIMESTEPS and all(map(_is_number, betas))
 
 
 def _short(value: Any) -> str:

@@ -23,7 +23,7 @@ class Config(dict):
         return self[name]
 
     def _refuse(self, *_: Any, **__: Any) -> None:
-        raise UserError("a scheduler's configuration does not change: make another scheduler with from_config(config, option=...)")
+        raise UserError("a scheduler's configuration does not change: make another one with from_config(config, option=...)")
 
     __setitem__ = __delitem__ = __setattr__ = __delattr__ = __ior__ = _refuse  # type: ignore[assignment]
     pop = popitem = clear = update = setdefault = _refuse  # type: ignore[assignment]

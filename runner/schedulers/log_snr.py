@@ -13,7 +13,15 @@ import numpy as np
 
 from ..common.errors import UserError
 from .base import PreciseSchedule, Scheduler
-from .sigmas import LEAST_ALPHA_BAR, chosen_grid, falling_grid, interpolate, solver_timesteps, timesteps_of, training_sigmas  # fmt: skip
+from .sigmas import (  # fmt: skip
+    LEAST_ALPHA_BAR,
+    chosen_grid,
+    falling_grid,
+    interpolate,
+    solver_timesteps,
+    timesteps_of,
+    training_sigmas,
+)
 
 
 class Level(NamedTuple):
