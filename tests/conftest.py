@@ -1,8 +1,10 @@
 """Fixtures that several test files share, and two processes for a run of all tests."""
 
+import gc
 import os
 import shutil
 import signal
+import sys
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings, before it is imported
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts and stops.
@@ -61,6 +63,15 @@ def bundles(kept, engine, tmp_path_factory):
     return bundle
 
 
+@pytest.fixture
+def no_leftovers():
+    """Nothing of tests that failed: the traceback of the last one, and cycles with those of others, keep their pipelines,
+    whose models and budgets count for all pipelines of the process."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        vars(sys).pop(name, None)
+    gc.collect()
+
+
 class Tape:
     """A noise source that remembers the shapes it was asked for."""
 
@@ -81,8 +92,6 @@ def tape():
 @pytest.fixture
 def reference_noise(monkeypatch):
     """A function that makes diffusers draw all its noise from a Tape."""
-    import sys
-
     import torch
 
     def use(tape):

@@ -14,6 +14,7 @@ from kandinsky_mindir.runner.engine.interface import thread_count
 from kandinsky_mindir.runner.loading import owner
 from kandinsky_mindir.runner.loading.memory_plan import Demand, MemoryPlan, plan_memory, text_to_picture
 from kandinsky_mindir.runner.loading.owner import OWNER
+from kandinsky_mindir.runner.request import Request
 
 OPTIONS = {"height": 16, "width": 16, "prior_num_inference_steps": 1, "num_inference_steps": 2, "generator": 0,
            "output_type": "np"}
@@ -26,7 +27,7 @@ def bundle(bundles):
 
 
 @pytest.fixture
-def opened(bundle, monkeypatch):
+def opened(bundle, monkeypatch, no_leftovers):
     """A function that opens a pipeline, in a process that is not as large as this one, which has loaded the exporter.
 
     Models go when their last pipeline does, not when the garbage collector comes.
@@ -38,7 +39,6 @@ def opened(bundle, monkeypatch):
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    gc.collect()
     gc.disable()
     yield open_pipeline
     gc.enable()
@@ -103,7 +103,7 @@ def test_what_others_keep_counts_and_goes_if_there_is_no_room(opened, bundle):
     second = opened(check="always", memory=4 * 10**9)
     assert second.memory_plan(graphs).others > 0 and second.memory_plan(graphs).peak > alone
     assert "models of other requests" in str(second.memory_plan(graphs))
-    second.models.memory = alone  # as much as its own take
+    second.models.memory = alone + MB  # as much as its own take, and what the request makes
     assert np.array_equal(second("a cat", **OPTIONS).images, expected)
     assert second.models.in_memory == kept and not first.models.in_memory
     assert np.array_equal(first("a cat", **OPTIONS).images, expected)
@@ -132,6 +132,39 @@ def test_what_a_request_holds_counts_for_others_until_it_is_let_go(opened):
     reservation = pipeline.require_memory([], 70 * MB)
     del reservation
     assert OWNER.program() == before
+
+
+def refused(pipeline):
+    pipeline.models.memory = 100 * MB
+    with pytest.raises(UserError, match="100.0 MB is there"):
+        pipeline("a cat", **OPTIONS)
+
+
+def broken_off(pipeline):
+    def callback(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline("a cat", **OPTIONS, callback_on_step_end=callback)
+
+
+def left_after_one_picture(pipeline):
+    steps = {"prior_num_inference_steps": 1, "num_inference_steps": 1}
+    request = Request(task="text2image", prompt=("a cat", "a dog"), seed=0, height=16, width=16, **steps)
+    next(pipeline.make(pipeline.complete(request)))
+
+
+@pytest.mark.parametrize("use", [refused, broken_off, left_after_one_picture])
+def test_nothing_of_a_call_that_did_not_end_outlives_its_pipeline(opened, use):
+    def there():
+        return OWNER.program(), OWNER.others(set()), children(), OWNER.budget() == 5 * 10**9
+
+    before = there()
+    pipeline = opened(memory=5 * 10**9)
+    assert there() == (*before[:3], True) != before
+    use(pipeline)
+    del pipeline
+    assert there() == before
 
 
 def test_batches_of_a_graph_wait_for_each_other_if_there_is_room(opened):
