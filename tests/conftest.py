@@ -16,6 +16,9 @@ import pytest
 from kandinsky_mindir.runner import engine as engines
 from kept import Kept
 
+if "OMP_NUM_THREADS" not in os.environ:
+    os.unsetenv("OMP_NUM_THREADS")  # MindSpore has set it behind Python's back, for all that this process starts
+
 MOST_WORKERS = 2  # compiling a graph takes up to 2 GB, and Lite's own threads are not counted
 
 

@@ -8,6 +8,7 @@ import endurance
 import numpy as np
 import pytest
 from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.loading.owner import OWNER
 
 STEPS, PICTURES = 1, 8
 
@@ -43,8 +44,8 @@ def test_eight_threads_get_the_bits_of_one(bundles, expected, options):
 def test_a_model_whose_process_died_is_loaded_anew(bundles, expected):
     pipeline = endurance.open_pipeline(bundles("narrow"))
     endurance.picture(pipeline, 0, STEPS)
-    (model,) = pipeline.models["prior"]._models.values()
-    os.kill(model._process.pid, signal.SIGKILL)
+    (held,) = [held for key, held in OWNER._held.items() if (key.source, key.graph.name) == (pipeline.models.source, "prior")]
+    os.kill(held.model._process._process.pid, signal.SIGKILL)
     with pytest.raises(UserError, match="MindSpore Lite was killed, as the system does when memory runs out"):
         endurance.picture(pipeline, 0, STEPS)
     assert np.array_equal(endurance.picture(pipeline, 0, STEPS), expected[0])

@@ -53,7 +53,7 @@ COMMANDS = [
     ("generate {bundle} cat --images 1031 --grid --output grid.webp", "16x16496 pixels is too large for WEBP, which has at most"),
     ("generate {bundle} cat dog --output " + "c" * 251 + ".png", "c-1.png cannot be written (File name too long): choose"),
     ("generate {bundle} cat --output /dev/full", "/dev/full ends in no known picture format"),
-    ("generate {bundle} cat --output /proc/cat.png", "cat.png"),
+    ("generate {bundle} cat --output /proc/cat.png", "/proc takes no files"),
     ("generate {bundle} cat$\udcea", "prompt must be Unicode text"),
     ("generate {bundle} cat --negative-prompt \udcea", "negative_prompt must be Unicode text"),
     ("interpolate {bundle} --text \udcea 1", "text must be Unicode text"),

@@ -199,7 +199,7 @@ def test_steps_and_schedules_are_pure():
             schedule.timesteps[0] = 1
         with pytest.raises(AttributeError):
             schedule.timesteps = None
-        with pytest.raises(TypeError):
+        with pytest.raises(UserError, match="does not change"):
             scheduler.config["num_train_timesteps"] = 1
         first, state = schedule.step(output, 2, sample, lambda: noise)
         schedule.step(output, 3, first, lambda: noise, state)
