@@ -72,13 +72,13 @@ def make(args: argparse.Namespace, task: str, request_of: Callable[[argparse.Nam
 
 def print_plan(pipeline: KandinskyV22CombinedPipeline, request: Request) -> None:
     """Say what memory each stage would need, and the pictures; UserError if the request would be refused."""
+    left = f"{'this machine has':34} {as_text(available()):>10} left"
     try:
         plan = pipeline.check(request)[1].plan
     except UserError:  # the figures without what the pictures take, then why not
-        print(pipeline.memory_plan(_graphs(pipeline, request)))
+        print(pipeline.memory_plan(_graphs(pipeline, request)), left, sep="\n")
         raise
-    print(plan)
-    print(f"{'this machine has':34} {as_text(available()):>10} left")
+    print(plan, left, sep="\n")
 
 
 def _graphs(pipeline: KandinskyV22CombinedPipeline, request: Request) -> list[GraphInfo]:
