@@ -15,8 +15,7 @@ from ..runner.bundle import mindir_archive
 from ..runner.bundle.manifest import GraphInfo, TensorInfo
 from ..runner.bundle.ms_layout import WEIGHTS
 from ..runner.bundle.tensor_index import StoredTensor
-from ..runner.common.errors import UserError
-from ..runner.common.one_line import one_line
+from ..runner.common.errors import UserError, one_line
 from ..runner.engine import Engine
 from .checkpoint.tensor_names import resolve
 from .contents.ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore

@@ -10,9 +10,8 @@ import warnings
 from contextlib import suppress
 from importlib.metadata import entry_points, version
 
-from .common.errors import UserError
+from .common.errors import UserError, one_line
 from .common.locks import check_system
-from .common.one_line import one_line
 from .common.stopping import Stopped, stopped_by_signals
 from .common.streams import BROKEN_PIPE, discard, failure, reader_is_gone, standard_streams
 

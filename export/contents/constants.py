@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...runner.common.errors import UserError
+from ...runner.inputs.tokens import tokenizer_of
 from ...runner.loading.models import Models
 
 STATISTICS = ("clip_mean", "clip_std")  # of image embeddings: how the prior's output becomes one
@@ -19,7 +20,7 @@ def step_independent(models: Models, prior_tensors) -> dict[str, np.ndarray]:
 
     models: of the bundle. prior_tensors: the prior's checkpoint tensors.
     """
-    tokens = models.bundle.tokenizer.encode("")
+    tokens = tokenizer_of(models.bundle).encode("")
     end_position = np.array([tokens.end_position], np.int32)
     with models.lease("text_encoder") as text_encoder:
         embeds, hidden_states = text_encoder(input_ids=tokens.input_ids[None], end_position=end_position)

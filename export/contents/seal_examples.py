@@ -17,6 +17,7 @@ from ...runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, Sample
 from ...runner.bundle.stages import Size, stage
 from ...runner.common.errors import UserError
 from ...runner.diffusion.sinusoid import timestep_embedding
+from ...runner.inputs.tokens import tokenizer_of
 from ..graphs.interpreter import evaluate, outputs
 from ..graphs.node_layers import seams
 from ..graphs.reader import read_model
@@ -64,7 +65,7 @@ class _ForwardPass:
 
     def __init__(self, bundle: Bundle):
         self.bundle = bundle
-        self._tokens = bundle.tokenizer.encode(PROMPT)
+        self._tokens = tokenizer_of(bundle).encode(PROMPT)
         self._results: dict[tuple[str, Size | None], list[np.ndarray]] = {}  # of the graphs of batch 1
 
     def make(self, graph: GraphInfo) -> SealedExample:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..common.errors import UserError
-from ..engine.runtime import cache_folder
+from ..common.scratch import cache_folder
 
 FOLDER = "checked"
 SETTLED = 2_000_000_000  # ns: clocks of file systems are as coarse as two seconds, and a later change within one tick is unseen

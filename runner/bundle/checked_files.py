@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.errors import UserError
-from ..common.forks import in_forked_child
+from ..common.locks import in_forked_child
 from .check_record import CheckRecord, State
 from .manifest import FILE_NAME, FileInfo
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import lzma
 import os
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
 
 from ..common.errors import UserError
+from .checked_files import CheckedFiles
 from .ms_file import ModelFile
 
+LITE_VERSION = "2.0.0"  # of MindSpore Lite, whose format this is
 WEIGHTS = "weights.bin"  # what all graphs of a part share, as the checkpoint has it
 LITE_WEIGHTS = "lite_weights.bin"  # further tensors, which Lite's converter made
 HOLE = ""  # the source of a stretch that nobody reads
@@ -155,3 +158,27 @@ def _bytes_of(path: Path) -> np.ndarray:
         return np.memmap(path, np.uint8, "r")
     except (OSError, ValueError) as error:  # ValueError: the file is empty
         raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
+
+
+class ModelSource(NamedTuple):
+    """The `.ms` model of a graph, or of a piece of one.
+
+    layout: the name of its layout in `files`, with its sources beside it. packed: weights as Lite packs them; the
+    position of each is its tensor's.
+    """
+
+    files: CheckedFiles
+    layout: str
+    packed: Sequence[Stretch] = ()
+
+    def read(self) -> Layout:
+        return Layout.read(self.files.file(self.layout))
+
+    @contextmanager
+    def assembled(self) -> Iterator[ModelFile]:
+        """The file, to load within the block; UserError if one of its files is damaged."""
+        layout = self.read()
+        names = dict.fromkeys([*layout.sources, *(stretch.source for stretch in self.packed)])
+        sources = [str(PurePosixPath(self.layout).with_name(name)) for name in names]
+        with self.files.reading(self.layout, *sources), layout.assemble(self.files.path / self.layout, self.packed) as file:
+            yield file

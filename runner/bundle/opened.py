@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,14 +17,10 @@ from ..common.scratch import scratch_folder
 from . import mindir_archive, packed
 from .checked_files import CheckedFiles
 from .manifest import FILE_NAME, GraphInfo, Manifest, read_text
-from .model_source import ModelSource
+from .ms_layout import ModelSource
 from .npz import read_arrays
 from .packed import Packed
 from .tensor_index import StoredTensor, index_of, read_index
-
-if TYPE_CHECKING:
-    from ..inputs.tokens import Tokenizer
-
 
 CONSTANTS = ("clip_mean", "clip_std", "empty_text_embeds", "empty_text_hidden_states", "empty_text_mask",
              "zero_image_embeds")
@@ -95,14 +90,6 @@ class Bundle(CheckedFiles):
         """What does not depend on prompt or seed: ``clip_mean``, ``clip_std``, ``zero_image_embeds`` and the
         unconditional text (``empty_text_embeds``, ``empty_text_hidden_states``, ``empty_text_mask``)."""
         return read_arrays(self.file("constants.npz"), CONSTANTS)
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        from ..inputs.tokens import Tokenizer  # its library takes a while to import
-
-        names = ("max_length", "pad_token_id", "eos_token_id", "vocab_size")
-        options = {name: self.manifest.tokenizer[name] for name in names if name in self.manifest.tokenizer}
-        return Tokenizer(self.file("tokenizer.json"), **options)
 
     def verify_files(self) -> None:
         super().verify_files()

@@ -14,13 +14,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from ..common.control_groups import thread_count
 from ..common.errors import UserError
-from ..engine.interface import thread_count
-from ..engine.runtime import VERSION
 from .checked_files import CheckedFiles, sha256_of
 from .manifest import FILE_NAME, FileInfo, Versioned, convert, inside, is_sealed, read_text, shortened
-from .model_source import ModelSource
-from .ms_layout import HOLE, LARGEST, UNIT, Stretch
+from .ms_layout import HOLE, LARGEST, LITE_VERSION, UNIT, ModelSource, Stretch
 
 FOLDER = "packed"
 FORMAT = 2
@@ -120,7 +118,7 @@ def here(bundle: Path, threads: int | None) -> dict[str, str | int]:
 
     Lite packs some small weights in another way where it has more threads.
     """
-    return {"bundle": sha256_of(bundle / FILE_NAME), "lite": VERSION, "processor": processor(),
+    return {"bundle": sha256_of(bundle / FILE_NAME), "lite": LITE_VERSION, "processor": processor(),
             "threads": thread_count(threads)}
 
 

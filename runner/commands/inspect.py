@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ..bundle import packed
 from ..bundle.opened import Bundle
+from ..common.control_groups import thread_count
+from ..common.errors import one_line
 from ..common.memory import as_text, available
-from ..common.one_line import one_line
-from ..engine.interface import thread_count
 from ..loading.memory_plan import plan_memory, text_to_picture
 
 HELP = "say what a bundle holds"

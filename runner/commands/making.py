@@ -15,9 +15,8 @@ from PIL import Image
 
 from ..bundle.checked_files import sha256_of
 from ..bundle.manifest import FILE_NAME, GraphInfo
-from ..common.errors import UserError
+from ..common.errors import UserError, one_line
 from ..common.memory import PeakMemory, as_text, available
-from ..common.one_line import one_line
 from ..common.options import as_size
 from ..diffusion.guidance import Guidance
 from ..loading.memory_plan import text_to_picture

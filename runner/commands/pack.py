@@ -17,8 +17,8 @@ from pathlib import Path
 from .. import engine as engines
 from ..bundle import packed
 from ..bundle.opened import Bundle
+from ..common.errors import one_line
 from ..common.memory import as_text
-from ..common.one_line import one_line
 from ..common.options import as_count
 from ..upkeep.packing import pack
 from . import arguments

@@ -6,10 +6,14 @@ have a limit: the smallest holds. Linux has two versions of them, and a machine 
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+from .errors import UserError
 
 ROOT = Path("/")
 NO_LIMIT = "max"  # as version 2 says it; version 1 gives a number that no machine reaches, or -1
@@ -48,6 +52,22 @@ def memory_left() -> int | None:
 def processors() -> float | None:
     """How many processors' time this process may use; None if no group has a limit."""
     return min(filter(None, map(_quota, _groups("cpu"))), default=None)
+
+
+def thread_count(threads: int | None) -> int:
+    """`threads`, or one for each CPU that this process may use.
+
+    That is how many CPUs it may run on, how much of their time its control groups leave it, rounded up, and
+    $OMP_NUM_THREADS where that is set: the least of them.
+    """
+    if threads is None:
+        quota = processors()
+        named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # may be a list, for nested regions
+        limits = [None if quota is None else math.ceil(quota), int(named) if re.fullmatch(r"[0-9]{1,9}", named) else None]
+        threads = min([len(os.sched_getaffinity(0)), *filter(None, limits)])
+    if threads < 1:
+        raise UserError(f"threads must be at least 1, not {threads}")
+    return threads
 
 
 def _left(group: Group) -> int | None:

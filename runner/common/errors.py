@@ -1,6 +1,6 @@
-"""The one error that users see."""
+"""The one error that users see, and text as one line that is safe to print."""
 
-from .one_line import one_line
+from __future__ import annotations
 
 
 class UserError(ValueError):
@@ -20,3 +20,27 @@ def is_of_system(error: BaseException) -> bool:
     A TimeoutError is an OSError, too: one that a signal handler raises is the caller's own, and must reach it.
     """
     return isinstance(error, OSError) and error.errno is not None
+
+
+def one_line(text: object, keep_bytes: bool = False) -> str:
+    """`str(text)` as one line. Lines are joined by spaces.
+
+    A character that a terminal would act on, or could not show, becomes its escape: ``\\x1b``. A byte of a file name that
+    is not UTF-8, which Python keeps as a surrogate, becomes one, too, unless `keep_bytes`: the stream takes care of it.
+    """
+    return "".join(
+        character if character.isprintable() or (keep_bytes and is_byte(character)) else escaped(character)
+        for character in " ".join(line.strip() for line in str(text).splitlines() if line.strip())
+    )
+
+
+def is_byte(character: str) -> bool:
+    """Whether Python's surrogateescape made the character of a byte that is not UTF-8 (PEP 383)."""
+    return "\udc80" <= character <= "\udcff"
+
+
+def escaped(character: str) -> str:
+    """The escape of a character as Python writes it, and of a byte as a shell writes it in $'...'."""
+    if is_byte(character):
+        return f"\\x{ord(character) & 0xFF:02x}"
+    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else repr(character)[1:-1]

@@ -1,9 +1,9 @@
-"""Locks on files and folders, which all processes of the machine see, and which end with the process that holds them."""
+"""What processes share: locks on files and folders, which end with the process that holds them; and what a fork leaves behind."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +41,15 @@ def locked_folder(folder: Path, *, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def in_forked_child(act: Callable[[], None]) -> None:
+    """Have `act` called in every process that is forked from this one, before anything else runs there.
+
+    Only the thread that forked goes on in the child. A lock that another thread held stays locked there for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=act)
 
 
 def _module() -> Any:

@@ -1,7 +1,9 @@
-"""Temporary folders that do not pile up: each process removes those that killed ones have left."""
+"""Folders of this package outside bundles: the cache, and temporary ones, of which each process removes those that killed
+ones have left."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +14,18 @@ from .errors import UserError
 from .locks import locked_folder
 
 PREFIX = ".kandinsky-mindir-scratch-"  # of no folder that people make: what nobody holds goes
+
+CACHE_VARIABLE = "KANDINSKY_MINDIR_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where downloads of this package go: $KANDINSKY_MINDIR_CACHE, else the XDG cache. UserError if nothing names one."""
+    base = os.environ.get(CACHE_VARIABLE) or os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache").absolute() / "kandinsky-mindir"
+    except RuntimeError:  # no HOME, and the system does not know the user
+        raise UserError(f"This user has no home folder for MindSpore Lite: set {CACHE_VARIABLE} to a folder where it is "
+                        "installed, or that you can write to") from None
 
 
 @contextmanager

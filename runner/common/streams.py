@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from .one_line import escaped, is_byte
+from .errors import escaped, is_byte
 
 BROKEN_PIPE = 141  # exit status of a program whose reader went away: 128 + SIGPIPE
 ESCAPES, BYTES = "kandinsky-mindir.escapes", "kandinsky-mindir.bytes"  # names of our handlers of encoding errors

@@ -20,11 +20,12 @@ import numpy as np
 
 from ..bundle.ms_file import ModelFile
 from ..bundle.ms_layout import HOLE, Stretch
+from ..common.control_groups import thread_count
 from ..common.errors import is_of_system
 from ..common.locks import HasFileno
 from ..common.memory_file import memory_file
 from . import runtime
-from .interface import EngineError, Say, TensorSpec, check_arrays, parse_device, say_on_stderr, thread_count
+from .interface import EngineError, Say, TensorSpec, check_arrays, parse_device, say_on_stderr
 from .lite_log import LiteLog
 from .process import DEADLINE_VARIABLE, BridgeProcess, cause_of_death
 from .process import deadline as _deadline

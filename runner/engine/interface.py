@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..common.control_groups import processors
 from ..common.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,22 +101,6 @@ def parse_device(device: str) -> tuple[str, int]:
     if name not in ("cpu", "ascend") or (index and (name == "cpu" or not index.isdecimal())):
         raise EngineError(f"unknown device {device!r}: use cpu, ascend or ascend:ID")
     return name, int(index or 0)
-
-
-def thread_count(threads: int | None) -> int:
-    """`threads`, or one for each CPU that this process may use.
-
-    That is how many CPUs it may run on, how much of their time its control groups leave it, rounded up, and
-    $OMP_NUM_THREADS where that is set: the least of them.
-    """
-    if threads is None:
-        quota = processors()
-        named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # may be a list, for nested regions
-        limits = [None if quota is None else math.ceil(quota), int(named) if re.fullmatch(r"[0-9]{1,9}", named) else None]
-        threads = min([len(os.sched_getaffinity(0)), *filter(None, limits)])
-    if threads < 1:
-        raise EngineError(f"threads must be at least 1, not {threads}")
-    return threads
 
 
 def say_on_stderr(line: str) -> None:

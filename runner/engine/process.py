@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.errors import is_of_system
-from ..common.forks import in_forked_child
+from ..common.locks import in_forked_child
 from .interface import EngineError
 from .lite_log import LiteLog
 

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 from ..common.errors import UserError, is_of_system
 from ..common.locks import check_system, lock, unlock
+from ..common.scratch import CACHE_VARIABLE, cache_folder
 from . import runtime_archive
 from .compiler import PROGRAMS, compile_program, file_names
 from .compiler import find_compiler as _compiler
 from .interface import Say, say_on_stderr
 from .wheel import VERSION, WHEEL_VARIABLE, WHEELS, unpack
 
-CACHE_VARIABLE = "KANDINSKY_MINDIR_CACHE"
 BYTES_NEEDED = 600_000_000  # the wheel and what is unpacked from it, together
 
 
@@ -111,16 +111,6 @@ def info() -> dict[str, Any]:
         "built": found.built,
         "bytes": sum(file.stat().st_size for file in files),
     }
-
-
-def cache_folder() -> Path:
-    """Where downloads of this package go: $KANDINSKY_MINDIR_CACHE, else the XDG cache. UserError if nothing names one."""
-    base = os.environ.get(CACHE_VARIABLE) or os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache").absolute() / "kandinsky-mindir"
-    except RuntimeError:  # no HOME, and the system does not know the user
-        raise UserError(f"This user has no home folder for MindSpore Lite: set {CACHE_VARIABLE} to a folder where it is "
-                        "installed, or that you can write to") from None
 
 
 def _find() -> Runtime:

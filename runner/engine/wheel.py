@@ -16,10 +16,11 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+from ..bundle.ms_layout import LITE_VERSION
 from ..common.errors import UserError
 from .interface import Say
 
-VERSION = "2.0.0"
+VERSION = LITE_VERSION
 WHEEL_VARIABLE = "KANDINSKY_MINDIR_LITE_WHEEL"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tokenizers
 
+from ..bundle.opened import Bundle
 from ..common.errors import UserError
 
 LEGACY_EOS_TOKEN_ID = 2  # what old text encoder configurations say, whatever the vocabulary
@@ -82,3 +84,15 @@ class Tokenizer:
         """Text of the tokens, in lower case and with single spaces, as CLIP's normalizer left it."""
         text = self._backend.decode(ids, skip_special_tokens=False)
         return text.replace(self._suffix, " ").strip()
+
+
+def tokenizer_of(bundle: Bundle) -> Tokenizer:
+    """The tokenizer of an opened bundle, made once. UserError if its file is damaged."""
+    if bundle not in _TOKENIZERS:
+        names = ("max_length", "pad_token_id", "eos_token_id", "vocab_size")
+        options = {name: bundle.manifest.tokenizer[name] for name in names if name in bundle.manifest.tokenizer}
+        _TOKENIZERS[bundle] = Tokenizer(bundle.file("tokenizer.json"), **options)
+    return _TOKENIZERS[bundle]
+
+
+_TOKENIZERS: weakref.WeakKeyDictionary[Bundle, Tokenizer] = weakref.WeakKeyDictionary()

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..bundle.manifest import GraphInfo
-from ..bundle.model_source import ModelSource
+from ..bundle.ms_layout import ModelSource
 from ..bundle.opened import Bundle
 from ..bundle.stages import activations
 

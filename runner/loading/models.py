@@ -11,8 +11,8 @@ from typing import Any
 
 from ..bundle.manifest import GraphInfo
 from ..bundle.opened import Bundle
+from ..common.control_groups import thread_count
 from ..engine import Engine
-from ..engine.interface import thread_count
 from .footprint import Footprint, footprint, ways
 from .lease import Lease, Runner, alternately
 from .loader import load, loadable, takes_model_files

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..bundle.manifest import GraphInfo
 from ..common.errors import UserError
-from ..common.forks import in_forked_child
+from ..common.locks import in_forked_child
 from ..common.memory import as_text, available, in_use, private
 from ..engine import Engine, LiteModel
 from .footprint import PROGRAM, Footprint

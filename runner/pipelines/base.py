@@ -15,10 +15,9 @@ from .. import schedulers
 from ..bundle.manifest import GraphInfo
 from ..bundle.opened import Bundle
 from ..common.errors import UserError
-from ..common.habits import without_meaning
 from ..common.kept_exceptions import lets_go
 from ..common.memory import as_bytes, as_text
-from ..common.options import as_count, plain
+from ..common.options import as_count, plain, without_meaning
 from ..common.progress import ProgressBar
 from ..diffusion.guidance import Guidance
 from ..engine.interface import parse_device

@@ -32,6 +32,8 @@ def encode_texts(models: Models, texts: Iterable[str]) -> dict[str, Text]:
 
     A text of more than 77 tokens is cut, with a warning that quotes what was lost.
     """
+    from ..inputs.tokens import tokenizer_of  # its library takes a while to import
+
     bundle = models.bundle
     encoded: dict[str, Text] = {}
     with ExitStack() as stack:
@@ -41,9 +43,9 @@ def encode_texts(models: Models, texts: Iterable[str]) -> dict[str, Text]:
                 names = ("text_embeds", "text_hidden_states", "text_mask")
                 encoded[text] = Text(*(bundle.constants[f"empty_{name}"] for name in names))
                 continue
-            tokens = bundle.tokenizer.encode(text)
+            tokens = tokenizer_of(bundle).encode(text)
             if tokens.truncated:
-                warnings.warn(f"the prompt has more than {bundle.tokenizer.max_length} tokens; this part was cut: "
+                warnings.warn(f"the prompt has more than {tokens.input_ids.size} tokens; this part was cut: "
                               f"{tokens.truncated!r}", stacklevel=2)
             encode = encode or stack.enter_context(models.lease("text_encoder"))
             outputs = encode(input_ids=tokens.input_ids[None], end_position=np.array([tokens.end_position], np.int32))

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..common.errors import UserError
-from ..common.habits import without_meaning
-from ..common.options import plain
+from ..common.options import plain, without_meaning
 from . import formulas
 from .checks import check_option
 from .config import Config, read_config

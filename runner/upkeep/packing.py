@@ -19,8 +19,7 @@ import numpy as np
 from ..bundle import packed
 from ..bundle.checked_files import CheckedFiles, sha256_of
 from ..bundle.manifest import FILE_NAME, FileInfo, GraphInfo, sealed
-from ..bundle.model_source import ModelSource
-from ..bundle.ms_layout import HOLE, UNIT, Layout, Stretch
+from ..bundle.ms_layout import HOLE, UNIT, Layout, ModelSource, Stretch
 from ..bundle.opened import Bundle
 from ..common.errors import UserError
 from ..common.locks import locked_folder

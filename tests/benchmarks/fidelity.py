@@ -31,7 +31,9 @@ def make_inputs(part, bundle, size):
         return random.standard_normal((batch, *graph.input(name).shape[1:])).astype(np.float32)
 
     if part == "text_encoder":
-        tokens = bundle.tokenizer.encode(PROMPT)
+        from kandinsky_mindir.runner.inputs.tokens import tokenizer_of
+
+        tokens = tokenizer_of(bundle).encode(PROMPT)
         return {"input_ids": tokens.input_ids[None], "end_position": np.array([tokens.end_position], np.int32)}
     if part == "image_encoder":
         return {"pixel_values": normal(find("image_encoder"), "pixel_values", 1)}

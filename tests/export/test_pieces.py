@@ -20,6 +20,7 @@ from kandinsky_mindir.runner.bundle.manifest import TensorInfo
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.engine import EngineError, TensorSpec
 from kandinsky_mindir.runner.engine.chain import Chain
+from kandinsky_mindir.runner.inputs.tokens import tokenizer_of
 from kandinsky_mindir.runner.loading.loader import load as load_graph
 
 # The arithmetic is the same; Lite merges neighboring scales and products, fewer of them where a cut is between: that
@@ -81,7 +82,7 @@ def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
     (tmp_path / NOTES).mkdir()
     (graph,) = parts.write_parts(tmp_path, matched, engine, False)
     assert len(graph.ms) > 1
-    tokens = whole.tokenizer.encode("a cat")
+    tokens = tokenizer_of(whole).encode("a cat")
     inputs = {"input_ids": tokens.input_ids[None], "end_position": np.array([tokens.end_position], np.int32)}
     cut, results = Draft(tmp_path, replace(whole.manifest, graphs=(graph,))), []
     for bundle, resident in ((whole, 1), (cut, len(graph.ms)), (cut, 0)):  # with 0, no piece stays in memory

@@ -25,6 +25,7 @@ import numpy as np
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.engine import EngineError
+from kandinsky_mindir.runner.inputs.tokens import tokenizer_of
 from kandinsky_mindir.runner.loading.models import Models
 from kandinsky_mindir.runner.upkeep.replay import read_example
 
@@ -97,7 +98,7 @@ class NoEngine:
 
 def use(bundle: Bundle) -> None:
     """Use every file of the bundle, up to where Lite would take it."""
-    bundle.constants, bundle.tokenizer
+    bundle.constants, tokenizer_of(bundle)
     for graph in bundle.manifest.graphs:
         bundle.tensors(graph.part)
         read_example(bundle, graph)

@@ -4,9 +4,8 @@ import os
 
 import pytest
 from kandinsky_mindir.runner.common import control_groups, memory
+from kandinsky_mindir.runner.common.control_groups import thread_count
 from kandinsky_mindir.runner.common.errors import UserError
-from kandinsky_mindir.runner.engine import interface
-from kandinsky_mindir.runner.engine.interface import thread_count
 
 MB = 2**20
 V2 = "30 24 0:27 {root} {point} rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
@@ -132,7 +131,7 @@ def test_processors_of_version_1(tree, quota, expected):
 ])
 def test_threads_by_default(monkeypatch, quota, named, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(interface, "processors", lambda: quota)
+    monkeypatch.setattr(control_groups, "processors", lambda: quota)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if named is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", named)

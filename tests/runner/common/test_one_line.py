@@ -4,7 +4,7 @@ import os
 
 import pytest
 from kandinsky_mindir.runner import UserError
-from kandinsky_mindir.runner.common.one_line import one_line
+from kandinsky_mindir.runner.common.errors import one_line
 
 
 @pytest.mark.parametrize("text, line", [

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, KandinskyV22Pipeline, KandinskyV22PriorPipeline, UserError
 from kandinsky_mindir.runner.bundle.manifest import GraphInfo
-from kandinsky_mindir.runner.bundle.model_source import ModelSource
 from kandinsky_mindir.runner.bundle.ms_file import MemoryFile
+from kandinsky_mindir.runner.bundle.ms_layout import ModelSource
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.common.memory import PeakMemory, as_bytes, in_use

@@ -10,7 +10,7 @@ from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, KandinskyV22Pi
 from kandinsky_mindir.runner.bundle import check_record, checked_files, packed
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
 from kandinsky_mindir.runner.cli import main
-from kandinsky_mindir.runner.engine.interface import thread_count
+from kandinsky_mindir.runner.common.control_groups import thread_count
 from kandinsky_mindir.runner.loading import owner
 from kandinsky_mindir.runner.loading.memory_plan import Demand, MemoryPlan, plan_memory, text_to_picture
 from kandinsky_mindir.runner.loading.owner import OWNER

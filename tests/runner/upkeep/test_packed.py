@@ -95,7 +95,7 @@ OLDER = "not for this machine, or an older bundle: run kandinsky-mindir pack"
 
 @pytest.mark.parametrize("change, note", [
     (lambda folder, monkeypatch: monkeypatch.setattr(packed, "processor", lambda: "x86_64 avx"), OLDER),
-    (lambda folder, monkeypatch: monkeypatch.setattr(packed, "VERSION", "2.0.1"), OLDER),
+    (lambda folder, monkeypatch: monkeypatch.setattr(packed, "LITE_VERSION", "2.0.1"), OLDER),
     (lambda folder, monkeypatch: monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(CPUS + 1))),
      f"for this machine with --threads {CPUS}"),
     (lambda folder, monkeypatch: edit_json(folder / FILE_NAME, lambda manifest: manifest["source"].update(made="again")), OLDER),
