@@ -62,7 +62,7 @@ def source(generator=None) -> NoiseSource:
     if type(generator).__module__.partition(".")[0] == "torch":
         raise UserError("generator is a torch object: for the same noise pass TorchGenerator(seed)")
     if isinstance(generator, (int, np.integer)):
-        return from_seed(int(generator))
+        return from_seed(generator)  # type: ignore[arg-type]  # it looks at the type, too
     raise UserError(f"generator must be an integer seed or have standard_normal(size), not {generator!r}")
 
 
