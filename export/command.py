@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from pathlib import Path
 
 from ..runner.commands.arguments import size
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from .requirements import require_exporter
 
     require_exporter()
+    from ..runner.bundle.packed import FOLDER
     from ..runner.common.memory import PeakMemory, as_text
     from .bundle import export_bundle
     from .further_sizes import add_sizes
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.add_size and not args.prior:
         raise UserError("--prior is missing: give the prior's checkpoint folder (only --add-size goes without)")
     started, target = time.monotonic(), real(args.output)
+    was_packed = (target / FOLDER).is_dir()
     with PeakMemory() as memory:
         if args.add_size:
             add_sizes(args.output, args.decoder, args.add_size, engine=args.engine, progress=not args.quiet)
@@ -66,4 +69,6 @@ def run(args: argparse.Namespace) -> None:
                 progress=not args.quiet,
             )
     disk = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    if was_packed:
+        warnings.warn("what was packed suits the bundle of before and is gone: run kandinsky-mindir pack again", stacklevel=2)
     print(f"{args.output}: {disk / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s, peak memory {as_text(memory.peak)}")
