@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import small_graph
 from kandinsky_mindir.runner import engine
+from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.engine import process as process_module
 from small_graph import COLUMNS, ROWS, expected, make_inputs
@@ -222,7 +223,7 @@ def test_ascend_reaches_lite(bridge, graphs):
     ],
 )
 def test_bad_options(bridge, graphs, options, message):
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(UserError, match=message):
         bridge.load(graphs / "lowered.mindir", **options)
 
 
