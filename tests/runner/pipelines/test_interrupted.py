@@ -43,32 +43,37 @@ def used():
     TooLate, pytest.param(SystemExit, marks=pytest.mark.slow), pytest.param(TimeoutError, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_call_after_one_that_was_stopped(pipeline, error):
-    """25 times, at other moments; and what the calls have left, once they are over, is one process a model."""
+    """Ten times, at other moments; and what the calls have left, once they are over, is one process a model."""
     def strike(*_):
         if armed:
             raise error
 
+    def undisturbed():
+        started = time.monotonic()
+        assert np.array_equal(make(pipeline, "a cat"), right)
+        return time.monotonic() - started
+
     right = make(pipeline, "a cat")
-    before, stopped, started = used(), 0, time.monotonic()
-    make(pipeline, "a cat")
-    takes = time.monotonic() - started
+    before, stopped, tries = used(), 0, 0
     previous = signal.signal(signal.SIGALRM, strike)
     try:
-        for number in range(25):
+        while stopped < 10:
+            tries += 1
+            assert tries <= 200
+            takes = undisturbed()  # every time: how fast the machine is changes
             try:
                 armed = True
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, takes * (number + 1) / 30)
-                    make(pipeline, "a dog", number)
+                    signal.setitimer(signal.ITIMER_REAL, takes * (tries % 25 + 1) / 30)
+                    make(pipeline, "a dog", tries)
                 finally:
                     armed = False
             except error:
                 stopped += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
-            assert np.array_equal(make(pipeline, "a cat"), right)
+        undisturbed()
     finally:
         signal.signal(signal.SIGALRM, previous)
-    assert stopped >= 5
     assert used() == before
 
 

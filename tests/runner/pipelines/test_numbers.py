@@ -2,11 +2,11 @@
 
 import warnings
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from kandinsky_mindir.export.contents.weights import WeightsWriter
+from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.diffusion.loop import diffuse
 from kandinsky_mindir.runner.pipelines.decoder import to_picture, unet_contexts
@@ -33,9 +33,8 @@ def test_a_step_that_is_not_finite_is_named(scheduler, value):
 class NotFinite:
     """Stands for the models of a bundle whose graphs all give one number that is none."""
 
-    bundle = SimpleNamespace(
-        tokenizer=SimpleNamespace(encode=lambda _: SimpleNamespace(truncated="", input_ids=np.zeros(77), end_position=1, mask=1))
-    )
+    def __init__(self, bundle):
+        self.bundle = bundle
 
     @contextmanager
     def lease(self, *_):
@@ -51,9 +50,9 @@ ROW = np.zeros((1, 2), np.float32)
     ("image_encoder", lambda models: embed_pictures(models, [ROW])),
     ("unet_context", lambda models: unet_contexts(models, ROW, None)),
 ])
-def test_a_graph_without_steps_is_named(graph, call):
+def test_a_graph_without_steps_is_named(graph, call, bundles):
     with pytest.raises(UserError, match=f"^{graph}: it computed values that are not finite"):
-        call(NotFinite())
+        call(NotFinite(Bundle(bundles("narrow"))))
 
 
 def test_weights_that_are_all_zero_are_refused(tmp_path):
