@@ -7,10 +7,11 @@ task queues keep exceptions for long: what a pipeline holds in memory must not s
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar
 
 PACKAGE = __name__.partition(".runner.")[0]
@@ -18,7 +19,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def lets_go(method: Method) -> Method:
-    """A method whose exceptions do not hold its object.
+    """A method whose exceptions do not hold its object; nor do those of the generator that it returns.
 
     Frames that an exception passed forget their variables: those of this package, and those of others that got the object,
     as a callback does. All of them have ended by then.
@@ -27,7 +28,8 @@ def lets_go(method: Method) -> Method:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **options: Any) -> Any:
         try:
-            return method(self, *args, **options)
+            found = method(self, *args, **options)
+            return _letting_go(self, found) if isinstance(found, Generator) else found
         except BaseException as error:
             _forget_variables(error, self)
             del self, args, options
@@ -36,12 +38,35 @@ def lets_go(method: Method) -> Method:
     return call  # type: ignore[return-value]
 
 
+def _letting_go(held: Any, generator: Generator) -> Generator:
+    try:
+        return (yield from generator)
+    except BaseException as error:
+        _forget_variables(error, held)
+        del held, generator
+        raise
+
+
 def _forget_variables(error: BaseException, held: Any) -> None:
-    for traceback in _tracebacks(error):
-        frame = traceback.tb_frame
-        if str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE or _holds(frame, held):
+    frames = [traceback.tb_frame for traceback in _tracebacks(error)]
+    ours = [frame for frame in frames if str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE]
+    inner = {id(constant) for frame in ours for constant in frame.f_code.co_consts}
+    for frame in ours:
+        if id(frame.f_code) in inner:
+            _empty_cells(frame)
+    for frame in frames:
+        if frame in ours or _holds(frame, held):
             with suppress(RuntimeError):  # it is still running: one that called this one
                 frame.clear()
+
+
+def _empty_cells(frame: FrameType) -> None:
+    """Forget the outer variables of an inner function: from Python 3.11 on, a frame that was cleared still has them."""
+    for function in gc.get_referents(frame):
+        if isinstance(function, FunctionType) and function.__code__ is frame.f_code:
+            for cell in function.__closure__ or ():
+                with suppress(ValueError):  # it is empty
+                    del cell.cell_contents
 
 
 def _holds(frame: FrameType, held: Any) -> bool:

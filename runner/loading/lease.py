@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,29 +50,36 @@ class Lease:
                 self._owner.give_up(held)
 
 
-@contextmanager
-def alternately(owner: Owner, lease: Callable[[int, Sequence[int]], Lease]) -> Iterator[Callable[[int], Runner]]:
-    """A function from a batch to the graph for it, for a block that changes between batches.
+class Alternating:
+    """A context manager that gives a function from a batch to the graph for it, for a block that changes between batches.
 
     One of them is leased at a time. Those of before stay in memory until the block ends, as long as nothing needs their
     room. lease: makes the lease of a batch whose model stays for those keepers.
     """
-    keeper = next(owner.numbers)
-    current: tuple[int, Lease, Runner] | None = None
 
-    def at(batch: int) -> Runner:
-        nonlocal current
-        if current is None or current[0] != batch:
-            if current is not None:
-                current[1].__exit__(None, None, None)
-            current = None
-            following = lease(batch, (keeper,))
-            current = batch, following, following.__enter__()
-        return current[2]
+    def __init__(self, owner: Owner, lease: Callable[[int, Sequence[int]], Lease]):
+        self._owner, self._lease = owner, lease
+        self._keeper = next(owner.numbers)
+        self._batch: int | None = None
+        self._current: Lease | None = None
+        weakref.finalize(self, owner.give_back, self._keeper).atexit = False
 
-    try:
-        yield at
-    finally:
+    def __enter__(self) -> Callable[[int], Runner]:
+        return self._at
+
+    def __exit__(self, *_: Any) -> None:
+        self._let_go()
+        self._owner.give_back(self._keeper)
+
+    def _at(self, batch: int) -> Runner:
+        if self._current is None or self._batch != batch:
+            self._let_go()
+            following = self._lease(batch, (self._keeper,))
+            following.__enter__()
+            self._batch, self._current = batch, following
+        return self._current.run
+
+    def _let_go(self) -> None:
+        current, self._current = self._current, None
         if current is not None:
-            current[1].__exit__(None, None, None)
-        owner.give_back(keeper)
+            current.__exit__(None, None, None)

@@ -14,7 +14,7 @@ from ..bundle.opened import Bundle
 from ..common.control_groups import thread_count
 from ..engine import Engine
 from .footprint import Footprint, footprint, ways
-from .lease import Lease, Runner, alternately
+from .lease import Alternating, Lease, Runner
 from .loader import load, loadable, takes_model_files
 from .memory_plan import MemoryPlan, plan_memory
 from .owner import OWNER, Key, Owner, Source, Way
@@ -69,7 +69,7 @@ class Models:
 
     def lease_batches(self, name: str, size: Size | None = None) -> AbstractContextManager[Callable[[int], Runner]]:
         """The same for a block that changes between batches: it gives a function from a batch to the graph for it."""
-        return alternately(self._owner, partial(self._lease, name, size))
+        return Alternating(self._owner, partial(self._lease, name, size))
 
     def plan(self, graphs: Iterable[GraphInfo], beside: int = 0) -> MemoryPlan:
         """What memory a request takes. beside: bytes that it holds at once beside models: latents, embeddings, pictures."""
@@ -79,14 +79,15 @@ class Models:
         """The plan of a request, and what holds its `beside` in other requests' view, until it is closed or let go.
 
         What a thread requires before it leases a model is one request: that of a combined pipeline comes in two parts.
-        UserError, with the figures, if the request cannot run in the memory that there is for it.
+        UserError, with the figures, if the request cannot run in the memory that there is for it. What other threads use
+        does not count here: its leases wait for that.
         """
         budget, thread = self.budget, self._thread  # once: what the machine has left changes all the time
         asked = {**({} if thread.runs else thread.asked), **dict.fromkeys(graphs)}
         found = self._plan([graph for graph in self.bundle.manifest.graphs if graph in asked], beside, budget)
         thread.runs, thread.asked = True, {}
         if self.device == "cpu":
-            found.require(budget)
+            (found._replace(others=0) if self._owner.may_wait() else found).require(budget)
         thread.runs, thread.asked, thread.frees = False, asked, self.keep_loaded and not found.keep_loaded
         if thread.frees:
             self.unload()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from ..common.errors import UserError
 from ..common.locks import in_forked_child
 from ..common.memory import as_text, available, in_use, private
 from ..engine import Engine, LiteModel
+from ..engine.process import deadline
 from .footprint import PROGRAM, Footprint
 
 
@@ -48,15 +50,15 @@ class Way(NamedTuple):
 class Held:
     """A model in memory, or on its way there.
 
-    size: bytes that it takes, or will. leases: the numbers of those that use it. keepers: of those for whom it stays when
-    nobody does. used: the larger, the later it was used.
+    size: bytes that it takes, or will. leases: the numbers of those that use it, and their threads. keepers: of those for
+    whom it stays when nobody does. used: the larger, the later it was used.
     """
 
     def __init__(self, key: Key):
         self.key, self.process = key, os.getpid()
         self.model: LiteModel | None = None
         self.size = self.used = 0
-        self.leases: set[int] = set()
+        self.leases: dict[int, int] = {}
         self.keepers: set[int] = set()
         self.ended = threading.Event()  # its loading, well or not
 
@@ -74,6 +76,7 @@ class Owner:
         """In a forked process: a thread that is not here may hold the lock. The parent's models are left as they are."""
         self._inherited = vars(self).get("_held"), vars(self).get("_inherited")
         self._lock = threading.RLock()
+        self._released = threading.Condition(self._lock)
         self._held: dict[Key, Held] = {}
 
     # What is there.
@@ -101,6 +104,12 @@ class Owner:
             idle = [held for held in found if not held.leases and held.key.source != freed]
             return sum(held.size for held in found if held.leases), sum(held.size for held in idle)
 
+    def may_wait(self) -> bool:
+        """Whether this thread may wait for models to be released: others use them, who are there to do so."""
+        with self._lock:
+            users = {thread for held in self._held.values() for thread in held.leases.values()}
+        return threading.get_ident() not in users and users <= {thread.ident for thread in threading.enumerate()}
+
     # Who keeps and who uses it.
 
     def keep_below(self, keeper: int, memory: int | None) -> None:
@@ -122,46 +131,54 @@ class Owner:
             for held in list(self._held.values()):
                 if number in held.keepers or number in held.leases:
                     held.keepers.discard(number)
-                    held.leases.discard(number)
+                    held.leases.pop(number, None)
                     self._free_unless_wanted(held)
+            self._released.notify_all()
 
     def lease(self, key: Key, lease: int, keepers: Sequence[int], ways: Callable[[], Sequence[Way]]) -> Held:
         """The model of `key`, in use by `lease` until `release`; it is loaded if it is not there.
 
         keepers: for whom it stays afterwards. ways: how it can be loaded, from the fastest to the smallest; the first that
-        fits is taken, and what nobody uses is freed for it. UserError if none fits beside what others use.
+        fits is taken, and what nobody uses is freed for it. Where none fits beside what other threads use, this one waits
+        for them. UserError where they do not end within the deadline of a run, or where this thread uses models itself:
+        those who wait hold nothing, so that nobody waits for ever.
         """
-        held, must_load = None, False
+        held, way, until = None, None, time.monotonic() + deadline()
         try:
             while True:
                 with self._lock:
-                    held = self._held.get(key)
+                    held, way = self._held.get(key), None
                     if held is not None and held.model is not None and not held.model.usable:
                         self._give_up(held)
                         held = None
-                    must_load = held is None
-                    held = held or Held(key)
+                    if held is None:
+                        way = self._choose(key, ways(), until)
+                        if way is None:
+                            continue  # it has waited; who came first may have loaded this very model
+                        held = Held(key)
+                        held.size = way.footprint.loading
                     self._held[key] = held
-                    held.leases.add(lease)
+                    held.leases[lease] = threading.get_ident()
                     held.keepers.update(keepers)
                     held.used = next(self.numbers)
-                if must_load:
-                    self._load(held, ways())
+                if way is not None:
+                    self._load(held, way)
                 held.ended.wait()
                 if held.model is not None:
                     return held
                 self.release(held, lease)  # its loading failed in another thread: this one tries for itself
         except BaseException:
             if held is not None:
-                if must_load:
+                if way is not None:
                     self._failed(held)
                 self.release(held, lease)
             raise
 
     def release(self, held: Held, lease: int) -> None:
         with self._lock:
-            held.leases.discard(lease)
+            held.leases.pop(lease, None)
             self._free_unless_wanted(held)
+            self._released.notify_all()
 
     def give_up(self, held: Held) -> None:
         """Whoever comes next gets another model; this one is closed once nobody uses it."""
@@ -177,10 +194,7 @@ class Owner:
 
     # How models come and go.
 
-    def _load(self, held: Held, ways: Sequence[Way]) -> None:
-        with self._lock:
-            way = self._choose(held, ways)
-            held.size = way.footprint.loading
+    def _load(self, held: Held, way: Way) -> None:
         model = way.load()
         with self._lock:
             held.size = way.footprint.kept
@@ -193,7 +207,8 @@ class Owner:
                 del self._held[held.key]
         held.ended.set()
 
-    def _choose(self, held: Held, ways: Sequence[Way]) -> Way:
+    def _choose(self, key: Key, ways: Sequence[Way], until: float) -> Way | None:
+        """The way to load `key`, once there is room for it. None: there was none, and some model has been released since."""
         idle = sorted((other for other in self._held.values() if not other.leases), key=lambda other: other.used)
         if len(ways) == 1 and not idle and not self._memory:  # nothing to choose
             return ways[0]
@@ -205,10 +220,12 @@ class Owner:
             other.keepers.clear()
             self._free_unless_wanted(other)
         fitting = next((way for way in ways if way.footprint.loading <= room), None)
-        if fitting is None and self._memory and (used := self.others({held.key})[0]):
-            raise UserError(f"{held.key.graph.title} needs {as_text(ways[-1].footprint.loading)} of memory and "
-                            f"{as_text(max(0, room))} is left: what other requests use at this moment takes {as_text(used)}; "
-                            "try again when they are done, or give more memory")
+        if fitting is None and self._memory and (used := self.others({key})[0]):
+            if not self.may_wait() or not self._released.wait(min(until - time.monotonic(), threading.TIMEOUT_MAX)):
+                raise UserError(f"{key.graph.title} needs {as_text(ways[-1].footprint.loading)} of memory and "
+                                f"{as_text(max(0, room))} is left: what other requests use at this moment takes "
+                                f"{as_text(used)}; try again when they are done, or give more memory")
+            return None
         return fitting or ways[-1]
 
     def _give_up(self, held: Held) -> None:

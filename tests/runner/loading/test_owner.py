@@ -13,7 +13,7 @@ from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.engine import EngineError
 from kandinsky_mindir.runner.loading import owner as owners
 from kandinsky_mindir.runner.loading.footprint import PROGRAM, Footprint
-from kandinsky_mindir.runner.loading.lease import Lease, alternately
+from kandinsky_mindir.runner.loading.lease import Alternating, Lease
 from kandinsky_mindir.runner.loading.owner import Key, Owner, Source, Way
 
 MB = 10**6
@@ -275,14 +275,92 @@ def test_what_is_in_use_stays(owner):
     assert user.ways == [45, 60] and other.open() == [False]
 
 
-def test_what_does_not_fit_beside_what_others_use_is_refused(owner):
+TOO_LARGE = (r"^unet batch 1 needs 60.0 MB of memory and 50.0 MB is left: what other requests use at this moment takes "
+             r"50.0 MB; try again when they are done, or give more memory$")
+
+
+@pytest.fixture
+def two_users(owner):
+    """Of one graph each, which do not fit into the memory together."""
     user, other = User(owner, sizes={"unet": 60}), User(owner, bundle="other", sizes={"prior": 50})
     owner.keep_below(user.number, PROGRAM + 100 * MB)
-    with other.lease("prior"):
-        with pytest.raises(UserError, match=r"^unet batch 1 needs 60.0 MB of memory and 50.0 MB is left: what other requests use at "
-                           r"this moment takes 50.0 MB; try again when they are done, or give more memory$"):
-            user.use("unet")
+    return user, other
+
+
+def test_what_does_not_fit_beside_what_the_same_thread_uses_is_refused(two_users):
+    user, other = two_users
+    with other.lease("prior"), pytest.raises(UserError, match=TOO_LARGE):
+        user.use("unet")
     user.use("unet")
+
+
+def test_what_does_not_fit_beside_what_other_threads_use_waits_for_them(owner, two_users):
+    """Three threads wait for one; two of them for the same graph, which is loaded once."""
+    user, other = two_users
+    leased, over, order = threading.Event(), threading.Event(), []
+
+    def use(user, name):
+        leased.wait(WAIT)
+        user.use(name)
+        order.append(name)
+
+    def hold():
+        with other.lease("prior") as run:
+            leased.set()
+            over.wait(WAIT)
+            run()
+            order.append("prior")
+
+    threading.Timer(0.3, over.set).start()
+    assert in_threads(hold, lambda: use(user, "unet"), lambda: use(user, "unet")) == []
+    assert order == ["prior", "unet", "unet"] and user.open() == [True] and other.open() == [False]
+
+
+def test_two_threads_that_each_use_a_model_and_want_another_do_not_wait_for_each_other(owner):
+    """One is refused and lets go of what it has; the other goes on."""
+    first, second = (User(owner, bundle=name, sizes={"prior": 40, "unet": 50}, keep=False) for name in ("first", "second"))
+    owner.keep_below(first.number, PROGRAM + 100 * MB)
+    both = threading.Barrier(2)
+
+    def use(user):
+        with user.lease("prior"):
+            both.wait(WAIT)
+            user.use("unet")
+
+    errors = in_threads(lambda: use(first), lambda: use(second))
+    assert errors and all(isinstance(error, UserError) for error in errors)
+
+
+def test_who_waits_too_long_is_refused(two_users, monkeypatch):
+    user, other = two_users
+    monkeypatch.setenv("KANDINSKY_MINDIR_DEADLINE", "0.2")
+    over = threading.Event()
+
+    def hold():
+        with other.lease("prior"):
+            over.wait(WAIT)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        while not other.loaded:
+            time.sleep(0.01)
+        with pytest.raises(UserError, match=TOO_LARGE):
+            user.use("unet")
+    finally:
+        over.set()
+        holder.join()
+    user.use("unet")
+
+
+def test_what_a_thread_left_behind_is_not_waited_for(two_users):
+    user, other = two_users
+    left = []
+    thread = threading.Thread(target=lambda: left.append((lease := other.lease("prior"), lease.__enter__())))
+    thread.start()
+    thread.join()
+    with pytest.raises(UserError, match=TOO_LARGE):
+        user.use("unet")
 
 
 def test_the_smallest_amount_of_the_living_counts_for_all(owner):
@@ -312,7 +390,7 @@ def test_what_requests_hold_counts_as_the_program(owner, monkeypatch):
 def test_a_block_that_changes_between_batches_keeps_both_as_long_as_there_is_room(owner, memory, open_after, loads):
     user = User(owner, sizes={"unet": 60}, keep=False)
     owner.keep_below(user.number, PROGRAM + memory * MB)
-    with alternately(owner, lambda batch, keepers: user.lease("unet", batch, keepers)) as at:
+    with Alternating(owner, lambda batch, keepers: user.lease("unet", batch, keepers)) as at:
         for batch in (1, 2, 2, 1):
             at(batch)()
         assert len(user.loaded) == loads
@@ -322,7 +400,7 @@ def test_a_block_that_changes_between_batches_keeps_both_as_long_as_there_is_roo
 def test_a_block_that_changes_between_batches_ends_with_an_exception(owner):
     user = User(owner, int, fails(TimeoutError()), keep=False)
     with pytest.raises(TimeoutError):
-        with alternately(owner, lambda batch, keepers: user.lease("unet", batch, keepers)) as at:
+        with Alternating(owner, lambda batch, keepers: user.lease("unet", batch, keepers)) as at:
             at(1)()
             at(2)()
     assert user.open() == [False, False] and owner.others(set()) == (0, 0)
