@@ -1,8 +1,7 @@
 """Configurations of the five parts, checked against what the cells implement.
 
-Each class mirrors one component's ``config.json``: fields keep the checkpoint's names and the defaults that the
-reference (diffusers 0.42.1, transformers 4 and 5) gives to missing ones. ``from_dict`` takes the parsed dictionary;
-what the tables `accepted`, `fixed` and `ignored` mean is told in fields.py.
+Each class mirrors one component's ``config.json``: fields keep the checkpoint's names and the defaults that the reference
+(diffusers 0.42.1, transformers 4 and 5) gives to missing ones. fields.py tells what `accepted`, `fixed`, `ignored` mean.
 """
 
 from dataclasses import dataclass
@@ -43,12 +42,11 @@ _DIFFUSERS = {
     _TYPE: "dtype torch_dtype mindspore_dtype",
 }
 _UNUSED_TRANSFORMERS_OPTIONS: dict[str, tuple] = {
-    "add_cross_attention": (False,),
+    **dict.fromkeys(("add_cross_attention", "is_decoder", "is_encoder_decoder"), (False,)),
     "cross_attention_hidden_size": (None,),
-    "is_decoder": (False,),
-    "is_encoder_decoder": (False,),
     "pruned_heads": ({}, None),
 }
+
 
 @dataclass(frozen=True)
 class TextEncoderConfig(Config):

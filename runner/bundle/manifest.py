@@ -207,9 +207,8 @@ class Manifest:
         }
         graphs = tuple(GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(found.graphs))
         for graph in graphs:
-            needed = (archive_of(graph.mindir), archive_of(graph.lite), *graph.ms, f"{graph.part}/weights.bin",
-                      index_of(graph.part))
-            for path in needed:
+            archives = archive_of(graph.mindir), archive_of(graph.lite)
+            for path in (*archives, *graph.ms, f"{graph.part}/weights.bin", index_of(graph.part)):
                 if path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
         for path in ALWAYS:
@@ -299,8 +298,3 @@ def shortened(value: Any) -> str:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def count(shape: tuple[int, ...]) -> int:
-    """Elements of a tensor of that shape."""
-    return math.prod(shape)

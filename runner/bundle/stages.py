@@ -6,12 +6,13 @@ runner reads activations and tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
-from .manifest import GraphInfo, Manifest, count
+from .manifest import GraphInfo, Manifest
 
 Size = tuple[int, int]
 Shapes = dict[str, tuple[int, ...]]
@@ -89,7 +90,7 @@ def _movq_activations(graph: GraphInfo) -> int:
 
 
 def _tensor_bytes(graph: GraphInfo) -> int:
-    return 4 * sum(count(tensor.shape) for tensor in (*graph.inputs, *graph.outputs))
+    return 4 * sum(math.prod(tensor.shape) for tensor in (*graph.inputs, *graph.outputs))
 
 
 EMPTY_TEXT = {name: Constant(f"empty_{name}") for name in ("text_embeds", "text_hidden_states", "text_mask")}

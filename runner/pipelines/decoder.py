@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..bundle.manifest import count
 from ..common.errors import UserError
 from ..common.options import as_array, as_choice, as_size
 from ..diffusion import noise
@@ -177,7 +177,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         """What a row takes while it is denoised: copies of its latents, and its context twice."""
         find = self.bundle.manifest.find
         latents, *context = find("unet", 1, size).input("sample"), *find("unet_context").outputs
-        return 4 * (STATE_COPIES * count(latents.shape) + 2 * sum(count(tensor.shape) for tensor in context))
+        return 4 * (STATE_COPIES * math.prod(latents.shape) + 2 * sum(math.prod(tensor.shape) for tensor in context))
 
     def _denoise(self, decoding: Decoding, image_embeds, negatives, latents, source, bar) -> np.ndarray:
         """The final latents (N, C, h, w): reverse diffusion with the UNet, one row an embedding (N, E).
@@ -226,7 +226,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         graphs = [find("unet_context")]
         graphs += [find("unet", batch, decoding.size) for batch in sampling.guidance.batches(sampling.steps)]
         graphs += [] if decoding.output_type == "latent" else [find("movq_decoder", 1, decoding.size)]
-        latent = 4 * count(find("unet", 1, decoding.size).input("sample").shape)
+        latent = 4 * math.prod(find("unet", 1, decoding.size).input("sample").shape)
         picture = {"pil": 3, "np": 12, "latent": 0}[decoding.output_type] * height * width
         group = self._rows_at_once(decoding, rows, draws=True)  # before there is a plan: as if models did not stay
         beside = group * (self._row_bytes(decoding.size) + picture) + PICTURE_COPIES * 12 * height * width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..bundle.manifest import count
 from ..bundle.opened import Bundle
 from ..diffusion.loop import finite
 from ..loading.models import Models
@@ -79,5 +79,5 @@ def embed_pictures(models: Models, pictures: Sequence[np.ndarray]) -> list[np.nd
 def text_bytes(bundle: Bundle) -> tuple[int, int]:
     """Bytes of a text after the text encoder, and of its context."""
     graph = bundle.manifest.find("prior_context")
-    text, context = (sum(4 * count(tensor.shape) for tensor in side) for side in (graph.inputs, graph.outputs))
+    text, context = (sum(4 * math.prod(tensor.shape) for tensor in side) for side in (graph.inputs, graph.outputs))
     return text, context
