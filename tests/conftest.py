@@ -7,8 +7,10 @@ import signal
 import sys
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings, before it is imported
-# A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts and stops.
+# A shell lets what it starts in the background ignore Ctrl-C, and nohup the end of its terminal; so would every program that
+# a test starts and stops.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import checkpoints
 import numpy as np

@@ -61,7 +61,7 @@ class Alternating:
         self._owner, self._lease = owner, lease
         self._keeper = next(owner.numbers)
         self._batch: int | None = None
-        self._current: Lease | None = None
+        self._current: tuple[Lease, Runner] | None = None
         weakref.finalize(self, owner.give_back, self._keeper).atexit = False
 
     def __enter__(self) -> Callable[[int], Runner]:
@@ -75,11 +75,10 @@ class Alternating:
         if self._current is None or self._batch != batch:
             self._let_go()
             following = self._lease(batch, (self._keeper,))
-            following.__enter__()
-            self._batch, self._current = batch, following
-        return self._current.run
+            self._batch, self._current = batch, (following, following.__enter__())
+        return self._current[1]
 
     def _let_go(self) -> None:
         current, self._current = self._current, None
         if current is not None:
-            current.__exit__(None, None, None)
+            current[0].__exit__(None, None, None)
