@@ -77,7 +77,7 @@ def add_sizes(
     if recorded != decoder_configuration(configs):
         raise _another(bundle, decoder, "their configurations differ")
     lite = engines.create(engine)
-    parts = {name: _match(name, configs, new_sizes, checkpoint) for name in configs}
+    parts = {name: _match(name, configs, new_sizes, checkpoint, old.manifest) for name in configs}
     origins = {name: f"{part.origin} {lite.name} {lite.version}" for name, part in parts.items()}
     old.verify_files()
 
@@ -108,10 +108,11 @@ def add_sizes(
     return Path(bundle)
 
 
-def _match(name: str, configs: dict, sizes: Sequence[Size], checkpoint: Checkpoint) -> Part:
+def _match(name: str, configs: dict, sizes: Sequence[Size], checkpoint: Checkpoint, manifest: Manifest) -> Part:
+    """The part, with the graphs that the bundle has of other sizes: an older version may have made it, without some."""
     factor = configs["movq"].scale_factor
     latent_sizes = {size: (size[0] // factor, size[1] // factor) for size in sizes}
-    cells = [(spec, spec.cell()) for spec in part_specs(name, configs[name], latent_sizes)]
+    cells = [(spec, spec.cell()) for spec in part_specs(name, configs[name], latent_sizes) if manifest.has(spec.name)]
     shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
     tensors = checkpoint.tensors(name)
     origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], configs[name], tensors.files)

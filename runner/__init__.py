@@ -17,8 +17,14 @@ _NAMES = {
     "common.errors": ("UserError",),
     "pictures.images": ("load_image", "make_image_grid"),
     "diffusion.noise": ("TorchGenerator",),
-    "request": ("Item", "Request"),
-    "pipelines": ("KandinskyV22CombinedPipeline", "KandinskyV22Pipeline", "KandinskyV22PriorPipeline"),
+    "request": ("InputPicture", "Item", "Request"),
+    "pipelines": (
+        "KandinskyV22CombinedPipeline",
+        "KandinskyV22Img2ImgCombinedPipeline",
+        "KandinskyV22Img2ImgPipeline",
+        "KandinskyV22Pipeline",
+        "KandinskyV22PriorPipeline",
+    ),
     "schedulers": (
         "DDIMScheduler",
         "DDPMScheduler",

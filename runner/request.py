@@ -8,10 +8,9 @@ latents, callbacks, pictures in memory) stays beside it.
 from __future__ import annotations
 
 import operator
-import re
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,59 +21,17 @@ from .common.options import (
     as_count,
     as_guidance_scale,
     as_interval,
-    as_number,
     as_pixels,
     as_share,
+    as_strength,
     as_text,
     as_texts,
 )
 from .diffusion import noise
+from .tasks import DECODERS, PICTURES, STRENGTH, TASKS, InputPicture, Item, as_items, set_field
 
 SEED_BITS = 32  # of a seed that nobody gave: what every kind of generator takes
 MOST_IMAGES = 10_000  # of a prompt in one call: a slip of the keyboard should not fill the memory
-
-
-class Task(NamedTuple):
-    """What a task draws from. needs: the field that it cannot do without. takes: fields that not every task has.
-
-    embed: ".MODULE:FUNCTION" in pipelines/, which makes the image embeddings of a request (pipelines/combined.py calls it).
-    """
-
-    needs: str
-    takes: tuple[str, ...]
-    embed: str
-
-
-# A new task is a row here and the function that it names.
-TASKS = {
-    "text2image": Task("prompt", ("negative_prompt",), ".prior:embed_text_request"),
-    "interpolate": Task("items", ("negative_prompt", "negative_prior_prompt"), ".prior:embed_mix_request"),
-}
-
-
-class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A text or a picture of a mix, and its weight.
-
-    image: a path or an address. sha256: of the picture's pixels (`pictures.images.pixels_sha256`), hexadecimal. A picture
-    in memory has no path, and is known by its sha256 alone.
-    """
-
-    weight: float
-    text: str | None = None
-    image: str | None = None
-    sha256: str | None = None
-
-    def __post_init__(self):
-        _set(self, "weight", as_number(self.weight, "weight"))
-        for name in ("text", "image", "sha256"):
-            if getattr(self, name) is not None:
-                _set(self, name, as_text(getattr(self, name), name))
-        if (self.text is None) == (self.image is None and self.sha256 is None):
-            raise UserError("an item must have either a text or an image")
-        if self.text is not None and self.sha256 is not None:
-            raise UserError("an item with a text has no sha256: that is of a picture")
-        if self.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise UserError(f"sha256 is {self.sha256[:80]!r}: it must be 64 hexadecimal digits")
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -83,6 +40,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     task: a key of TASKS.
     prompt: texts; one text is a list of one. negative_prompt: as many, or one for a mix.
     items: what "interpolate" mixes. negative_prior_prompt: one text for the whole mix.
+    image: the picture that all start from, or one for each prompt. strength: above 0 to 1, how much of it is made anew.
     scheduler: the decoder's sampler: a short name, a class name of diffusers, or the options of one with `_class_name`.
     prior_scheduler: the prior's, likewise.
     num_inference_steps, guidance_scale, guidance_rescale, guidance_interval: of the decoder (see `Guidance`).
@@ -96,6 +54,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     items: tuple[Item, ...] = ()
     negative_prompt: str | tuple[str, ...] | None = None
     negative_prior_prompt: str | None = None
+    image: tuple[InputPicture, ...] = ()
+    strength: float | None = None
     num_images_per_prompt: int = 1
     scheduler: str | dict[str, Any] | None = None
     prior_scheduler: str | dict[str, Any] | None = None
@@ -115,13 +75,14 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     def __post_init__(self):
         as_choice(self.task, tuple(TASKS), "task")
         self._check_subject()
-        _set(self, "num_images_per_prompt", as_count(self.num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES))
+        self._check_pictures()
+        set_field(self, "num_images_per_prompt", as_count(self.num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES))
         for name, check in CHECKS.items():
             if getattr(self, name) is not None:
-                _set(self, name, check(getattr(self, name), name))
+                set_field(self, name, check(getattr(self, name), name))
         if self.seed is not None:
             noise.from_seed(self.seed, self.rng)
-            _set(self, "seed", int(self.seed))
+            set_field(self, "seed", int(self.seed))
         if self.row is not None:
             self._check_row()
         elif self.rows != 1:
@@ -133,9 +94,9 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             if getattr(self, name) not in ((), None) and name != needs and name not in takes:
                 raise UserError(f"the task {self.task} takes no {name}")
         if needs == "prompt":
-            _set(self, "prompt", tuple(as_texts(self.prompt, "prompt")))
+            set_field(self, "prompt", tuple(as_texts(self.prompt, "prompt")))
         else:
-            _set(self, "items", _as_items(self.items))
+            set_field(self, "items", as_items(self.items))
         if self.negative_prompt is not None:
             negatives = tuple(as_texts(self.negative_prompt, "negative_prompt"))
             if needs == "prompt" and len(negatives) != len(self.prompt):
@@ -143,17 +104,36 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
                                 "give one for each")
             if needs != "prompt" and len(negatives) != 1:
                 raise UserError(f"negative_prompt is {list(negatives)}: it must be one text, for the whole mix")
-            _set(self, "negative_prompt", negatives)
+            set_field(self, "negative_prompt", negatives)
         if self.negative_prior_prompt is not None:
-            _set(self, "negative_prior_prompt", as_text(self.negative_prior_prompt, "negative_prior_prompt"))
+            set_field(self, "negative_prior_prompt", as_text(self.negative_prior_prompt, "negative_prior_prompt"))
+
+    def _check_pictures(self) -> None:
+        for name in PICTURES:
+            pictures = getattr(self, name)
+            if not isinstance(pictures, (list, tuple)) or not all(isinstance(picture, InputPicture) for picture in pictures):
+                raise UserError(f"{name} must be a list of pictures, each with an image or a sha256")
+            if len(pictures) not in (0, 1, max(len(self.prompt), 1)):
+                raise UserError(f"{name} has {len(pictures)} pictures and prompt has {len(self.prompt)}: give one or as many")
+            set_field(self, name, tuple(pictures))
+        if self.brings not in DECODERS:
+            known = "; ".join(" and ".join(names) for names in DECODERS if names)
+            raise UserError(f"a request cannot bring {' and '.join(self.brings)} alone: known are {known}")
+        if self.strength is not None and "image" not in self.brings:
+            raise UserError("strength is of a picture to start from: give an image, too")
 
     def _check_row(self) -> None:
-        _set(self, "rows", as_count(self.rows, "rows"))
+        set_field(self, "rows", as_count(self.rows, "rows"))
         if isinstance(self.row, bool) or self.row not in range(self.rows):
             raise UserError(f"row is {self.row!r} of {self.rows} rows: it must be from 0 to {self.rows - 1}")
         if self.count != 1:
             raise UserError(f"row is {self.row}, which is one picture, and the request is for {self.count}")
-        _set(self, "row", operator.index(self.row))  # type: ignore[arg-type]  # it is in a range
+        set_field(self, "row", operator.index(self.row))  # type: ignore[arg-type]  # it is in a range
+
+    @property
+    def brings(self) -> tuple[str, ...]:
+        """The names of the pictures that it brings: a key of DECODERS."""
+        return tuple(name for name in PICTURES if getattr(self, name))
 
     @property
     def count(self) -> int:
@@ -163,6 +143,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     def complete(self, defaults: Mapping[str, Any]) -> Request:
         """The same with every field that is None and that `defaults` names filled in, and with a seed."""
         changes = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        if self.strength is None and "image" in self.brings:
+            changes["strength"] = STRENGTH
         if self.seed is None:
             changes.setdefault("seed", secrets.randbits(SEED_BITS))
         return msgspec.structs.replace(self, **changes)
@@ -185,6 +167,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         if self.prompt:
             changes["prompt"] = (self.prompt[number],)
             changes["negative_prompt"] = self.negative_prompt and (self.negative_prompt[number],)
+        for name in self.brings:
+            changes[name] = getattr(self, name)[number:][:1] or getattr(self, name)
         return msgspec.structs.replace(self, **changes)
 
     def noise_source(self) -> noise.NoiseSource:
@@ -252,26 +236,13 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "prior_num_inference_steps": as_count,
     "guidance_scale": as_guidance_scale,
     "prior_guidance_scale": as_guidance_scale,
+    "strength": as_strength,
     "guidance_rescale": as_share,
     "guidance_interval": as_interval,
     "height": as_pixels,
     "width": as_pixels,
     "rng": lambda value, name: as_choice(value, tuple(noise.GENERATORS), name),
 }
-
-
-def _as_items(items: Any) -> tuple[Item, ...]:
-    if not isinstance(items, (list, tuple)) or not all(isinstance(item, Item) for item in items):
-        raise UserError("items must be a list of texts and pictures with their weights")
-    if not items:
-        raise UserError("items is empty: give at least one text or picture")
-    if not any(item.weight for item in items):
-        raise UserError("weights are all zero: at least one must not be")
-    return tuple(items)
-
-
-def _set(struct: msgspec.Struct, name: str, value: Any) -> None:
-    msgspec.structs.force_setattr(struct, name, value)
 
 
 def _in_words(error: Exception) -> str:

@@ -94,7 +94,7 @@ UNUSED = {
     "prior": (r"clip_mean", r"clip_std"),  # the runner applies them, in NumPy
     "unet": (),
     "movq": (r"quantize\.embedding\.weight",  # Kandinsky 2.2 decodes with force_not_quantize=True: no codebook
-             r"encoder\..*", r"quant_conv\..*"),  # only graphs that start from a picture use the encoder
+             r"encoder\..*", r"quant_conv\..*"),  # bundles of older versions have no graph that starts from a picture
 }
 
 

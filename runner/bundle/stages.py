@@ -22,6 +22,7 @@ EMBED_IMAGE = "image to embedding"
 EMBED_TEXT = "text to embedding"
 DENOISE = "embedding to latents"
 DECODE = "latents to picture"
+ENCODE = "picture to latents"
 TEXT_TO_PICTURE = (EMBED_TEXT, DENOISE, DECODE)
 
 
@@ -71,6 +72,7 @@ UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
 MOST_SCORES = 2**27  # bytes: of more, some are computed after others (SCORES in models/layers.py)
 # A large picture is decoded in bands of rows: few of its maps are whole, and a band takes as much whatever its picture.
 WHOLE_MOVQ_MAPS, MOVQ_BAND = 4, 250_000_000
+MOVQ_ENCODER_MAPS = 8  # as large as the picture, of the encoder, which does not work in bands
 MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
 CONTEXT_TOKENS = 32
 
@@ -87,6 +89,11 @@ def _movq_activations(graph: GraphInfo) -> int:
     _, _, height, width = graph.outputs[0].shape
     one = 4 * height * width * MOVQ_CHANNELS
     return _tensor_bytes(graph) + min(MOVQ_MAPS * one, WHOLE_MOVQ_MAPS * one + MOVQ_BAND)
+
+
+def _movq_encoder_activations(graph: GraphInfo) -> int:
+    _, _, height, width = graph.inputs[0].shape
+    return _tensor_bytes(graph) + MOVQ_ENCODER_MAPS * 4 * height * width * MOVQ_CHANNELS
 
 
 def _tensor_bytes(graph: GraphInfo) -> int:
@@ -195,6 +202,19 @@ STAGES: tuple[Stage, ...] = (
         tasks=(DECODE,),
         per_size=True,
         activations=_movq_activations,
+    ),
+    Stage(
+        name="movq_encoder",
+        part="movq",
+        cell="movq:MoVQEncoder",
+        inputs=lambda config, variant: {
+            "image": (1, config.in_channels, *variant.size),  # type: ignore[misc]  # per_size: it is there
+        },
+        outputs=("latents",),
+        tasks=(ENCODE,),
+        per_size=True,
+        feeds={"image": Output("movq_decoder", "image")},
+        activations=_movq_encoder_activations,
     ),
 )
 

@@ -98,6 +98,26 @@ def sampling_fields(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def add_pictures(parser: argparse.ArgumentParser, *also: str) -> None:
+    """Options for what a request brings beside its subject. also: other names of --init-image."""
+    group = parser.add_argument_group("pictures to start from (files or addresses)")
+    group.add_argument("--init-image", *also, dest="image", metavar="FILE", help="the picture that the diffusion starts from")
+    group.add_argument("--strength", type=float, metavar="X",
+                       help="above 0 to 1: how much of it is made anew, as a share of the steps (default 0.3)")
+
+
+def picture_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a Request that the options of `add_pictures` give."""
+    from ..pictures.provenance import as_text
+    from ..tasks import PICTURES, InputPicture
+
+    fields: dict[str, Any] = {name: (InputPicture(image=as_text(getattr(args, name))),)
+                              for name in PICTURES if getattr(args, name) is not None}
+    if args.strength is not None:
+        fields["strength"] = args.strength
+    return fields
+
+
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--output", type=Path, default=Path(default), metavar="FILE",

@@ -2,6 +2,7 @@
 
   kandinsky-mindir generate BUNDLE "a red cat, 4k photo" --seed 7 --output cat.png
   kandinsky-mindir generate BUNDLE "a cat" "a dog" --images 4 --grid --output pets.png
+  kandinsky-mindir generate BUNDLE "a red cat" --image sketch.png --strength 0.6     from a picture
   kandinsky-mindir generate BUNDLE "a red cat" --size 768x768 --memory 12GB --plan        what memory it would need
   kandinsky-mindir generate --like cat.png --output again.png              the same picture, from its own recipe
   kandinsky-mindir generate --like cat.png --scheduler dpmpp-2m --steps 20 --output faster.png
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompt = parser.add_argument("prompt", nargs="+", metavar="PROMPT", help="what to draw, in words")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what to keep away from")
     arguments.add_like(parser, bundle, prompt)
+    arguments.add_pictures(parser, "--image")
     arguments.add_sampling(parser)
     arguments.add_output(parser, "picture.png")
     arguments.add_engine(parser)
@@ -42,7 +44,7 @@ def request(args: argparse.Namespace, like: Request | None) -> Request:
     """What the command line asks for; what it leaves open is as in `like`, if that is given."""
     from ..request import Request
 
-    fields = arguments.sampling_fields(args)
+    fields = {**arguments.sampling_fields(args), **arguments.picture_fields(args)}
     if args.prompt:
         fields["prompt"] = tuple(args.prompt)
     negative = args.negative_prompt

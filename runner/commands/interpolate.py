@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what the decoder keeps away from")
     parser.add_argument("--negative-prior-prompt", metavar="TEXT", help="what the prior keeps away from")
     arguments.add_like(parser, bundle)
+    arguments.add_pictures(parser)
     arguments.add_sampling(parser)
     arguments.add_output(parser, "mix.png")
     arguments.add_engine(parser)
@@ -64,7 +65,7 @@ def request(args: argparse.Namespace, like: Request | None) -> Request:
     from ..pictures.provenance import as_text
     from ..request import Item, Request
 
-    fields = arguments.sampling_fields(args)
+    fields = {**arguments.sampling_fields(args), **arguments.picture_fields(args)}
     if args.items:
         fields["items"] = tuple(
             Item(weight=weight, **{kind: value if kind == "text" else as_text(value)}) for kind, value, weight in args.items

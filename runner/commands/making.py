@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,11 +15,10 @@ from PIL import Image
 
 from ..bundle.checked_files import sha256_of
 from ..bundle.manifest import FILE_NAME, GraphInfo
+from ..bundle.stages import EMBED_TEXT, needed
 from ..common.errors import UserError, one_line
 from ..common.memory import PeakMemory, as_text, available
 from ..common.options import as_size
-from ..diffusion.guidance import Guidance
-from ..loading.memory_plan import text_to_picture
 from ..pictures import trust
 from ..pictures.delivery import Delivery
 from ..pictures.fetch import is_url
@@ -28,10 +27,11 @@ from ..pictures.provenance import Provenance, as_path
 from ..pictures.provenance import as_text as path_as_text
 from ..pictures.saving import format_of
 from ..pipelines import KandinskyV22CombinedPipeline
-from ..request import Request
+from ..request import InputPicture, Item, Request
 from ..upkeep.replay import require_right, verify
 
 COMMANDS = {"text2image": "generate", "interpolate": "interpolate"}  # task -> the command that makes it
+OPTIONS = {"image": "--init-image"}  # field of a request -> the option that gives it
 Place = str | Path  # a picture's path, or its address
 
 
@@ -45,7 +45,7 @@ def make(args: argparse.Namespace, task: str, request_of: Callable[[argparse.Nam
         format_of(args.output)
         like = _read_like(args, task)
         request = request_of(args, like.request if like else None)
-        bundle, places = _find(args, request, like)
+        bundle, places, brought = _find(args, request, like)
         pipeline = _open_pipeline(args, bundle)
         if like and like.bundle_sha256 != _sha256(pipeline):
             warnings.warn(f"{bundle} is not the bundle that {args.like} was made with: the picture may differ", stacklevel=2)
@@ -54,10 +54,13 @@ def make(args: argparse.Namespace, task: str, request_of: Callable[[argparse.Nam
             print_plan(pipeline, request)
             return
         pictures = [load_image(place) for place in places]
+        opened = {name: [load_image(place) for place in found] for name, found in brought.items()}
         request = _with_pictures(request, places, pictures)
+        request = request.replace(**{name: _named(brought[name], found) for name, found in opened.items()})
         delivery = _delivery(args, pipeline, request, like)
-        made = pipeline.make(request, pictures=pictures)  # refuses what it does not make, and makes nothing yet
-        delivery.check([place for place in [*places, args.like] if place is not None and not is_url(str(place))])
+        made = pipeline.make(request, pictures=pictures, brought=opened)  # refuses what it does not make, and makes nothing yet
+        inputs = [*places, *(place for found in brought.values() for place in found), args.like]
+        delivery.check([place for place in inputs if place is not None and not is_url(str(place))])
         provenance = _provenance(pipeline, request, bundle, delivery)
 
         def text(row: int | None) -> dict[str, str]:
@@ -82,12 +85,14 @@ def print_plan(pipeline: KandinskyV22CombinedPipeline, request: Request) -> None
 
 def _graphs(pipeline: KandinskyV22CombinedPipeline, request: Request) -> list[GraphInfo]:
     """The graphs that a complete request runs."""
-    manifest, sampler = pipeline.bundle.manifest, pipeline.decoder_pipe.as_scheduler(request.scheduler)
-    guidance = Guidance(request.guidance_scale or 0.0, request.guidance_rescale, request.guidance_interval)
-    batches = guidance.batches(len(sampler.schedule(request.num_inference_steps or 1).timesteps))
+    manifest, decoder = pipeline.bundle.manifest, pipeline.decoder_of(request)
+    sampling = decoder.sampling(request.num_inference_steps, 1, request.guidance_scale, request.guidance_rescale,
+                                request.guidance_interval, scheduler=decoder.as_scheduler(request.scheduler),
+                                strength=1.0 if request.strength is None else request.strength)  # fmt: skip
     prior_batch = 2 if (request.prior_guidance_scale or 0.0) > 1 else 1
     pictures = [manifest.find("image_encoder")] * any(item.text is None for item in request.items)
-    return pictures + text_to_picture(manifest, _size(pipeline, request), batches, prior_batch)
+    texts = needed(manifest, (EMBED_TEXT,), batches={"prior": (prior_batch,)})
+    return [*pictures, *texts, *decoder.graphs(sampling, _size(pipeline, request))]
 
 
 def _size(pipeline: KandinskyV22CombinedPipeline, request: Request) -> tuple[int, int]:
@@ -104,8 +109,11 @@ def _read_like(args: argparse.Namespace, task: str) -> Provenance | None:
     return like
 
 
-def _find(args: argparse.Namespace, request: Request, like: Provenance | None) -> tuple[Path, list[Place]]:
-    """Where the bundle lies, and the pictures that are mixed. UserError if the user does not trust what a recipe names."""
+def _find(
+    args: argparse.Namespace, request: Request, like: Provenance | None
+) -> tuple[Path, list[Place], dict[str, list[Place]]]:
+    """Where the bundle lies, the pictures that are mixed, and those that the request brings, by the names of its fields.
+    UserError if the user does not trust what a recipe names."""
     named = []
     if args.bundle is None and like is not None:
         named.append(trust.bundle(like, args.like))
@@ -115,14 +123,26 @@ def _find(args: argparse.Namespace, request: Request, like: Provenance | None) -
     mixed = [item for item in request.items if item.text is None]
     places: list[Place]
     if like is None or getattr(args, "items", None):
-        paths = [item.image for item in mixed if item.image is not None]  # the command line names them all
-        places = [path if is_url(path) else as_path(path) for path in paths]
+        places = _places(mixed)  # the command line names them all
     else:
-        found = [trust.mixed_picture(item, like, args.like) for item in mixed]
+        found = [trust.used_picture(item, like, args.like, "--text and --image") for item in mixed]
         named += found
         places = [picture.place for picture in found]
+    brought: dict[str, list[Place]] = {}
+    for name in request.brings:
+        if like is None or getattr(args, name) is not None:
+            brought[name] = _places(getattr(request, name))
+            continue
+        found = [trust.used_picture(picture, like, args.like, OPTIONS[name]) for picture in getattr(request, name)]
+        named += found
+        brought[name] = [picture.place for picture in found]
     _require_trust([found.doubt for found in named if found.doubt], args)
-    return bundle, places
+    return bundle, places, brought
+
+
+def _places(pictures: Iterable[Item | InputPicture]) -> list[Place]:
+    paths = [picture.image for picture in pictures if picture.image is not None]
+    return [path if is_url(path) else as_path(path) for path in paths]
 
 
 def _require_trust(doubts: Sequence[str], args: argparse.Namespace) -> None:
@@ -159,6 +179,10 @@ def _with_pictures(request: Request, places: Sequence[Place], pictures: Sequence
     return request.replace(items=tuple(items)) if items else request
 
 
+def _named(places: Sequence[Place], pictures: Sequence[Image.Image]) -> tuple[InputPicture, ...]:
+    return tuple(InputPicture(path_as_text(place), pixels_sha256(picture)) for place, picture in zip(places, pictures))
+
+
 def _delivery(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline, request: Request,
               like: Provenance | None) -> Delivery:
     grid = args.grid if args.grid is not None else like is not None and like.grid
@@ -167,7 +191,8 @@ def _delivery(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline, 
 
 def _provenance(pipeline: KandinskyV22CombinedPipeline, request: Request, bundle: Path, delivery: Delivery) -> Provenance:
     engine = pipeline.models.engine
-    named = [path_as_text(bundle), *(item.image for item in request.items if item.image is not None)]
+    pictures = [*request.items, *(picture for name in request.brings for picture in getattr(request, name))]
+    named = [path_as_text(bundle), *(picture.image for picture in pictures if picture.image is not None)]
     return Provenance(
         request=request,
         bundle=named[0],

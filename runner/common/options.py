@@ -107,6 +107,14 @@ def as_share(value: Any, name: str) -> float:
     return value
 
 
+def as_strength(value: Any, name: str = "strength") -> float:
+    """How much of a start is made anew: above 0, at most 1."""
+    value = as_number(value, name)
+    if not 0 < value <= 1:
+        raise UserError(f"{name} is {value:g}: it must be above 0 (the start comes back) and at most 1 (all of it is made anew)")
+    return value
+
+
 def as_interval(value: Any, name: str) -> tuple[float, float]:
     """(start, stop), shares of the steps: 0 <= start < stop <= 1."""
     if not isinstance(value, (tuple, list, np.ndarray)) or len(value) != 2:

@@ -44,16 +44,18 @@ def finite(graph: str, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]
 
 
 def diffuse(
-    schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, int], np.ndarray], source, name: str
+    schedule: Schedule, latents: np.ndarray, predict: Callable[[np.ndarray, int], np.ndarray], source, name: str,
+    start: int = 0,
 ) -> Iterator[Step]:
-    """Denoise `latents` along `schedule`.
+    """Denoise `latents` along `schedule`, from its call number `start` on; the steps that are yielded count from 0.
 
-    predict: (scaled latents, index of the step) -> model output. source: where the steps' noise is drawn, one tensor of
+    predict: (scaled latents, index in the schedule) -> model output. source: where the steps' noise is drawn, one tensor of
     the latents' shape for each step that needs it. UserError names what is denoised (`name`) and the step where numbers
     stop being finite.
     """
     state = None
-    for index, timestep in enumerate(schedule.timesteps):
+    for index in range(start, len(schedule.timesteps)):
+        timestep = schedule.timesteps[index]
         output = predict(schedule.scale_model_input(latents, index), index)
         try:
             latents, state = schedule.step(output, index, latents, lambda: noise.draw(source, latents.shape), state)
@@ -63,6 +65,6 @@ def diffuse(
         if not (np.isfinite(output).all() and np.isfinite(latents).all()):  # clipping would hide an infinite output
             raise UserError(f"{name}: values that are not finite after step {index + 1} of {len(schedule.timesteps)} "
                             f"(timestep {timestep:g}): try a lower guidance scale, or check the bundle")
-        step = Step(index, timestep, latents)
+        step = Step(index - start, timestep, latents)
         yield step
         latents = step.latents

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +18,7 @@ from .fetch import fetch, is_url, shorten
 
 MAX_PIXELS = 2**26  # 8192 x 8192, 200 MB as RGB
 MAX_BYTES = 2**27  # 128 MiB: that many pixels, barely compressed
+ONE_GRAY_LEVEL = 1 / 255
 TIMEOUT = 30.0  # seconds for a picture from the net
 
 # What is tried on a file, whatever its name ends in. Pillow knows more; those can run other programs (EPS, WMF) or are
@@ -62,6 +64,19 @@ def to_8_bit(image: Image.Image) -> Image.Image:
     if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65535:
         raise UserError(f"pixels of mode {image.mode} have no white: save the picture with 8 or 16 bits a channel")
     return Image.fromarray(np.round(pixels / 257).astype(np.uint8))
+
+
+def to_picture(image: np.ndarray, number: str = "1 of 1") -> np.ndarray:
+    """The picture (H, W, 3) in [0, 1] of what the MoVQ gives, (1, 3, H, W) in [-1, 1]. Warns of one that shows nothing, by
+    its `number`; UserError if it is not finite."""
+    if not np.isfinite(image).all():
+        raise UserError("movq_decoder: the picture holds values that are not finite: check the bundle")
+    half = np.float32(0.5)
+    picture = np.clip(image[0] * half + half, 0, 1).transpose(1, 2, 0)
+    if (np.ptp(picture, axis=(0, 1)) < ONE_GRAY_LEVEL).all():
+        warnings.warn(f"picture {number} is flat, all of it one color: see with kandinsky-mindir verify whether the bundle is "
+                      "right, then try another scheduler, steps or guidance scale", stacklevel=2)
+    return picture
 
 
 def to_pil(images: np.ndarray) -> list[Image.Image]:

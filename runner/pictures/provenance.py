@@ -79,6 +79,7 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             "Sampler": request.scheduler["_class_name"] if isinstance(request.scheduler, dict) else request.scheduler,
             "CFG scale": request.guidance_scale,
             "Seed": request.seed,
+            **({} if request.strength is None else {"Denoising strength": request.strength}),
             "RNG": request.rng,
             "Size": f"{request.width}x{request.height}",
             "Model hash": self.bundle_sha256[:10],

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..bundle.checked_files import sha256_of
 from ..bundle.manifest import FILE_NAME
 from ..common.errors import UserError
-from ..request import Item
+from ..request import InputPicture, Item
 from .fetch import is_url, shorten
 from .images import load_image, pixels_sha256
 from .provenance import Provenance, as_path, as_text
@@ -53,11 +53,12 @@ def bundle(provenance: Provenance, picture: Path) -> Named:
     return Named(found[0], f"{shorten(str(found[0]))} is another bundle than the picture was made with")
 
 
-def mixed_picture(item: Item, provenance: Provenance, picture: Path) -> Named:
-    """A picture that was mixed into `picture`. UserError if it is not on this machine, or changed."""
-    name, instead = item.image, "give what to mix with --text and --image"
+def used_picture(item: Item | InputPicture, provenance: Provenance, picture: Path, option: str) -> Named:
+    """A picture that `picture` was made from. UserError, with the option to give another, if it is not on this machine, or
+    changed."""
+    name, instead = item.image, f"give it with {option}"
     if name is None:
-        raise UserError(f"{picture} was mixed from a picture in memory: {instead}")
+        raise UserError(f"{picture} was made from a picture in memory: {instead}")
     if is_remote(name):
         return Named(name, f"the picture {shorten(name)} lies on another machine")
     found = [place for place in _places(name, provenance, picture) if _is_file(place)]
@@ -68,7 +69,7 @@ def mixed_picture(item: Item, provenance: Provenance, picture: Path) -> Named:
     for place in found:
         if pixels_sha256(load_image(place)) == item.sha256:
             return Named(place)
-    raise UserError(f"{shorten(str(found[0]))} is not the picture that was mixed: {instead}")
+    raise UserError(f"{shorten(str(found[0]))} is not the picture that was used: {instead}")
 
 
 def _places(name: str, provenance: Provenance, picture: Path) -> list[Path]:

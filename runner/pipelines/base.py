@@ -17,7 +17,7 @@ from ..bundle.opened import Bundle
 from ..common.errors import UserError
 from ..common.kept_exceptions import lets_go
 from ..common.memory import as_bytes, as_text
-from ..common.options import as_count, plain, without_meaning
+from ..common.options import as_count, as_strength, plain, without_meaning
 from ..common.progress import ProgressBar
 from ..diffusion.guidance import Guidance
 from ..engine.interface import parse_device
@@ -151,7 +151,8 @@ class Pipeline(Habits):
 class Sampling:
     """What a call runs, once its options are checked. It keeps the sampler that the pipeline had when the call began.
 
-    schedule: its steps. learned_variance: whether they take a variance that the model predicts.
+    schedule: its steps. learned_variance: whether they take a variance that the model predicts. start: the number of the
+    call of the model that is the first, of those of the schedule.
     """
 
     schedule: Schedule
@@ -159,10 +160,22 @@ class Sampling:
     guidance: Guidance
     num_images_per_prompt: int
     callback: Callback
+    start: int = 0
 
     @property
     def steps(self) -> int:
+        """Of the whole schedule."""
         return len(self.schedule.timesteps)
+
+    @property
+    def run(self) -> int:
+        """How many of its steps are run."""
+        return self.steps - self.start
+
+    @property
+    def batches(self) -> list[int]:
+        """The batches that these steps run, ascending."""
+        return sorted({self.guidance.batch(index, self.steps) for index in range(self.start, self.steps)})
 
 
 class DiffusionPipeline(Pipeline):
@@ -216,18 +229,31 @@ class DiffusionPipeline(Pipeline):
         callback: Callable | None = None,
         callback_tensors: list[str] | None = None,
         scheduler: Scheduler | None = None,
+        strength: float = 1.0,
     ) -> Sampling:
         """What a call with these options runs; None is the bundle's default. UserError if it would be refused."""
         defaults, scheduler = self.bundle.manifest.defaults[self.kind], scheduler or self.scheduler
         steps = defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
         scale = defaults["guidance_scale"] if guidance_scale is None else guidance_scale
+        schedule = scheduler.schedule(steps := as_count(steps, "num_inference_steps"))
         return Sampling(
-            scheduler.schedule(as_count(steps, "num_inference_steps")),
+            schedule,
             scheduler.learned_variance,
             Guidance(scale, guidance_rescale, guidance_interval),
             as_count(num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES),
             Callback.of(callback, callback_tensors, self.callback_tensor_inputs),
+            skipped_steps(steps, strength) * schedule.calls_per_step,
         )
+
+
+def skipped_steps(steps: int, strength: float) -> int:
+    """How many of `steps` a run leaves out that starts from something: all but int(steps * strength), as in the reference
+    (pipeline_kandinsky2_2_img2img.py: get_timesteps). UserError if none is left."""
+    run = int(steps * as_strength(strength))
+    if run == 0:
+        least = next(share / 1000 for share in range(1, 1001) if int(steps * (share / 1000)))
+        raise UserError(f"strength {strength:g} makes none of {steps} steps: give at least {least:g}, or more steps")
+    return steps - run
 
 
 def _say(line: str) -> None:

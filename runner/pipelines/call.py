@@ -38,6 +38,39 @@ class Callback:
         return cls(function, tuple(names or ()))
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What the pictures of a call are made of beside embeddings, at its size; one for all, or one for each embedding.
+
+    image: (N, 3, height, width) from -1 to 1.
+    """
+
+    image: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        return max([len(value) for value in vars(self).values() if value is not None], default=1)
+
+
+NOTHING = Given()
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What the pictures of a call begin with, a row each.
+
+    image_embeds, negatives: (N, E). latents: (N, C, h, w). encoded: the latents of the picture that each starts from.
+    """
+
+    image_embeds: np.ndarray
+    negatives: np.ndarray
+    latents: np.ndarray
+    encoded: np.ndarray | None = None
+
+    def __getitem__(self, group: slice) -> Rows:
+        return dataclasses.replace(self, **{name: value[group] for name, value in vars(self).items() if value is not None})
+
+
 class Call:
     """What a callback is given in the pipeline's place: it reads as the pipeline and holds the state of this call alone.
 

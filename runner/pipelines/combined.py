@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -12,22 +12,31 @@ from PIL import Image
 
 from ..diffusion import noise
 from ..loading.models import Models
-from ..request import TASKS, Request, defaults_of
+from ..request import DECODERS, STRENGTH, TASKS, Request, defaults_of
 from ..schedulers import Scheduler, describe
 from .base import Pipeline, Sampling
 from .decoder import Decoding, KandinskyV22Pipeline
-from .items import with_pictures
+from .img2img import KandinskyV22Img2ImgPipeline, Pictures
+from .items import named, with_brought, with_pictures
 from .outputs import ImagePipelineOutput, Picture
 from .prior import KandinskyV22PriorPipeline
+
+# Arguments of the combined calls: fields of the request, and options of `check`.
+FIELDS = ("prompt", "negative_prompt", "num_images_per_prompt", "num_inference_steps", "prior_num_inference_steps",
+          "guidance_scale", "prior_guidance_scale", "guidance_rescale", "guidance_interval", "height", "width")  # fmt: skip
+OPTIONS = ("output_type", "prior_callback_on_step_end", "prior_callback_on_step_end_tensor_inputs", "callback_on_step_end",
+           "callback_on_step_end_tensor_inputs")  # fmt: skip
 
 
 class KandinskyV22CombinedPipeline(Pipeline):
     """Prompt straight to picture, and any other request: the prior pipeline, then the decoder pipeline."""
 
+    decoder: type[KandinskyV22Pipeline] = KandinskyV22Pipeline
+
     def __init__(self, models: Models):
         super().__init__(models)
         self.prior_pipe = KandinskyV22PriorPipeline(models)
-        self.decoder_pipe = KandinskyV22Pipeline(models)
+        self.decoder_pipe = self.decoder(models)
 
     @property
     def scheduler(self) -> Scheduler:
@@ -65,30 +74,19 @@ class KandinskyV22CombinedPipeline(Pipeline):
         guidance_interval: tuple[float, float] = (0.0, 1.0),
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt`: arguments of both pipelines; `latents` are the prior's, as in the reference."""
-        request = Request(
-            task="text2image",
-            prompt=prompt,  # type: ignore[arg-type]  # a list, too: it is made a tuple
-            negative_prompt=negative_prompt,  # type: ignore[arg-type]
-            num_images_per_prompt=num_images_per_prompt,
-            num_inference_steps=num_inference_steps,
-            prior_num_inference_steps=prior_num_inference_steps,
-            guidance_scale=guidance_scale,
-            prior_guidance_scale=prior_guidance_scale,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-            height=height,
-            width=width,
-        )
-        sampling, decoding = self.check(
-            request,
-            holds=True,
-            output_type=output_type,
-            prior_callback_on_step_end=prior_callback_on_step_end,
-            prior_callback_on_step_end_tensor_inputs=prior_callback_on_step_end_tensor_inputs,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-        )
-        images = self._images(request, request.prompt, sampling, decoding, noise.source(generator), latents)
+        fields = locals()
+        return self._call({name: fields[name] for name in (*FIELDS, *OPTIONS)}, {}, generator, latents, return_dict)
+
+    def _call(
+        self, arguments: Mapping[str, Any], pictures: Mapping[str, Any], generator: Any, latents: Any, return_dict: bool
+    ) -> ImagePipelineOutput | tuple:
+        """A call. arguments: fields of a request of texts, and options of `check`. pictures: what it brings, by the fields."""
+        fields = {name: value for name, value in arguments.items() if name not in OPTIONS}
+        brought: dict[str, Any] = {name: named(value, name) for name, value in pictures.items()}
+        request, opened = with_brought(Request(task="text2image", **fields, **brought), pictures)
+        options = {name: arguments[name] for name in OPTIONS}
+        sampling, decoding = self.check(request, holds=True, **options)
+        images = self._images(request, request.prompt, opened, sampling, decoding, noise.source(generator), latents)
         images = self.decoder_pipe.collect(decoding, images)
         return ImagePipelineOutput(images) if return_dict else (images,)
 
@@ -99,6 +97,7 @@ class KandinskyV22CombinedPipeline(Pipeline):
         generator: Any = None,
         latents: np.ndarray | None = None,
         pictures: Sequence[Image.Image] | None = None,
+        brought: Mapping[str, Any] | None = None,
         output_type: str = "pil",
         holds: bool = False,
         **callbacks: Any,
@@ -106,26 +105,29 @@ class KandinskyV22CombinedPipeline(Pipeline):
         """The pictures of `request`, each as soon as it is finished, with the request that makes it again alone.
 
         What the request leaves open is the bundle's default. generator: instead of the request's seed. latents: the
-        prior's. pictures: those that a mix mixes, in order, instead of the paths in its items. holds: whether the caller
+        prior's. pictures: those that a mix mixes, in order, instead of the paths in its items. brought: by
+        the names of the request's fields, pictures or arrays instead of the paths there. holds: whether the caller
         keeps all pictures in memory, which is counted. callbacks: as of a call. All that can be refused, is refused here,
         before the first picture is asked for.
         """
         request, items = with_pictures(self.complete(request), pictures)
+        request, opened = with_brought(request, brought or {})
         if isinstance(generator, (int, np.integer)):
             request, generator = request.replace(seed=generator, rng="numpy"), None
         source = request.noise_source() if generator is None else noise.source(generator)
         if generator is not None and request.row is not None:
             source = noise.OneOfBatch(source, request.row, request.rows)
         sampling, decoding = self.check(request, output_type=output_type, holds=holds, **callbacks)
-        images = self._images(request, items, sampling, decoding, source, latents)
+        images = self._images(request, items, opened, sampling, decoding, source, latents)
         return (Picture(image, row, request.alone(row) if generator is None else None) for row, image in enumerate(images))
 
     def complete(self, request: Request) -> Request:
         """The same with what it leaves open: the bundle's defaults, the samplers of this pipeline, and a seed."""
-        given = {"scheduler": request.scheduler or self.scheduler, "prior_scheduler": request.prior_scheduler}
+        decoder = self.decoder_of(request)
+        given = {"scheduler": request.scheduler or decoder.scheduler, "prior_scheduler": request.prior_scheduler}
         if request.prior_scheduler is None and describe(self.prior_pipe.scheduler) != describe(self.prior_pipe.default_scheduler):
             given["prior_scheduler"] = self.prior_pipe.scheduler
-        pipes = {"scheduler": self.decoder_pipe, "prior_scheduler": self.prior_pipe}
+        pipes = {"scheduler": decoder, "prior_scheduler": self.prior_pipe}
         changes = {name: describe(pipes[name].as_scheduler(value)) for name, value in given.items() if value is not None}
         return request.replace(**changes).complete(defaults_of(self.bundle.manifest))
 
@@ -141,7 +143,7 @@ class KandinskyV22CombinedPipeline(Pipeline):
         callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> tuple[Sampling, Decoding]:
         """What `request` would run: of the prior, and of the decoder. UserError if it would be refused."""
-        prior, decoder = self.prior_pipe, self.decoder_pipe
+        prior, decoder = self.prior_pipe, self.decoder_of(request)
         sampling = prior.sampling(
             request.prior_num_inference_steps,
             request.num_images_per_prompt,
@@ -165,13 +167,69 @@ class KandinskyV22CombinedPipeline(Pipeline):
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             scheduler=None if request.scheduler is None else decoder.as_scheduler(request.scheduler),
+            strength=1.0 if request.strength is None else request.strength,
             prompts=request.count,
             holds=holds,
         )
         return sampling, replace(decoding, reservation=(reservation, decoding.reservation))
 
-    def _images(self, request: Request, items: Sequence, sampling: Sampling, decoding: Decoding, source, latents) -> Iterator:
+    def decoder_of(self, request: Request) -> KandinskyV22Pipeline:
+        """The decoder's pipeline for what `request` brings; with the sampler of this one."""
+        module, name = DECODERS[request.brings].split(":")
+        cls = getattr(import_module(module, __package__), name)
+        if type(self.decoder_pipe) is cls:
+            return self.decoder_pipe
+        decoder = cls(self.models)
+        decoder.scheduler, decoder.progress = self.scheduler, self.decoder_pipe.progress
+        return decoder
+
+    def _images(
+        self, request: Request, items: Sequence, opened: Mapping[str, list], sampling: Sampling, decoding: Decoding, source,
+        latents,
+    ) -> Iterator:  # fmt: skip
+        """opened: what the request brings. Each of several belongs to a prompt, and to all pictures of it."""
+        decoder, each = self.decoder_of(request), request.num_images_per_prompt
+        given = decoder.given({name: found if len(found) == 1 else [picture for picture in found for _ in range(each)]
+                               for name, found in opened.items()}, decoding.size)
         module, function = TASKS[request.task].embed.split(":")
         embed = getattr(import_module(module, __package__), function)
         image_embeds, negatives = embed(self.prior_pipe, request, items, sampling, source, latents)
-        yield from self.decoder_pipe.make(decoding, image_embeds, negatives, source)
+        yield from decoder.make(decoding, image_embeds, negatives, source, given=given)
+
+
+class KandinskyV22Img2ImgCombinedPipeline(KandinskyV22CombinedPipeline):
+    """Prompt and picture straight to pictures."""
+
+    decoder = KandinskyV22Img2ImgPipeline
+
+    def __call__(  # type: ignore[override]  # as diffusers' own
+        self,
+        prompt: str | list[str],
+        image: Pictures,
+        negative_prompt: str | list[str] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        strength: float = STRENGTH,
+        num_images_per_prompt: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        prior_guidance_scale: float | None = None,
+        prior_num_inference_steps: int | None = None,
+        generator: Any = None,
+        latents: np.ndarray | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        prior_callback_on_step_end: Callable | None = None,
+        prior_callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+    ) -> ImagePipelineOutput | tuple:
+        """Pictures of `prompt` that start from `image`: one for all prompts, or one for each, and for all pictures of it.
+
+        Arguments are those of both pipelines; `latents` are the prior's, as in the reference.
+        """
+        fields = locals()
+        arguments = {name: fields[name] for name in (*FIELDS, *OPTIONS, "strength")}
+        return self._call(arguments, {"image": image}, generator, latents, return_dict)

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..bundle.manifest import GraphInfo
 from ..common.errors import UserError
 from ..common.options import as_array, as_choice, as_size
 from ..diffusion import noise
-from ..diffusion.loop import diffuse, finite, initial_latents
+from ..diffusion.loop import diffuse, initial_latents
 from ..diffusion.sinusoid import timestep_embedding
+from ..inputs import conditions
 from ..loading.memory_plan import MemoryPlan
-from ..loading.models import Models
-from ..pictures.images import to_pil
+from ..pictures.images import to_picture, to_pil
 from .base import DiffusionPipeline, Sampling
-from .call import Call
+from .call import NOTHING, Call, Given, Rows
+from .encoders import encode_images, unet_contexts
 from .outputs import ImagePipelineOutput
 
-ONE_GRAY_LEVEL = 1 / 255
 GROUP_BYTES = 1 << 26  # of the rows that go together where models are freed in between, so that these are loaded seldom
 MOST_GROUPS = 16  # of a call whose steps draw noise, which is drawn again for each group
 STATE_COPIES = 16  # arrays of a latent's size that a row takes while it is denoised: by count in schedulers/
 PICTURE_COPIES = 4  # float32 arrays of a picture's size that decoding it takes
+READERS = {"image": conditions.images}  # of what a call is given, by its name
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class KandinskyV22Pipeline(DiffusionPipeline):
     """Image embeddings to pictures."""
 
     kind = "decoder"
+    unet = "unet"  # the stage of its steps
+    takes: tuple[str, ...] = ()  # the fields of Given that it needs
     callback_tensor_inputs = ("latents", "image_embeds", "negative_image_embeds")
 
     def __call__(
@@ -79,8 +82,13 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         height, width: pixels, rounded up to what the MoVQ can make. output_type: "pil", "np" (N, H, W, 3 in [0, 1]) or
         "latent" (N x num_images_per_prompt, C, h, w). guidance_rescale, guidance_interval: see `Guidance`.
         """
-        image_embeds = as_array(image_embeds, "image_embeds", self.embedding_dim)
-        decoding = self.check(
+        return self._call(
+            image_embeds,
+            negative_image_embeds,
+            {},
+            generator,
+            latents,
+            return_dict,
             height=height,
             width=width,
             num_inference_steps=num_inference_steps,
@@ -91,16 +99,36 @@ class KandinskyV22Pipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             guidance_rescale=guidance_rescale,
             guidance_interval=guidance_interval,
-            prompts=len(image_embeds),
         )
+
+    def _call(
+        self, image_embeds: Any, negative_image_embeds: Any, pictures: Mapping[str, Any], generator: Any, latents: Any,
+        return_dict: bool, **options: Any,
+    ) -> ImagePipelineOutput | tuple:  # fmt: skip
+        """A call. pictures: from the names in `takes` to what the caller gave. options: of `check`."""
+        image_embeds = as_array(image_embeds, "image_embeds", self.embedding_dim)
         if negative_image_embeds is None:
             negative_image_embeds = self.bundle.constants["zero_image_embeds"]
         negatives = as_array(negative_image_embeds, "negative_image_embeds", self.embedding_dim)
         if len(negatives) not in (1, len(image_embeds)):
             raise UserError(f"negative_image_embeds has {len(negatives)} rows and image_embeds has {len(image_embeds)}: "
                             "give one row, or as many")
-        images = self.collect(decoding, self.make(decoding, image_embeds, negatives, noise.source(generator), latents))
+        given = self.given(pictures, self.size(options["height"], options["width"]))
+        count = max(len(image_embeds), given.count)
+        decoding = self.check(**options, prompts=count)
+        images = self.collect(decoding, self.make(decoding, image_embeds, negatives, noise.source(generator), latents, given))
         return ImagePipelineOutput(images) if return_dict else (images,)
+
+    def size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """(height, width) of the pictures that are made where these are asked for."""
+        manifest = self.bundle.manifest
+        defaults = manifest.defaults["decoder"]
+        return as_size(defaults["height"] if height is None else height, defaults["width"] if width is None else width,
+                       manifest.settings["movq_scale_factor"])
+
+    def given(self, pictures: Mapping[str, Any], size: tuple[int, int]) -> Given:
+        """What a call is given, by the names in `takes`, as its models take it."""
+        return Given(**{name: READERS[name](pictures[name], size) for name in self.takes})
 
     def check(
         self,
@@ -116,6 +144,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         scheduler: Any = None,
+        strength: float = 1.0,
         prompts: int = 1,
         holds: bool = True,
     ) -> Decoding:
@@ -126,32 +155,27 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         """
         as_choice(output_type, ("pil", "np", "latent"), "output_type")
         sampling = self.sampling(num_inference_steps, num_images_per_prompt, guidance_scale, guidance_rescale, guidance_interval,
-                                 callback_on_step_end, callback_on_step_end_tensor_inputs, scheduler)
-        manifest = self.bundle.manifest
-        defaults = manifest.defaults["decoder"]
-        size = as_size(defaults["height"] if height is None else height, defaults["width"] if width is None else width,
-                       manifest.settings["movq_scale_factor"])
-        decoding = Decoding(sampling, size, output_type)
+                                 callback_on_step_end, callback_on_step_end_tensor_inputs, scheduler, strength)
+        decoding = Decoding(sampling, self.size(height, width), output_type)
         return self._within_memory(decoding, prompts * sampling.num_images_per_prompt, holds)
 
-    def make(self, decoding: Decoding, image_embeds: np.ndarray, negatives: np.ndarray, source, latents: Any = None) -> Iterator:
+    def make(
+        self, decoding: Decoding, image_embeds: np.ndarray, negatives: np.ndarray, source, latents: Any = None,
+        given: Given = NOTHING,
+    ) -> Iterator:
         """Pictures one after another, of what `check` has checked: PIL, or an array (H, W, 3), or latents (C, h, w).
 
         Rows do not depend on each other. A group of them is denoised to its end and decoded before the next one begins,
         with the noise that it has when all are denoised at once.
         """
         sampling = decoding.sampling
-        rows = len(image_embeds) * sampling.num_images_per_prompt
-        negatives = np.broadcast_to(negatives, image_embeds.shape)
-        image_embeds, negatives = (np.repeat(side, sampling.num_images_per_prompt, axis=0) for side in (image_embeds, negatives))
-        shape = self.bundle.manifest.find("unet", 1, decoding.size).input("sample").shape[1:]
-        latents = initial_latents((rows, *shape), latents, source, sampling.schedule)
+        all_rows = self._rows(decoding, image_embeds, negatives, source, latents, given)
+        rows = len(all_rows.latents)
         batch, start = noise.SharedBatch(source, rows), 0
-        with self.progress.bar(sampling.steps * rows, self.kind) as bar:
+        with self.progress.bar(sampling.run * rows, self.kind) as bar:
             while start < rows:
                 group = slice(start, min(start + self._rows_at_once(decoding, rows, batch.asked), rows))
-                final = self._denoise(decoding, image_embeds[group], negatives[group], latents[group],
-                                      batch.group(group.start, group.stop), bar)
+                final = self._denoise(decoding, all_rows[group], batch.group(group.start, group.stop), bar)
                 if decoding.output_type == "latent":
                     yield from final
                 else:
@@ -161,6 +185,28 @@ class KandinskyV22Pipeline(DiffusionPipeline):
     def collect(self, decoding: Decoding, pictures: Iterator) -> Any:
         """All pictures: a list of PIL, or an array (N, H, W, 3), or latents (N, C, h, w)."""
         return list(pictures) if decoding.output_type == "pil" else np.stack(list(pictures))
+
+    def _rows(self, decoding: Decoding, image_embeds, negatives, source, latents: Any, given: Given) -> Rows:
+        """What the pictures begin with; the first noise is drawn here."""
+        count, sampling = max(len(image_embeds), given.count), decoding.sampling
+        sides = {"image_embeds": image_embeds, "negative_image_embeds": negatives, **vars(given)}
+        for name, side in sides.items():
+            if side is not None and len(side) not in (1, count):
+                raise UserError(f"{name} has {len(side)} rows and the call makes {count} pictures: give one for all, or as many")
+
+        def rows(side: np.ndarray) -> np.ndarray:
+            return np.repeat(np.broadcast_to(side, (count, *side.shape[1:])), sampling.num_images_per_prompt, axis=0)
+
+        shape = (count * sampling.num_images_per_prompt, *self._latent_shape(decoding.size))
+        encoded = None if given.image is None else rows(encode_images(self.models, given.image, decoding.size))
+        return Rows(rows(image_embeds), rows(negatives), self._first(sampling, shape, latents, source, encoded), encoded)
+
+    def _first(self, sampling: Sampling, shape: tuple[int, ...], latents: Any, source, encoded) -> np.ndarray:
+        """The latents of that shape that diffusion begins with."""
+        return initial_latents(shape, latents, source, sampling.schedule)
+
+    def _latent_shape(self, size: tuple[int, int]) -> tuple[int, ...]:
+        return self.bundle.manifest.find(self.unet, 1, size).input("sample").shape[1:]
 
     @property
     def embedding_dim(self) -> int:
@@ -176,36 +222,36 @@ class KandinskyV22Pipeline(DiffusionPipeline):
     def _row_bytes(self, size: tuple[int, int]) -> int:
         """What a row takes while it is denoised: copies of its latents, and its context twice."""
         find = self.bundle.manifest.find
-        latents, *context = find("unet", 1, size).input("sample"), *find("unet_context").outputs
-        return 4 * (STATE_COPIES * math.prod(latents.shape) + 2 * sum(math.prod(tensor.shape) for tensor in context))
+        context = find(f"{self.unet}_context").outputs
+        return 4 * (STATE_COPIES * math.prod(self._latent_shape(size)) + 2 * sum(math.prod(tensor.shape) for tensor in context))
 
-    def _denoise(self, decoding: Decoding, image_embeds, negatives, latents, source, bar) -> np.ndarray:
+    def _denoise(self, decoding: Decoding, rows: Rows, source, bar) -> np.ndarray:
         """The final latents (N, C, h, w): reverse diffusion with the UNet, one row an embedding (N, E).
 
         The UNet's output channels are epsilon, then variance: guidance is on epsilon only, the variance is the conditional
         one's and reaches the scheduler only if it takes it.
         """
-        sampling, channels = decoding.sampling, latents.shape[1]
-        call = Call(self, sampling.guidance, sampling.steps, sampling.callback)
-        contexts = unet_contexts(self.models, image_embeds, negatives if sampling.guidance.on else None)
-        width = self.bundle.manifest.find("unet", 1, decoding.size).input("time_proj").shape[1]
+        sampling, channels = decoding.sampling, rows.latents.shape[1]
+        call = Call(self, sampling.guidance, sampling.run, sampling.callback)
+        contexts = unet_contexts(self.models, self.unet, rows.image_embeds, rows.negatives if sampling.guidance.on else None)
+        width = self.bundle.manifest.find(self.unet, 1, decoding.size).input("time_proj").shape[1]
         options = self.bundle.manifest.settings["unet_time_proj"]
-        with self.models.lease_batches("unet", decoding.size) as unet:
+        with self.models.lease_batches(self.unet, decoding.size) as unet:
 
             def predict(latents: np.ndarray, index: int) -> np.ndarray:
                 time_proj = timestep_embedding(sampling.schedule.timesteps[index], width, **options)
                 batch = call.guidance.batch(index, sampling.steps)
-                run, rows = unet(batch), []
+                run, outputs = unet(batch), []
                 for latent, context in zip(latents, contexts):
                     context = {name: tensor[-batch:] for name, tensor in context.items()}  # the conditional half is last
                     (output,) = run(sample=np.stack([latent] * batch), time_proj=time_proj, **context)
                     epsilon, variance = output[:, :channels], output[-1:, channels:]
                     epsilon = epsilon if batch == 1 else call.guidance.combine(epsilon[:1], epsilon[1:])
-                    rows.append(np.concatenate([epsilon, variance], axis=1) if sampling.learned_variance else epsilon)
-                return np.concatenate(rows)
+                    outputs.append(np.concatenate([epsilon, variance], axis=1) if sampling.learned_variance else epsilon)
+                return np.concatenate(outputs)
 
-            steps = diffuse(sampling.schedule, latents, predict, source, self.kind)
-            return call.follow(steps, bar, {"image_embeds": image_embeds, "negative_image_embeds": negatives})
+            steps = diffuse(sampling.schedule, rows.latents, predict, source, self.kind, sampling.start)
+            return call.follow(steps, bar, {"image_embeds": rows.image_embeds, "negative_image_embeds": rows.negatives})
 
     def _decode(self, latents: np.ndarray, decoding: Decoding, start: int, rows: int) -> Iterator[Image.Image | np.ndarray]:
         """Pictures of `latents` (N, C, h, w), one after another; the first of them is number `start` of `rows`.
@@ -221,40 +267,20 @@ class KandinskyV22Pipeline(DiffusionPipeline):
                     pictures.append(picture if decoding.output_type == "np" else to_pil(picture[None])[0])
             yield from pictures
 
+    def graphs(self, sampling: Sampling, size: tuple[int, int], output_type: str = "pil") -> list[GraphInfo]:
+        """The graphs that a call runs, in order."""
+        find = self.bundle.manifest.find
+        graphs = [find("movq_encoder", 1, size)] if "image" in self.takes else []
+        graphs += [find(f"{self.unet}_context"), *(find(self.unet, batch, size) for batch in sampling.batches)]
+        return graphs if output_type == "latent" else [*graphs, find("movq_decoder", 1, size)]
+
     def _within_memory(self, decoding: Decoding, rows: int, holds: bool) -> Decoding:
-        sampling, find, (height, width) = decoding.sampling, self.bundle.manifest.find, decoding.size
-        graphs = [find("unet_context")]
-        graphs += [find("unet", batch, decoding.size) for batch in sampling.guidance.batches(sampling.steps)]
-        graphs += [] if decoding.output_type == "latent" else [find("movq_decoder", 1, decoding.size)]
-        latent = 4 * math.prod(find("unet", 1, decoding.size).input("sample").shape)
+        height, width = decoding.size
+        graphs = self.graphs(decoding.sampling, decoding.size, decoding.output_type)
+        latent = 4 * math.prod(self._latent_shape(decoding.size))
         picture = {"pil": 3, "np": 12, "latent": 0}[decoding.output_type] * height * width
         group = self._rows_at_once(decoding, rows, draws=True)  # before there is a plan: as if models did not stay
         beside = group * (self._row_bytes(decoding.size) + picture) + PICTURE_COPIES * 12 * height * width
         row_bytes = 2 * latent + (2 if decoding.output_type == "np" else 1) * picture * holds
         plan, reservation = self._require(graphs, beside, rows, row_bytes)
         return replace(decoding, plan=plan, reservation=reservation)
-
-
-def unet_contexts(models: Models, image_embeds: np.ndarray, negatives: np.ndarray | None) -> list[dict[str, np.ndarray]]:
-    """What the UNet needs of each embedding (after its negative, where there are some) and what does not depend on the step."""
-    known: dict[bytes, tuple[np.ndarray, ...]] = {}
-    with models.lease("unet_context") as run:
-        for embeds in (*image_embeds, *(() if negatives is None else negatives)):
-            if embeds.tobytes() not in known:
-                known[embeds.tobytes()] = finite("unet_context", run(image_embeds=embeds[None]))
-    sides = [image_embeds] if negatives is None else [negatives, image_embeds]
-    pairs = [[known[embeds.tobytes()] for embeds in row] for row in zip(*sides)]
-    return [{name: np.concatenate(tensors) for name, tensors in zip(("time_addition", "added_kv"), zip(*pair))} for pair in pairs]
-
-
-def to_picture(image: np.ndarray, number: str = "1 of 1") -> np.ndarray:
-    """The picture (H, W, 3) in [0, 1] of what the MoVQ gives, (1, 3, H, W) in [-1, 1]. Warns of one that shows nothing, by
-    its `number`; UserError if it is not finite."""
-    if not np.isfinite(image).all():
-        raise UserError("movq_decoder: the picture holds values that are not finite: check the bundle")
-    half = np.float32(0.5)
-    picture = np.clip(image[0] * half + half, 0, 1).transpose(1, 2, 0)
-    if (np.ptp(picture, axis=(0, 1)) < ONE_GRAY_LEVEL).all():
-        warnings.warn(f"picture {number} is flat, all of it one color: see with kandinsky-mindir verify whether the bundle is "
-                      "right, then try another scheduler, steps or guidance scale", stacklevel=2)
-    return picture

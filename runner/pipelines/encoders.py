@@ -1,4 +1,4 @@
-"""Texts and pictures as the prior takes them: what the encoders make of them, and what the prior needs at every step."""
+"""Texts and pictures as the two diffusions take them: what the encoders make of them, and what each needs at every step."""
 
 from __future__ import annotations
 
@@ -74,6 +74,29 @@ def embed_pictures(models: Models, pictures: Sequence[np.ndarray]) -> list[np.nd
             if pixel_values.tobytes() not in found:
                 found[pixel_values.tobytes()] = finite("image_encoder", run(pixel_values=pixel_values))[0]
     return [found[pixel_values.tobytes()] for pixel_values in pictures]
+
+
+def unet_contexts(
+    models: Models, stage: str, image_embeds: np.ndarray, negatives: np.ndarray | None
+) -> list[dict[str, np.ndarray]]:
+    """What a UNet needs of each embedding (after its negative, where there are some) and what does not depend on the step.
+
+    stage: the UNet's.
+    """
+    known: dict[bytes, tuple[np.ndarray, ...]] = {}
+    with models.lease(f"{stage}_context") as run:
+        for embeds in (*image_embeds, *(() if negatives is None else negatives)):
+            if embeds.tobytes() not in known:
+                known[embeds.tobytes()] = finite(f"{stage}_context", run(image_embeds=embeds[None]))
+    sides = [image_embeds] if negatives is None else [negatives, image_embeds]
+    pairs = [[known[embeds.tobytes()] for embeds in row] for row in zip(*sides)]
+    return [{name: np.concatenate(tensors) for name, tensors in zip(("time_addition", "added_kv"), zip(*pair))} for pair in pairs]
+
+
+def encode_images(models: Models, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The latents (N, C, h, w) of pictures (N, 3, height, width) from -1 to 1, without quantization."""
+    with models.lease("movq_encoder", 1, size) as run:
+        return np.concatenate([finite("movq_encoder", run(image=image[None]))[0] for image in images])
 
 
 def text_bytes(bundle: Bundle) -> tuple[int, int]:

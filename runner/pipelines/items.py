@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from PIL import Image
 
 from ..common.errors import UserError
+from ..inputs.conditions import as_list
 from ..pictures.images import load_image, pixels_sha256
-from ..request import Item, Request
+from ..request import InputPicture, Item, Request
 
 
 def with_pictures(request: Request, pictures: Sequence[Image.Image] | None) -> tuple[Request, list[Any]]:
@@ -33,12 +37,47 @@ def with_pictures(request: Request, pictures: Sequence[Image.Image] | None) -> t
     return request.replace(items=items), opened
 
 
-def open_picture(item: Item, picture: Image.Image | None = None) -> Image.Image:
-    """The picture of an item as RGB: `picture`, or the one at its path."""
+def with_brought(request: Request, given: Mapping[str, Any]) -> tuple[Request, dict[str, list[Any]]]:
+    """(the request, which names the pictures that it brings by their pixels, too; these pictures, by their field's name).
+
+    given: pictures or arrays by the field's name, one or a list; what is not there is opened from its path.
+    """
+    changes: dict[str, Any] = {}
+    opened: dict[str, list[Any]] = {}
+    for name in request.brings:
+        wanted = getattr(request, name)
+        pictures = [None] * len(wanted) if given.get(name) is None else as_list(given[name], name)
+        if len(pictures) != len(wanted):
+            raise UserError(f"{name} is {len(pictures)} pictures and the request names {len(wanted)}: give as many")
+        opened[name] = [found if isinstance(found, np.ndarray) else open_picture(item, found, name)
+                        for item, found in zip(wanted, pictures)]
+        changes[name] = tuple(
+            msgspec.structs.replace(item, sha256=sha256_of(found)) for item, found in zip(wanted, opened[name])
+        )
+    return request.replace(**changes) if changes else request, opened
+
+
+def named(value: Any, name: str) -> tuple[InputPicture, ...]:
+    """Pictures in memory, or at their paths, as a request names them."""
+    return tuple(
+        InputPicture(image=os.fspath(found)) if isinstance(found, (str, os.PathLike)) else InputPicture(sha256=sha256_of(found))
+        for found in as_list(value, name)
+    )
+
+
+def sha256_of(picture: Image.Image | np.ndarray) -> str:
+    """Of a picture's pixels as RGB, or of an array's shape, type and bytes."""
+    if isinstance(picture, Image.Image):
+        return pixels_sha256(load_image(picture))
+    return hashlib.sha256(f"{picture.shape} {picture.dtype.str}".encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
+
+
+def open_picture(item: Item | InputPicture, picture: Image.Image | None = None, name: str = "an item") -> Image.Image:
+    """The picture of an item as RGB: `picture`, or the one at its path. name: what an error calls it."""
     source = item.image if picture is None else picture
     if source is None:
-        raise UserError(f"an item is a picture without a path (sha256 {str(item.sha256)[:10]}): give the picture itself")
+        raise UserError(f"{name} is a picture without a path (sha256 {str(item.sha256)[:10]}): give the picture itself")
     found = load_image(source)
     if item.sha256 is not None and item.sha256 != pixels_sha256(found):
-        raise UserError(f"{item.image or 'a picture'} is not the picture that was mixed: give what to mix")
+        raise UserError(f"{item.image or 'a picture'} is not the picture that was used: give what to use")
     return found

@@ -134,12 +134,14 @@ class Schedule:
 
     timesteps: in the order of the model's calls (a second-order solver names some twice).
     init_noise_sigma: what the first standard normal sample is multiplied by.
+    calls_per_step: of the model; a run may start at a multiple of it.
     """
 
     config: Mapping[str, Any]
     alphas_cumprod: np.ndarray
     timesteps: np.ndarray
     init_noise_sigma: ClassVar[float] = 1.0
+    calls_per_step: ClassVar[int] = 1
 
     def __post_init__(self):
         for value in vars(self).values():
@@ -163,6 +165,10 @@ class Schedule:
         """`original` as the forward process leaves it at `timestep` (DDPM, arXiv 2006.11239, eq. 4)."""
         alpha = self.alphas_cumprod[timestep]
         return np.sqrt(alpha) * original + np.sqrt(ONE - alpha) * noise
+
+    def noised(self, original: np.ndarray, noise: np.ndarray, index: int) -> np.ndarray:
+        """`original` as noisy as the sample is before call `index`; float32."""
+        return self.add_noise(original, noise, int(self.timesteps[index]))
 
     def _next_timestep(self, index):
         """The timestep that step `index` leads to, -1 after the last: the picture itself."""

@@ -65,7 +65,10 @@ class SigmaSchedule(PreciseSchedule):
 
     def add_noise(self, original, noise, timestep):
         """At the run's own noise levels: `timestep` is one of its timesteps."""
-        return original + float(self.sigmas[np.flatnonzero(self.timesteps == timestep)[0]]) * noise
+        return self.noised(original, noise, int(np.flatnonzero(self.timesteps == timestep)[0]))
+
+    def noised(self, original, noise, index):
+        return original + float(self.sigmas[index]) * noise
 
     def _signal(self, sigma):
         return 1 / math.sqrt(sigma * sigma + 1)

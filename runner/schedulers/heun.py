@@ -39,6 +39,8 @@ class HeunDiscreteScheduler(SigmaScheduler):
 
 
 class HeunDiscreteSchedule(SigmaSchedule):
+    calls_per_step = 2
+
     def _step(self, model_output, index, sample, noise, state):
         """`state` between the two calls of a step: (the sample and the derivative at its start)."""
         sigma = float(self.sigmas[index])

@@ -86,7 +86,10 @@ class LogSnrSchedule(PreciseSchedule):
 
     def add_noise(self, original, noise, timestep):
         """At the run's own noise levels: `timestep` is one of its timesteps."""
-        level = self.level(int(np.flatnonzero(self.timesteps == timestep)[0]))
+        return self.noised(original, noise, int(np.flatnonzero(self.timesteps == timestep)[0]))
+
+    def noised(self, original, noise, index):
+        level = self.level(index)
         return combine((level.signal, original), (level.noise, noise))
 
     def _data(self, model_output, index, sample):

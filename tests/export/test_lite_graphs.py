@@ -37,7 +37,11 @@ class Graphs:
     def __init__(self, part, module, folder, latent_size):
         self.folder = folder
         self.config = CHECKPOINT_PARTS[part].config.from_dict(references.config_of(module))
-        self.specs = list(part_specs(part, self.config, {(0, 0): latent_size} if latent_size else {}))
+        self.specs = list(part_specs(part, self.config, {self.size(latent_size): latent_size} if latent_size else {}))
+
+    def size(self, latent_size):
+        """Of the picture, where the part has one."""
+        return tuple(getattr(self.config, "scale_factor", 0) * side for side in latent_size)
 
     def run(self, name, batch=1, **inputs):
         """The graph's outputs: each a list of what Lite, MindSpore and the evaluator (in float64) say."""
@@ -225,7 +229,7 @@ def test_unet(name, batch, latent_size, graphs, record_property, fewest):
 
 @pytest.mark.parametrize("name, latent_size", cases("movq", dummy=((6, 4),), levels=((4, 4),), plain=((5, 7),),
                                                     micro=((16, 16),), exported=((16, 16),)))
-def test_movq_decoder(name, latent_size, graphs, record_property, fewest):
+def test_movq(name, latent_size, graphs, record_property, fewest):
     module = build("movq", name)
     part = graphs("movq", name, module, latent_size)
     latents = normal(np.random.default_rng(0), 1, part.config.latent_channels, *latent_size)
@@ -233,3 +237,8 @@ def test_movq_decoder(name, latent_size, graphs, record_property, fewest):
         expected = module.decode(torch.from_numpy(latents), force_not_quantize=True).sample
     (image,) = part.run("movq_decoder", latents=latents)
     check(image, expected, record_property)
+    pixels = np.random.default_rng(1).uniform(-1, 1, expected.shape).astype(np.float32)
+    with torch.no_grad():
+        expected = module.encode(torch.from_numpy(pixels)).latents
+    (found,) = part.run("movq_encoder", image=pixels)
+    check(found, expected, record_property)

@@ -17,10 +17,10 @@ from kandinsky_mindir.runner.loading.memory_plan import plan_memory
 from kandinsky_mindir.runner.loading.models import Models
 from kandinsky_mindir.runner.upkeep.replay import verify
 
-ENCODE = "picture to latents"
+ENCODE = "a picture to its latents"
 SIZE = (16, 16)
 ROW = Stage(
-    name="movq_encoder",
+    name="picture_to_latents",  # as movq_encoder, under another name
     part="movq",
     cell="movq:MoVQEncoder",
     inputs=lambda config, variant: {"image": (1, config.in_channels, *variant.size)},
@@ -38,7 +38,7 @@ def test_a_row_is_all_that_a_new_graph_needs(engine, tmp_path, monkeypatch):
     prior, decoder = checkpoints.save("narrow", tmp_path)
     bundle = Bundle(export_bundle(prior, decoder, tmp_path / "bundle", [SIZE], progress=False))
 
-    graph = bundle.manifest.find("movq_encoder", 1, SIZE)
+    graph = bundle.manifest.find("picture_to_latents", 1, SIZE)
     assert (graph.part, graph.inputs[0].shape, graph.outputs[0].shape) == ("movq", (1, 3, 16, 16), (1, 4, 8, 8))
 
     fed = SealedExample.read(bundle.file(file_name(graph))).inputs["image"]
@@ -51,7 +51,7 @@ def test_a_row_is_all_that_a_new_graph_needs(engine, tmp_path, monkeypatch):
     assert 123_000_000 < demand.loading < 123_000_000 + 200_000_000
 
     verdicts = list(verify(Models(bundle, engine, keep_loaded=False)))
-    assert [verdict.graph.name for verdict in verdicts][-1] == "movq_encoder"
+    assert [verdict.graph.name for verdict in verdicts][-1] == "picture_to_latents"
     assert all(verdict.right for verdict in verdicts), "\n".join(map(str, verdicts))
 
 
@@ -61,9 +61,10 @@ def test_a_row_gives_a_graph_to_compile(monkeypatch):
     config = MoVQConfig(norm_type="spatial", latent_channels=4, block_out_channels=(32, 64),
                         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)
     specs = list(part_specs("movq", config, {(16, 24): (8, 12)}))
-    assert [spec.stem for spec in specs] == ["movq/movq_decoder_b1_16x24", "movq/movq_encoder_b1_16x24"]
-    assert specs[1].inputs == (TensorInfo("image", (1, 3, 16, 24), "float32"),)
-    assert {parameter.name for parameter in specs[1].cell().get_parameters()} > {"quant_conv.weight"}
+    assert [spec.stem for spec in specs] == ["movq/movq_decoder_b1_16x24", "movq/movq_encoder_b1_16x24",
+                                              "movq/picture_to_latents_b1_16x24"]
+    assert specs[2].inputs == (TensorInfo("image", (1, 3, 16, 24), "float32"),)
+    assert {parameter.name for parameter in specs[2].cell().get_parameters()} > {"quant_conv.weight"}
 
 
 def test_cells_exist():

@@ -94,7 +94,7 @@ def test_a_mix_is_made_again_from_the_same_pictures_only(batch, bundles, tmp_pat
     assert "was made by interpolate: use kandinsky-mindir interpolate --like" in capsys.readouterr().err
     save_image(load_image(batch[1]), picture)
     assert run("interpolate", "--like", second, "--output", again, "--quiet") == 2
-    assert f"{picture} is not the picture that was mixed" in capsys.readouterr().err
+    assert f"{picture} is not the picture that was used" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("parts", (1, 2))

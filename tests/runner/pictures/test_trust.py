@@ -68,7 +68,7 @@ def mixed(home, image, sha256="right", beside=None):
     item = Item(weight=1, image=image, sha256=sha256)
     provenance = Provenance(request=Request(task="interpolate", items=(item,)), bundle="bundle", bundle_sha256="",
                             beside={image: beside} if beside else {})
-    return trust.mixed_picture(item, provenance, home / "pictures" / "cat.png")
+    return trust.used_picture(item, provenance, home / "pictures" / "cat.png", "--image")
 
 
 def test_pictures_that_are_here_and_unchanged_are_found(home):
@@ -94,7 +94,7 @@ def test_a_picture_without_a_sha256_is_doubted(home):
 
 
 def test_a_picture_that_changed_or_is_not_here_is_refused(home):
-    with pytest.raises(UserError, match=r"red.png is not the picture that was mixed: give what to mix"):
+    with pytest.raises(UserError, match=r"red.png is not the picture that was used: give it with"):
         mixed(home, "red.png", sha256="0" * 64)
     for name in ("nowhere.png", "/dev/zero", "."):
         with pytest.raises(UserError, match=r"a picture that the recipe in .*cat.png names, is not here"):

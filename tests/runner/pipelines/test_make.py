@@ -92,7 +92,7 @@ def test_a_mix_of_pictures(pipeline, tmp_path):
     (in_memory,) = pipeline.make(request, pictures=[picture()])
     assert in_memory.image.tobytes() == expected.tobytes()
     picture("blue").save(path)
-    with pytest.raises(UserError, match="is not the picture that was mixed"):
+    with pytest.raises(UserError, match="is not the picture that was used"):
         pipeline.make(made.request)
     with pytest.raises(UserError, match="pictures has 2 pictures and the request mixes 1"):
         pipeline.make(request, pictures=[picture(), picture()])

@@ -9,8 +9,8 @@ from kandinsky_mindir.export.contents.weights import WeightsWriter
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.diffusion.loop import diffuse
-from kandinsky_mindir.runner.pipelines.decoder import to_picture, unet_contexts
-from kandinsky_mindir.runner.pipelines.encoders import Text, embed_pictures, encode_texts, prior_contexts
+from kandinsky_mindir.runner.pictures.images import to_picture
+from kandinsky_mindir.runner.pipelines.encoders import Text, embed_pictures, encode_texts, prior_contexts, unet_contexts
 from kandinsky_mindir.runner.schedulers import create_by_name
 
 LATENTS = np.random.default_rng(0).standard_normal((1, 4, 2, 2)).astype(np.float32)
@@ -48,7 +48,7 @@ ROW = np.zeros((1, 2), np.float32)
     ("text_encoder", lambda models: encode_texts(models, ["a cat"])),
     ("prior_context", lambda models: prior_contexts(models, {"a cat": Text(ROW, ROW, ROW)})),
     ("image_encoder", lambda models: embed_pictures(models, [ROW])),
-    ("unet_context", lambda models: unet_contexts(models, ROW, None)),
+    ("unet_context", lambda models: unet_contexts(models, "unet", ROW, None)),
 ])
 def test_a_graph_without_steps_is_named(graph, call, bundles):
     with pytest.raises(UserError, match=f"^{graph}: it computed values that are not finite"):
