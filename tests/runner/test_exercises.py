@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kandinsky_mindir.runner import DDIMScheduler, Item, KandinskyV22CombinedPipeline, Request, cli, request, schedulers
+from kandinsky_mindir.runner import DDIMScheduler, Item, KandinskyV22CombinedPipeline, Request, cli, schedulers, tasks
 from kandinsky_mindir.runner.pictures.provenance import Provenance
 
 SMALL = {"height": 16, "width": 16, "prior_num_inference_steps": 2, "num_inference_steps": 3, "seed": 4}
@@ -41,7 +41,7 @@ def embed_mean(prior, request, items, sampling, source, latents):
 
 def test_a_task(pipeline, monkeypatch):
     """A function and its row: a request of it is checked, read back from JSON, and made."""
-    monkeypatch.setitem(request.TASKS, "mean", request.Task("items", (), f"{__name__}:embed_mean"))
+    monkeypatch.setitem(tasks.TASKS, "mean", tasks.Task("items", (), f"{__name__}:embed_mean"))
     items = (Item(9.0, text="a cat"), Item(1.0, text="a dog"))
     mean = Request.from_json(Request(task="mean", items=items, **SMALL).to_json())
     (made,) = pipeline.make(mean)

@@ -17,9 +17,9 @@ from psnr import LEAST_PSNR, psnr
 
 NAMES = ("narrow", pytest.param("wide", marks=pytest.mark.slow), pytest.param("micro", marks=pytest.mark.slow))
 # Beside the checkpoint's own. diffusers never scales what it shows the model, which Euler and Heun need.
-SAMPLERS = ("ddim", "dpmpp-2m", "lcm", "unipc")
+SAMPLERS = ("ddim", "dpmpp-2m", "dpmpp-2m-sde", "lcm")
 DIFFUSERS = {"ddim": diffusers.DDIMScheduler, "dpmpp-2m": diffusers.DPMSolverMultistepScheduler,
-             "lcm": diffusers.LCMScheduler, "unipc": diffusers.UniPCMultistepScheduler}  # fmt: skip
+             "dpmpp-2m-sde": diffusers.DPMSolverMultistepScheduler, "lcm": diffusers.LCMScheduler}  # fmt: skip
 
 
 def picture(height, width, seed=0):
@@ -55,7 +55,8 @@ def reference(name, sampler="checkpoint"):
     scheduler = decoder.scheduler
     if sampler != "checkpoint":
         config = {key: value for key, value in scheduler.config.items() if key not in ("variance_type", "_use_default_values")}
-        scheduler = DIFFUSERS[sampler].from_config(config)
+        options = {"algorithm_type": "sde-dpmsolver++"} if sampler.endswith("-sde") else {}
+        scheduler = DIFFUSERS[sampler].from_config(config, **options)
     pipeline = diffusers.KandinskyV22Img2ImgPipeline(unet=decoder.unet, movq=decoder.movq, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
