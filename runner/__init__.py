@@ -18,6 +18,7 @@ _NAMES = {
     "pictures.images": ("load_image", "make_image_grid"),
     "diffusion.noise": ("TorchGenerator",),
     "request": ("InputPicture", "Item", "Request"),
+    "pipelines.film": ("Film", "film_frames"),
     "pipelines": (
         "KandinskyV22CombinedPipeline",
         "KandinskyV22Img2ImgCombinedPipeline",

@@ -56,7 +56,8 @@ def add_like(parser: argparse.ArgumentParser, *instead_of: argparse.Action) -> N
     )
 
 
-def add_sampling(parser: argparse.ArgumentParser) -> None:
+def add_sampling(parser: argparse.ArgumentParser, images: bool = True) -> None:
+    """images: whether the command makes several pictures of a prompt."""
     group = parser.add_argument_group("sampling (defaults travel in the bundle)")
     group.add_argument("--steps", type=int, metavar="N", help="denoising steps of the decoder")
     group.add_argument("--prior-steps", type=int, metavar="N", help="denoising steps of the prior")
@@ -70,7 +71,8 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scheduler", metavar="NAME",
                        help="sampler of the decoder: checkpoint for the checkpoint's own, a class name of diffusers, or "
                        f"one of {', '.join(SHORT_NAMES)}")
-    group.add_argument("--images", type=int, metavar="N", help="pictures of each prompt (default 1)")
+    if images:
+        group.add_argument("--images", type=int, metavar="N", help="pictures of each prompt (default 1)")
     group.add_argument("--seed", type=int, metavar="N", help="seed of the noise; without it one is drawn")
     group.add_argument("--rng", choices=tuple(GENERATORS),
                        help="what makes noise of the seed (default numpy); torch: the noise of "
@@ -89,7 +91,7 @@ def sampling_fields(args: argparse.Namespace) -> dict[str, Any]:
         "guidance_rescale": args.guidance_rescale,
         "guidance_interval": args.guidance_interval and tuple(args.guidance_interval),
         "scheduler": args.scheduler,
-        "num_images_per_prompt": args.images,
+        "num_images_per_prompt": getattr(args, "images", None),
         "seed": args.seed,
         "rng": args.rng,
         "height": height,

@@ -46,8 +46,8 @@ def make(args: argparse.Namespace, task: str, request_of: Callable[[argparse.Nam
         like = _read_like(args, task)
         request = request_of(args, like.request if like else None)
         bundle, places, brought = _find(args, request, like)
-        pipeline = _open_pipeline(args, bundle)
-        if like and like.bundle_sha256 != _sha256(pipeline):
+        pipeline = open_pipeline(args, bundle)
+        if like and like.bundle_sha256 != bundle_sha256(pipeline):
             warnings.warn(f"{bundle} is not the bundle that {args.like} was made with: the picture may differ", stacklevel=2)
         request = pipeline.complete(request)
         if args.plan:
@@ -156,7 +156,7 @@ def _require_trust(doubts: Sequence[str], args: argparse.Namespace) -> None:
         raise UserError(f"{args.like} was not made again: its recipe is not trusted")
 
 
-def _open_pipeline(args: argparse.Namespace, bundle: Path) -> KandinskyV22CombinedPipeline:
+def open_pipeline(args: argparse.Namespace, bundle: Path) -> KandinskyV22CombinedPipeline:
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(
         bundle, engine=args.engine, device=args.device, threads=args.threads, keep_loaded=args.keep_loaded,
         memory=args.memory, check=args.check,
@@ -190,18 +190,24 @@ def _delivery(args: argparse.Namespace, pipeline: KandinskyV22CombinedPipeline, 
 
 
 def _provenance(pipeline: KandinskyV22CombinedPipeline, request: Request, bundle: Path, delivery: Delivery) -> Provenance:
-    engine = pipeline.models.engine
     pictures = [*request.items, *(picture for name in request.brings for picture in getattr(request, name))]
     named = [path_as_text(bundle), *(picture.image for picture in pictures if picture.image is not None)]
     return Provenance(
         request=request,
         bundle=named[0],
-        bundle_sha256=_sha256(pipeline),
+        bundle_sha256=bundle_sha256(pipeline),
         beside={name: trust.relative_to_picture(as_path(name), delivery.output) for name in named if not trust.is_remote(name)},
         grid=delivery.grid,
-        versions={**{name: version(name) for name in ("kandinsky-mindir", "numpy")}, f"lite {engine.name}": engine.version},
+        versions=versions(pipeline),
     )
 
 
-def _sha256(pipeline: KandinskyV22CombinedPipeline) -> str:
+def versions(pipeline: KandinskyV22CombinedPipeline) -> dict[str, str]:
+    """Of what takes part in making a picture."""
+    engine = pipeline.models.engine
+    return {**{name: version(name) for name in ("kandinsky-mindir", "numpy")}, f"lite {engine.name}": engine.version}
+
+
+def bundle_sha256(pipeline: KandinskyV22CombinedPipeline) -> str:
+    """Of the manifest of the bundle, which holds the sha256 of its other files."""
     return sha256_of(pipeline.bundle.path / FILE_NAME)

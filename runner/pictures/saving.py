@@ -66,10 +66,10 @@ def check_outputs(paths: Sequence[Path], size: tuple[int, int], inputs: Iterable
     """
     form = format_of(paths[0])
     _check_size(paths[0], form, size)
-    _check_folder(paths[0].parent)
+    check_folder(paths[0].parent)
     real: dict[str, Path] = {}
     for path in paths:
-        _check_place(path)
+        check_place(path)
         if (other := real.setdefault(os.path.realpath(path), path)) is not path:
             raise UserError(f"{other} and {path} are the same file: choose another --output")
     for source in inputs:
@@ -118,7 +118,7 @@ def _check_size(path: Path, form: Format, size: tuple[int, int]) -> None:
                         f"{form.most_bytes} bytes: choose another format, or a smaller picture or grid")
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"the folder {folder} does not exist: make it, or choose another --output")
     if not os.access(folder, os.W_OK):
@@ -130,13 +130,13 @@ def _check_folder(folder: Path) -> None:
         raise UserError(f"{folder} takes no files ({error.strerror}): choose another --output") from None
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """UserError if there is something at `path` that a picture cannot replace, or if its name is too long."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:  # or a link to a file that is not there
         if path.is_symlink():
-            _check_folder(Path(os.path.realpath(path)).parent)
+            check_folder(Path(os.path.realpath(path)).parent)
         return
     except (OSError, ValueError) as error:  # the name is too long, above all; ValueError: a null character
         raise UserError(f"{path} cannot be written ({getattr(error, 'strerror', error)}): choose another --output") from None

@@ -174,7 +174,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         batch, start = noise.SharedBatch(source, rows), 0
         with self.progress.bar(sampling.run * rows, self.kind) as bar:
             while start < rows:
-                group = slice(start, min(start + self._rows_at_once(decoding, rows, batch.asked), rows))
+                group = slice(start, min(start + self.rows_at_once(decoding, rows, batch.asked), rows))
                 final = self._denoise(decoding, all_rows[group], batch.group(group.start, group.stop), bar)
                 if decoding.output_type == "latent":
                     yield from final
@@ -212,7 +212,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
     def embedding_dim(self) -> int:
         return self.bundle.constants["clip_mean"].shape[-1]
 
-    def _rows_at_once(self, decoding: Decoding, rows: int, draws: bool) -> int:
+    def rows_at_once(self, decoding: Decoding, rows: int, draws: bool) -> int:
         """All, where a callback has to see them; else few, so that memory stays small and pictures come early."""
         if decoding.sampling.callback.function:
             return rows
@@ -279,7 +279,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         graphs = self.graphs(decoding.sampling, decoding.size, decoding.output_type)
         latent = 4 * math.prod(self._latent_shape(decoding.size))
         picture = {"pil": 3, "np": 12, "latent": 0}[decoding.output_type] * height * width
-        group = self._rows_at_once(decoding, rows, draws=True)  # before there is a plan: as if models did not stay
+        group = self.rows_at_once(decoding, rows, draws=True)  # before there is a plan: as if models did not stay
         beside = group * (self._row_bytes(decoding.size) + picture) + PICTURE_COPIES * 12 * height * width
         row_bytes = 2 * latent + (2 if decoding.output_type == "np" else 1) * picture * holds
         plan, reservation = self._require(graphs, beside, rows, row_bytes)

@@ -160,7 +160,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         for start in range(0, count, at_once := self._prompts_at_once(sampling, prompts, negatives) * images):
             group = order[:, start : start + at_once]
             runs.append(Run([rows[row] for row in group.flat], batch.group(start, start + group.shape[1]), latents[group.flat]))
-        embeds = np.concatenate([run.reshape(parts, -1, self.embedding_dim) for run in self._embed(sampling, runs)], axis=1)
+        embeds = np.concatenate([run.reshape(parts, -1, self.embedding_dim) for run in self.embed_runs(sampling, runs)], axis=1)
         return KandinskyPriorPipelineOutput(embeds[0], self.zero_image_embeds(count) if negatives is None else embeds[1])
 
     def embed_items(
@@ -177,7 +177,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         plain = negative == "" and negatives is None
         texts = [item for item in items if isinstance(item, str)] + ([] if plain else [negative])
         runs = [Run(_rows(sampling, [text], negatives), source, initial) for text in texts]
-        embeds = iter(self._embed(sampling, runs))
+        embeds = iter(self.embed_runs(sampling, runs))
         pictures = iter(embed_pictures(self.models, [item for item in items if not isinstance(item, str)]))
         found = [next(embeds)[:images] if isinstance(item, str) else np.repeat(next(pictures), images, axis=0) for item in items]
         if plain:
@@ -188,7 +188,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         last = next(embeds)
         return MixEmbeddings(np.stack(found), last[:images] if negative != "" else last[images:])
 
-    def _embed(self, sampling: Sampling, runs: Sequence[Run]) -> list[np.ndarray]:
+    def embed_runs(self, sampling: Sampling, runs: Sequence[Run]) -> list[np.ndarray]:
         """The embeddings (rows, E) of each run, one run after another; each model is loaded once for texts whose contexts
         fit into MOST_CONTEXTS."""
         if not runs:
