@@ -133,7 +133,8 @@ def add_threads(parser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: one on each CPU)")
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
+def add_engine(parser: argparse.ArgumentParser, plans: bool = True) -> None:
+    """plans: whether the command can stop at a plan of its memory, and verify the bundle first."""
     group = parser.add_argument_group("engine")
     group.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
                        help="bridge: Lite's C++ libraries, fetched when first needed; vendor: the mindspore_lite package "
@@ -150,5 +151,11 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--check", choices=CHECKS, default="once",
                        help="when to hash files of the bundle that are loaded: once (default), until a file changes; always; "
                        "never")
-    group.add_argument("--plan", action="store_true", help="only say what memory each stage would need")
-    group.add_argument("--verify", action="store_true", help="first check that the bundle computes what it should here")
+    if plans:
+        group.add_argument("--plan", action="store_true", help="only say what memory each stage would need")
+        group.add_argument("--verify", action="store_true", help="first check that the bundle computes what it should here")
+
+
+def engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options of `add_engine` say to from_pretrained."""
+    return {name: getattr(args, name) for name in ("engine", "device", "threads", "keep_loaded", "memory", "check")}

@@ -29,6 +29,7 @@ from ..pictures.saving import format_of
 from ..pipelines import KandinskyV22CombinedPipeline
 from ..request import InputPicture, Item, Request
 from ..upkeep.replay import require_right, verify
+from . import arguments
 
 COMMANDS = {"text2image": "generate", "interpolate": "interpolate"}  # task -> the command that makes it
 OPTIONS = {"image": "--init-image"}  # field of a request -> the option that gives it
@@ -157,10 +158,7 @@ def _require_trust(doubts: Sequence[str], args: argparse.Namespace) -> None:
 
 
 def open_pipeline(args: argparse.Namespace, bundle: Path) -> KandinskyV22CombinedPipeline:
-    pipeline = KandinskyV22CombinedPipeline.from_pretrained(
-        bundle, engine=args.engine, device=args.device, threads=args.threads, keep_loaded=args.keep_loaded,
-        memory=args.memory, check=args.check,
-    )  # fmt: skip
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, **arguments.engine_options(args))
     if args.verify:
         require_right(verify(pipeline.models))
     pipeline.set_progress_bar_config(disable=args.quiet or None)

@@ -86,6 +86,11 @@ def save_image(image: Image.Image, path: str | os.PathLike, *, text: Mapping[str
 
     text: keys and values for the text chunks of a PNG. UserError for an unknown ending or what cannot be written.
     """
+    save_bytes(encode(image, path, text=text), path)
+
+
+def encode(image: Image.Image, path: str | os.PathLike, *, text: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of the file that `save_image` writes to `path`, for whoever writes it elsewhere."""
     path = Path(path)
     form = format_of(path)
     options = form.options
@@ -101,9 +106,14 @@ def save_image(image: Image.Image, path: str | os.PathLike, *, text: Mapping[str
         image.save(encoded, form.name, **options)
     except (OSError, ValueError) as error:  # a mode that the format does not have
         raise UserError(f"{path} cannot be written: {error}") from None
+    return encoded.getvalue()
+
+
+def save_bytes(data: bytes, path: str | os.PathLike) -> None:
+    """Write a file, whole or not at all. UserError if it cannot be written."""
     try:
-        with whole_file(path) as file:
-            file.write(encoded.getbuffer())
+        with whole_file(Path(path)) as file:
+            file.write(data)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # All that the bytes of a bundle or of a graph follow from; of the runner, what an export does not pass through is left out,
 # and what it only checks the finished bundle with.
 SOURCES = ("export", "models", "runner", "artifacts/micro", "tests/support/checkpoints.py", "tests/support/references.py")
-LEFT_OUT = ("runner/cli.py", "runner/request.py", "runner/tasks.py", "runner/commands", "runner/engine/bridge.py",
-            "runner/engine/chain.py", "runner/engine/vendor.py", "runner/inputs/conditions.py", "runner/loading",
-            "runner/pictures", "runner/pipelines", "runner/upkeep")
+LEFT_OUT = ("runner/cli.py", "runner/request.py", "runner/tasks.py", "runner/batch", "runner/commands",
+            "runner/engine/bridge.py", "runner/engine/chain.py", "runner/engine/vendor.py", "runner/inputs/conditions.py",
+            "runner/loading", "runner/pictures", "runner/pipelines", "runner/upkeep")
 LIBRARIES = ("diffusers", "mindspore", "numpy", "tokenizers", "torch", "transformers")
 GENERATIONS = 3  # digests whose folders stay: that of another branch is soon needed again
 
