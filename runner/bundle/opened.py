@@ -35,6 +35,7 @@ class Bundle(CheckedFiles):
     """
 
     threads: int | None = None  # of the engine that loads its models; None: one for each CPU
+    precision = "float32"  # of that engine
     use_packed = True
 
     def __init__(self, path: str | Path, use_packed: bool = True, check: str = "once"):
@@ -51,11 +52,11 @@ class Bundle(CheckedFiles):
         super().__init__(folder, self.manifest.files, "export the bundle again", check)
         self.use_packed = use_packed
 
-    def for_threads(self, threads: int | None) -> Bundle:
-        """The same, for an engine with so many threads: what is packed suits one number of them."""
-        if threads == self.threads:
+    def for_engine(self, threads: int | None, precision: str = "float32") -> Bundle:
+        """The same, for an engine with so many threads and that precision: what is packed suits one of each."""
+        if (threads, precision) == (self.threads, self.precision):
             return self
-        return self._copy(threads=threads)
+        return self._copy(threads=threads, precision=precision)
 
     def as_exported(self) -> Bundle:
         """The same without what is packed, which not every engine can use."""
@@ -98,16 +99,16 @@ class Bundle(CheckedFiles):
 
     @cached_property
     def packed(self) -> Packed | None:
-        """What ``kandinsky-mindir pack`` made of the weights; None if it is not there, or for another machine or number of
-        threads."""
+        """What ``kandinsky-mindir pack`` made of the weights; None if it is not there, or for another machine, number of
+        threads or precision."""
         if not (self.use_packed and (self.path / packed.FOLDER).is_dir()):
             return None
-        return packed.read(self.path, packed.here(self.path, self.threads), self.check)
+        return packed.read(self.path, packed.here(self.path, self.threads, self.precision), self.check)
 
     @property
     def packed_for_others(self) -> str:
         """Why what ``kandinsky-mindir pack`` made is of no use here, and what to do; "" if it is used, or is not there."""
-        return "" if not self.use_packed or self.packed else packed.why_not(self.path, self.threads)
+        return "" if not self.use_packed or self.packed else packed.why_not(self.path, self.threads, self.precision)
 
     def model(self, path: str) -> ModelSource:
         """Where the `.ms` model of the layout `path` comes from."""

@@ -21,7 +21,7 @@ from .manifest import FILE_NAME, FileInfo, Versioned, convert, inside, is_sealed
 from .ms_layout import HOLE, LARGEST, LITE_VERSION, UNIT, ModelSource, Stretch
 
 FOLDER = "packed"
-FORMAT = 2
+FORMAT = 3
 REMEDY = "run kandinsky-mindir pack on the bundle again, or remove that folder"
 VECTORS = re.compile(r"(avx|sse|fma|f16c|asimd|neon|sve|fp|i8mm|bf16)")  # instructions that decide how Lite packs
 
@@ -36,6 +36,7 @@ class _MadeFor(Struct):
     lite: str
     processor: str
     threads: int
+    precision: str
 
 
 class _Made(Struct):
@@ -113,28 +114,30 @@ def _weights(graph: _Graph, files: dict[str, FileInfo], where: str) -> tuple[Str
     return graph.packed
 
 
-def here(bundle: Path, threads: int | None) -> dict[str, str | int]:
+def here(bundle: Path, threads: int | None, precision: str = "float32") -> dict[str, str | int]:
     """What packed weights must be made for, to be used with the bundle in that folder by this process.
 
     Lite packs some small weights in another way where it has more threads.
     """
     return {"bundle": sha256_of(bundle / FILE_NAME), "lite": LITE_VERSION, "processor": processor(),
-            "threads": thread_count(threads)}
+            "threads": thread_count(threads), "precision": precision}
 
 
-def why_not(bundle: Path, threads: int | None) -> str:
+def why_not(bundle: Path, threads: int | None, precision: str = "float32") -> str:
     """Why what is packed in the folder of a bundle cannot be used by this process, and what to do; "" if nothing is."""
     try:
         made_for = msgspec.structs.asdict(msgspec.json.decode((bundle / FOLDER / FILE_NAME).read_bytes(), type=_Made).made_for)
     except (OSError, ValueError, RecursionError):
         return ""
-    wanted = here(bundle, threads)
+    wanted = here(bundle, threads, precision)
     other = [name for name in wanted if made_for[name] != wanted[name]]
     if not other:
         return ""
     reasons = {"bundle": "another export of it", "lite": f"MindSpore Lite {made_for['lite']}", "processor": "another processor",
-               "threads": f"{made_for['threads']} threads, not {wanted['threads']}"}
-    remedy = f"choose {made_for['threads']} threads (--threads), or " if other == ["threads"] else ""
+               "threads": f"{made_for['threads']} threads, not {wanted['threads']}",
+               "precision": f"{made_for['precision']}, not {wanted['precision']}"}
+    chosen = [f"--{name} {made_for[name]}" for name in ("threads", "precision") if name in other]
+    remedy = f"choose {' '.join(chosen)}, or " if len(chosen) == len(other) else ""
     return (f"what is packed in {bundle} is for {' and '.join(reasons[name] for name in other)}: models load as exported, which "
             f"is slower and takes more memory; {remedy}run kandinsky-mindir pack on the bundle again")
 

@@ -11,6 +11,7 @@ from ..bundle.checked_files import CHECKS
 from ..common.errors import UserError
 from ..common.memory import as_bytes
 from ..diffusion.noise import GENERATORS
+from ..engine.precision import CHOICES
 from ..schedulers import SHORT_NAMES
 
 
@@ -133,6 +134,13 @@ def add_threads(parser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine (default: one on each CPU)")
 
 
+def add_precision(parser) -> None:
+    """The option --precision, for a parser or a group of one."""
+    parser.add_argument("--precision", choices=CHOICES, default="float32",
+                        help="of matrix products (default float32): bfloat16 is faster on processors that have it, and "
+                        "changes pictures a little; auto: bfloat16 where the processor has it")
+
+
 def add_engine(parser: argparse.ArgumentParser, plans: bool = True) -> None:
     """plans: whether the command can stop at a plan of its memory, and verify the bundle first."""
     group = parser.add_argument_group("engine")
@@ -141,6 +149,7 @@ def add_engine(parser: argparse.ArgumentParser, plans: bool = True) -> None:
                        "(default auto: bridge)")
     group.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
     add_threads(group)
+    add_precision(group)
     group.add_argument("--keep-loaded", action="store_true", default=None,
                        help="keep all models in memory between stages, or refuse (default: they stay with up to 1 GiB of "
                        "weights, or with --memory, if they fit)")
@@ -158,4 +167,4 @@ def add_engine(parser: argparse.ArgumentParser, plans: bool = True) -> None:
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     """What the options of `add_engine` say to from_pretrained."""
-    return {name: getattr(args, name) for name in ("engine", "device", "threads", "keep_loaded", "memory", "check")}
+    return {name: getattr(args, name) for name in ("engine", "device", "threads", "precision", "keep_loaded", "memory", "check")}

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     bundle = Bundle(args.bundle)
     found = packed.read(bundle.path)
     if found:
-        bundle = bundle.for_threads(found.made_for["threads"])
+        bundle = bundle.for_engine(found.made_for["threads"], found.made_for["precision"])
     if args.files:
         bundle.verify_files()
     manifest = bundle.manifest
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"  {name:28} {_megabytes(info.size)}")
     if found:
         usable = "for this machine" + (f" with --threads {bundle.threads}" if bundle.threads != thread_count(None) else "")
+        usable += f" with --precision {bundle.precision}" if bundle.precision != "float32" else ""
         note = usable if bundle.packed else f"not for this machine, or an older bundle: {packed.REMEDY}"
         print(f"packed    {_megabytes(found.size)}, {note}")
     for height, width in manifest.sizes:

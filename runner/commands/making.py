@@ -202,8 +202,9 @@ def _provenance(pipeline: KandinskyV22CombinedPipeline, request: Request, bundle
 
 def versions(pipeline: KandinskyV22CombinedPipeline) -> dict[str, str]:
     """Of what takes part in making a picture."""
-    engine = pipeline.models.engine
-    return {**{name: version(name) for name in ("kandinsky-mindir", "numpy")}, f"lite {engine.name}": engine.version}
+    engine, precision = pipeline.models.engine, pipeline.models.precision
+    found = {**{name: version(name) for name in ("kandinsky-mindir", "numpy")}, f"lite {engine.name}": engine.version}
+    return found if precision == "float32" else {**found, "precision": precision}
 
 
 def bundle_sha256(pipeline: KandinskyV22CombinedPipeline) -> str:

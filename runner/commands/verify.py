@@ -32,10 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bisect", action="store_true",
                         help="say in which layer each wrong graph goes wrong (needs the export extra; CPU)")
     parser.add_argument("--tolerance", type=float, metavar="X",
-                        help="relative error to allow, for devices of lower precision (default: what float32 explains)")
+                        help="relative error to allow, for devices of lower precision (default: what --precision explains)")
     parser.add_argument("--engine", choices=engines.ENGINES, default="auto", help="what runs the graphs (default auto)")
     parser.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
     arguments.add_threads(parser)
+    arguments.add_precision(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> None:
         as_count(args.threads, "threads")
     bundle = Bundle(args.bundle, check="always")
     bisect = _bisect() if args.bisect else None
-    engine = engines.create(args.engine)
+    engine = engines.create(args.engine, precision=args.precision)
+    if bisect and engine.precision != "float32":
+        raise UserError(f"--bisect compares layers with what float32 explains, not {engine.precision}: leave out --precision")
     models = Models(bundle, engine, device=args.device, threads=args.threads, keep_loaded=False)
     verdicts: list[Verdict] = []
     for verdict in verify(models, args.part, args.tolerance):

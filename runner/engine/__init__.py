@@ -3,23 +3,28 @@
 from typing import cast
 
 from .interface import Engine, EngineError, LiteModel, ModelFileEngine, PackedModel, Say, TensorSpec, say_on_stderr
+from .precision import choose
 
 __all__ = ["ENGINES", "Engine", "EngineError", "LiteModel", "ModelFileEngine", "PackedModel", "TensorSpec", "create"]
 
 ENGINES = ("auto", "bridge", "vendor")
 
 
-def create(name: str = "auto", say: Say = say_on_stderr) -> Engine:
+def create(name: str = "auto", say: Say = say_on_stderr, precision: str = "float32") -> Engine:
     """The engine called `name`; UserError when it cannot be had.
 
     "bridge", which "auto" means, is our own program over Lite's C++ libraries: it is installed at first use, and
     `say` is told what goes on. "vendor" is the `mindspore_lite` package, where the running Python can import it.
+    precision: of its products, see precision.choose; the vendor's package computes in float32.
     """
+    chosen = choose(precision, say)
     if name in ("auto", "bridge"):
         from .bridge import BridgeEngine
 
-        return BridgeEngine(say)
+        return BridgeEngine(say, precision=chosen)
     if name == "vendor":
+        if precision not in ("float32", "auto"):
+            raise EngineError(f"the engine 'vendor' computes in float32, not {precision}: use the engine 'bridge'")
         from .vendor import VendorEngine
 
         return cast(Engine, VendorEngine(EngineError))  # it stands alone, so its TensorSpec is a class of its own

@@ -43,23 +43,30 @@ class BridgeEngine:
     """Lite 2.0 as `runtime` installed it.
 
     say: receives a line when something has to be fetched first. deadline: seconds that a load, a run or a conversion may
-    take before it counts as hung; by default $KANDINSKY_MINDIR_DEADLINE, else an hour.
+    take before it counts as hung; by default $KANDINSKY_MINDIR_DEADLINE, else an hour. precision: of matrix products of
+    `.ms` models, "float32", which Lite's own kernels compute, or "bfloat16", which is oneDNN's work.
     """
 
     name = "bridge"
     version = runtime.VERSION
     takes_model_files = True
 
-    def __init__(self, say: Say = say_on_stderr, deadline: float | None = None):
-        self.deadline = _deadline(deadline)
+    def __init__(self, say: Say = say_on_stderr, deadline: float | None = None, precision: str = "float32"):
+        self.deadline, self.precision = _deadline(deadline), precision
         _open_standard_streams()
         self.runtime = runtime.ensure(say)
+        if precision == "bfloat16":
+            runtime.ensure_onednn(say)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, BridgeEngine) and (self.runtime, self.deadline) == (other.runtime, other.deadline)
+        return isinstance(other, BridgeEngine) and self._kind == other._kind
 
     def __hash__(self) -> int:
-        return hash((self.runtime, self.deadline))
+        return hash(self._kind)
+
+    @property
+    def _kind(self) -> tuple:
+        return self.runtime, self.deadline, self.precision
 
     def load(
         self, path: str | os.PathLike[str] | ModelFile, *, device: str = "cpu", threads: int | None = None
@@ -130,7 +137,8 @@ class BridgeModel:
                     table.append(str(keep.fileno()))
             else:
                 file, model_type, table = str(path.absolute()), MS if path.suffix == ".ms" else MINDIR, []
-            numbers = map(str, (model_type, device, device_id, threads, shared.fileno()))
+            precision = engine.precision if model_type == MS else "float32"
+            numbers = map(str, (model_type, device, device_id, threads, precision, shared.fileno()))
             command = [str(engine.runtime.bridge), file, *numbers, *table]
             self._process = BridgeProcess(command, descriptors, str(path), engine.deadline)
             with self._process.conversation():

@@ -13,7 +13,7 @@ from ..common.errors import UserError
 
 SOURCES = Path(__file__).parent / "native"
 PROGRAMS = {  # source NAME.cc, and the libraries it calls
-    "bridge": ("mindspore-extendrt_python",),
+    "bridge": ("mindspore-extendrt_python", "msplugin-ge-litert_python", "mindspore_core"),
     "convert": ("mindspore_converter", "mindspore_core"),
 }
 CANDIDATES = ("g++", "c++", "clang++")
@@ -21,7 +21,7 @@ CANDIDATES = ("g++", "c++", "clang++")
 
 def file_names() -> dict[str, str]:
     """What the compiled programs are called: a digest of its sources is in the name of each."""
-    headers = b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.h")))
+    headers = b"".join(path.read_bytes() for path in sorted(SOURCES.rglob("*.h")))
     digests = {name: hashlib.sha256((SOURCES / f"{name}.cc").read_bytes() + headers).hexdigest() for name in PROGRAMS}
     return {name: f"{name}-{digest[:12]}" for name, digest in digests.items()}
 
@@ -48,7 +48,7 @@ def compile_program(name: str, compiler: list[str], root: Path, scratch: Path) -
     command = [
         *compiler, "-std=c++17", "-O2", "-pthread", "-D_GLIBCXX_USE_CXX11_ABI=0",  # Lite was built with the old string ABI
         "-rdynamic",  # its libraries find our functions in place of their own
-        f"-I{root}", f"-I{root / 'include'}", str(SOURCES / f"{name}.cc"), "-o", str(built),
+        f"-I{root}", f"-I{root / 'include'}", f"-I{SOURCES}", str(SOURCES / f"{name}.cc"), "-o", str(built),
         f"-L{libraries}", *(f"-l{library}" for library in PROGRAMS[name]), f"-Wl,-rpath-link,{libraries}",
         # RPATH, not RUNPATH: it must also serve the libraries' own needs
         "-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN/lib",

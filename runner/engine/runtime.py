@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 from ..common.errors import UserError, is_of_system
 from ..common.locks import check_system, lock, unlock
 from ..common.scratch import CACHE_VARIABLE, cache_folder
-from . import runtime_archive
+from . import onednn, runtime_archive
 from .compiler import PROGRAMS, compile_program, file_names
 from .compiler import find_compiler as _compiler
 from .interface import Say, say_on_stderr
+from .precision import lacking
 from .wheel import VERSION, WHEEL_VARIABLE, WHEELS, unpack
 
 BYTES_NEEDED = 600_000_000  # the wheel and what is unpacked from it, together
@@ -89,6 +90,23 @@ def install(say: Say = say_on_stderr, wheel: str | Path | None = None, archive: 
     return found
 
 
+def ensure_onednn(say: Say = say_on_stderr) -> None:
+    """Install oneDNN beside Lite's libraries, where it is not there. UserError."""
+    found = _find()
+    target = found.root / "lib" / onednn.LIBRARY
+    if target.exists():
+        return
+    try:
+        with _alone(found.root.parent, say), tempfile.TemporaryDirectory(dir=found.root.parent, prefix="partial-") as scratch:
+            if not target.exists():  # which another process may have done meanwhile
+                onednn.unpack(Path(scratch), say).rename(target)
+    except OSError as error:
+        if not is_of_system(error):
+            raise
+        raise UserError(f"Cannot install oneDNN in {target.parent}: {error.strerror or error}; free some space there, set "
+                        f"{CACHE_VARIABLE} to a folder that you can write to, or choose float32 (--precision)") from error
+
+
 def write_archive(output: Path, say: Say = say_on_stderr) -> Path:
     """Write the runtime of this machine as an archive for machines of its kind without compiler and network; its path.
 
@@ -109,8 +127,17 @@ def info() -> dict[str, Any]:
         "folder": str(found.root),
         "installed": found.root.exists(),
         "built": found.built,
+        "bfloat16": _bfloat16(found),
         "bytes": sum(file.stat().st_size for file in files),
     }
+
+
+def _bfloat16(found: Runtime) -> str:
+    """What computes products in bfloat16 here, or why nothing does."""
+    if reason := lacking():
+        return f"no: {reason}"
+    there = (found.root / "lib" / onednn.LIBRARY).exists()
+    return f"oneDNN {onednn.VERSION}, {'installed' if there else 'fetched when it is first asked for'}"
 
 
 def _find() -> Runtime:

@@ -22,9 +22,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ..common.errors import UserError, is_of_system
+from . import onednn
 from .interface import Say
 from .wheel import CPU_LIBRARIES, VERSION
 
+LIBRARIES = (*CPU_LIBRARIES, onednn.LIBRARY)
 FORMATS = {".tar.xz": "w:xz", ".tar.gz": "w:gz"}
 CONTENTS = "archive.json"
 CONTENTS_LIMIT = 1 << 20  # bytes
@@ -48,7 +50,7 @@ def check_output(output: Path) -> None:
 
 def write(output: Path, root: Path, programs: Sequence[str], machine: str, say: Say) -> Path:
     """Write the runtime in the folder `root` as `output`, whole or not at all. UserError if that cannot be."""
-    libraries = [f"lib/{name}" for name in CPU_LIBRARIES if (root / "lib" / name).exists()]
+    libraries = [f"lib/{name}" for name in LIBRARIES if (root / "lib" / name).exists()]
     files = [*libraries, *programs]
     say(f"Compressing {sum((root / file).stat().st_size for file in files) / 1e6:.0f} MB into {output} ...")
     contents = {"lite": VERSION, "machine": machine, "programs": sorted(programs),
@@ -153,7 +155,7 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
         contents = json.loads(text)
         lite, machine = contents["lite"], contents["machine"]
         programs, files = contents["programs"], contents["files"]
-        known = {f"lib/{name}" for name in CPU_LIBRARIES} | {name for name in programs if PurePosixPath(name).name == name}
+        known = {f"lib/{name}" for name in LIBRARIES} | {name for name in programs if PurePosixPath(name).name == name}
         good = all(isinstance(text, str) for text in (lite, machine, *programs, *files.values()))
         good = good and set(programs) <= set(files) <= known and any(name.startswith("bridge-") for name in programs)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

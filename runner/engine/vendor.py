@@ -21,6 +21,7 @@ class VendorEngine:
     """The engine interface (interface.py). What the package cannot do, or its absence, is raised as `error`."""
 
     name = "vendor"
+    precision = "float32"
     takes_model_files = False  # it opens files by name only
 
     def __init__(self, error: Type[Exception] = RuntimeError):

@@ -66,7 +66,7 @@ def unpack(wheel: Path | None, machine: str, folder: Path, say: Say) -> Path:
     wheel = wheel or _download(folder, machine, say)
     if not wheel.is_file():
         raise UserError(f"{wheel}: no such wheel file")
-    _check(wheel, machine)
+    check_sha256(wheel, WHEELS[machine].sha256, f"MindSpore Lite {VERSION} wheel for {machine}")
     say(f"Unpacking MindSpore Lite {VERSION} ...")
     new = folder / "new"
     with zipfile.ZipFile(wheel) as archive:
@@ -81,15 +81,21 @@ def unpack(wheel: Path | None, machine: str, folder: Path, say: Say) -> Path:
 
 
 def _download(folder: Path, machine: str, say: Say) -> Path:
-    if importlib.util.find_spec("pip") is None:
-        raise UserError(f"{sys.executable} has no pip to fetch MindSpore Lite with: run `python -m ensurepip`, "
-                        f"or set {WHEEL_VARIABLE} to the downloaded wheel")
     wheel = WHEELS[machine]
     say(f"Fetching MindSpore Lite {VERSION} ({wheel.size}, once) ...")
+    tags = ["--python-version", "37", "--implementation", "cp", "--abi", "cp37m", "--platform", wheel.platform]
+    return fetch(f"MindSpore Lite {VERSION}", [f"mindspore-lite=={VERSION}", *tags], WHEEL_VARIABLE, folder)
+
+
+def fetch(title: str, arguments: list[str], variable: str, folder: Path) -> Path:
+    """The wheel that pip downloads into the empty `folder` for these arguments. variable: of the environment, that names a
+    wheel instead. UserError if pip cannot."""
+    if importlib.util.find_spec("pip") is None:
+        raise UserError(f"{sys.executable} has no pip to fetch {title.rpartition(' ')[0]} with: run `python -m ensurepip`, "
+                        f"or set {variable} to the downloaded wheel")
     terminal = _terminal()
     command = [
-        sys.executable, "-m", "pip", "download", f"mindspore-lite=={VERSION}", "--no-deps", "--only-binary=:all:",
-        "--python-version", "37", "--implementation", "cp", "--abi", "cp37m", "--platform", wheel.platform,
+        sys.executable, "-m", "pip", "download", *arguments, "--no-deps", "--only-binary=:all:",
         "--disable-pip-version-check", "--no-input", "--dest", str(folder), *(["--quiet"] if terminal is None else []),
     ]  # fmt: skip
     # pip draws its progress on standard output, which is not ours to fill. It needs a folder for temporary files.
@@ -98,8 +104,8 @@ def _download(folder: Path, machine: str, say: Say) -> Path:
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()]
         reason = next((line for line in reversed(lines) if line.startswith("ERROR: ")), lines[-1] if lines else "")
-        raise UserError(f"pip could not fetch MindSpore Lite {VERSION}: {reason.removeprefix('ERROR: ').strip()} "
-                        f"(check the network, or set {WHEEL_VARIABLE} to the downloaded wheel)")
+        raise UserError(f"pip could not fetch {title}: {reason.removeprefix('ERROR: ').strip()} "
+                        f"(check the network, or set {variable} to the downloaded wheel)")
     return next(folder.glob("*.whl"))
 
 
@@ -111,12 +117,11 @@ def _terminal() -> int | None:
         return None
 
 
-def _check(wheel: Path, machine: str) -> None:
-    expected = WHEELS[machine].sha256
+def check_sha256(wheel: Path, expected: str, title: str) -> None:
+    """UserError unless it is that file."""
     with open(wheel, "rb") as file:
         actual = hashlib.sha256()
         while block := file.read(1 << 20):
             actual.update(block)
     if actual.hexdigest() != expected:
-        raise UserError(f"{wheel.name}: sha256 is {actual.hexdigest()}, not {expected}: not the MindSpore Lite "
-                        f"{VERSION} wheel for {machine}")
+        raise UserError(f"{wheel.name}: sha256 is {actual.hexdigest()}, not {expected}: not the {title}")

@@ -20,7 +20,7 @@ LOADING = 2  # pieces of a graph that load at once: Lite packs weights on one th
 
 def loadable(bundle: Bundle, engine: Engine, device: str, threads: int | None) -> Bundle:
     """The bundle as that engine loads it: what is packed serves where Lite's own format is loaded, on a CPU."""
-    return bundle.for_threads(threads) if takes_model_files(engine, device) else bundle.as_exported()
+    return bundle.for_engine(threads, engine.precision) if takes_model_files(engine, device) else bundle.as_exported()
 
 
 def takes_model_files(engine: Engine, device: str) -> bool:

@@ -45,6 +45,11 @@ class Models:
         self.memory = memory
 
     @property
+    def precision(self) -> str:
+        """Of the products: "float32", "bfloat16"."""
+        return self.engine.precision if takes_model_files(self.engine, self.device) else "float32"
+
+    @property
     def memory(self) -> int | None:
         return self._memory
 

@@ -27,10 +27,10 @@ from ..loading.models import Models, Reservation
 from ..request import MOST_IMAGES
 from ..schedulers import Schedule, Scheduler
 from .call import STATE, Callback
-from .habits import Habits, progress_bar_options, require_bundle_path
+from .habits import Habits, precision_of, progress_bar_options, require_bundle_path
 
 KEEP_LOADED_BELOW = 1 << 30  # bytes of weights up to which models stay loaded between calls unless told otherwise
-OPTIONS = ("engine", "device", "threads", "keep_loaded", "memory", "check", "scheduler")  # of from_pretrained
+OPTIONS = ("engine", "device", "threads", "precision", "keep_loaded", "memory", "check", "scheduler")  # of from_pretrained
 
 
 class Pipeline(Habits):
@@ -56,6 +56,7 @@ class Pipeline(Habits):
         engine: str = "auto",
         device: str = "cpu",
         threads: int | None = None,
+        precision: str | None = None,
         keep_loaded: bool | None = None,
         memory: int | str | None = None,
         check: str = "once",
@@ -66,6 +67,9 @@ class Pipeline(Habits):
 
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
         mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU.
+        precision: of matrix products: "float32", "bfloat16", which is faster on processors that have it and changes pictures
+        a little, or "auto" for bfloat16 where the processor has it; None for what `torch_dtype` or `mindspore_dtype` says
+        among `others`, if it is one of these, else float32.
         keep_loaded: keep models in memory between stages and calls; None keeps them if that fits into `memory`, or
         without it if the bundle's weights are small, and frees them all the same where memory gets short. memory: bytes,
         or a text such as "12GB", to stay below (None: what the machine has left): a model that does not fit is loaded a
@@ -74,6 +78,7 @@ class Pipeline(Habits):
         "always" or "never". scheduler: the sampler, instead of the bundle's default. others: options of diffusers that mean
         nothing for a bundle, with a warning. UserError if the bundle is damaged or the engine cannot be had.
         """
+        precision = precision or precision_of(others) or "float32"
         without_meaning(list(others), OPTIONS, "from_pretrained")
         parse_device(device)
         threads = None if threads is None else as_count(threads, "threads")
@@ -81,7 +86,7 @@ class Pipeline(Habits):
             require_bundle_path(bundle)
             bundle = Bundle(bundle, check=check)
         memory = None if memory is None else as_bytes(plain(memory))
-        lite = engines.create(engine, say=_say)
+        lite = engines.create(engine, say=_say, precision=precision)
         may_free = keep_loaded is None
         if keep_loaded is None:
             keep_loaded = memory is not None or bundle.weight_bytes <= KEEP_LOADED_BELOW

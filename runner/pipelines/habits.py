@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError
+from ..engine.precision import PRECISIONS
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -25,15 +26,25 @@ def require_bundle_path(path: Any) -> None:
                         "kandinsky-mindir export --prior DIR --decoder DIR --output BUNDLE, and give BUNDLE")
 
 
+def precision_of(options: dict[str, Any]) -> str | None:
+    """The precision that one of the options of diffusers and mindone asks for, which is taken out of them; None: none does."""
+    for name in ("torch_dtype", "mindspore_dtype", "dtype", "mindspore"):
+        word = str(options.get(name)).lower().rpartition(".")[2]
+        if word in PRECISIONS:
+            del options[name]
+            return word
+    return None
+
+
 class Habits:
     """Methods of diffusers' pipelines that have no work to do here."""
 
     def to(self, *places: Any, **options: Any):
-        """The pipeline itself: from_pretrained has chosen the device, and a bundle computes in float32."""
+        """The pipeline itself: from_pretrained has chosen the device and the precision."""
         given = [str(place) for place in (*places, *options.values()) if place is not None]
         if any(place not in ("cpu", "float32", "torch.float32", "Float32") for place in given):
-            warnings.warn(f"to({', '.join(given)}): this means nothing here; from_pretrained takes device=, and a bundle "
-                          "computes in float32", stacklevel=2)
+            warnings.warn(f"to({', '.join(given)}): this means nothing here; from_pretrained takes device= and precision=",
+                          stacklevel=2)
         return self
 
     def __getattr__(self, name: str) -> Callable[..., None]:

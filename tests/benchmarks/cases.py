@@ -11,15 +11,20 @@ TOKENS = 77
 
 @dataclass(frozen=True)
 class Case:
-    """A part, or "picture", at a size (height, width) in pixels where it has one. Steps are of batch 2: with guidance."""
+    """A part, or "picture", at a size (height, width) in pixels where it has one. Steps are of batch 2: with guidance.
+
+    busy: how many other processes compute beside it.
+    """
 
     part: str
     size: tuple
+    busy: int = 0
 
     @property
     def title(self):
         sized = self.part in ("unet", "movq", "picture")
-        return self.part + (" {}x{}".format(*self.size) if sized else "") + (" batch 2" if self.batch == 2 else "")
+        size = " {}x{}".format(*self.size) if sized else ""
+        return self.part + size + (" batch 2" if self.batch == 2 else "") + (f" beside {self.busy} busy" if self.busy else "")
 
     @property
     def batch(self):

@@ -42,7 +42,7 @@ def main():
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
-    exported, packed = (Bundle(arguments.bundle, use_packed).for_threads(arguments.threads) for use_packed in (False, True))
+    exported, packed = (Bundle(arguments.bundle, use_packed).for_engine(arguments.threads) for use_packed in (False, True))
     print("| pieces that stay | estimate, GB | peak, GB | load, s | first step, s | later, s |\n" + "| --- " * 6 + "|")
     for bundle in [exported, packed] if packed.packed else [exported]:
         bundle.verify_files()  # once, before anything is timed

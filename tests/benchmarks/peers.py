@@ -13,6 +13,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +41,8 @@ def main():
         options.cache = options.cache or Path(folder)
         if options.bundle is None:
             options.bundle = export(options)
-        chosen = [Case(part, size) for part in options.parts for size in options.sizes[: 2 if part == "unet" else 1]]
+        chosen = [Case(part, size, busy) for part in options.parts for size in options.sizes[: 2 if part == "unet" else 1]
+                  for busy in options.busy]
         rows = measure(chosen, options)
         rate = task("rate", options)
         lines = [textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes(rate, options)]
@@ -65,6 +67,9 @@ def parse():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3, help="in each round, after one that does not count")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--busy", nargs="+", type=int, default=[0], help="run each case beside so many other processes that "
+                        "do nothing but compute: a noisy machine")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of all systems")
     parser.add_argument("--cache", type=Path, help="where converted models are kept (default: nowhere)")
     parser.add_argument("--output", type=Path, help="write the table to a file too")
     parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)  # what one process does: a name and its arguments
@@ -102,7 +107,7 @@ def measure(chosen, options):
     for _ in range(options.rounds):
         for case in chosen:
             for system in options.systems:
-                found, known = task("run", options, case.part, *case.size, system), rows.get((case, system))
+                found, known = task("run", options, case.part, *case.size, case.busy, system), rows.get((case, system))
                 best = found if known is None or isinstance(known, str) else known
                 if not isinstance(found, str):
                     best = {name: min(found[name], best[name]) for name in found}
@@ -112,7 +117,7 @@ def measure(chosen, options):
 
 def task(name, options, *arguments):
     """What a process of its own makes of a task; the last line that it wrote if it failed."""
-    names = ("scale", "checkpoint", "bundle", "prior_steps", "steps", "runs", "threads", "cache")
+    names = ("scale", "checkpoint", "bundle", "prior_steps", "steps", "runs", "threads", "precision", "cache")
     given = [f"--{name.replace('_', '-')}={getattr(options, name)}" for name in names]
     command = [sys.executable, __file__, *given, "--task", name, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
@@ -126,8 +131,8 @@ def task(name, options, *arguments):
 def run(options):
     from kandinsky_mindir.runner.common.memory import PeakMemory
 
-    _, part, height, width, system = options.task
-    case = Case(part, (int(height), int(width)))
+    _, part, height, width, busy, system = options.task
+    case = Case(part, (int(height), int(width)), int(busy))
     if system not in OWN:
         import diffusers  # noqa: F401  what is imported is not loading
         import transformers  # noqa: F401
@@ -142,13 +147,27 @@ def run(options):
             call()  # compiles, where it is done late
             load, counted = time.perf_counter() - started, options.runs
         seconds = []
-        for _ in range(counted):
-            started = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - started)
+        with busy_processes(case.busy):
+            for _ in range(counted):
+                started = time.perf_counter()
+                call()
+                seconds.append(time.perf_counter() - started)
     if case.part != "picture":
         load -= min(seconds)
     return {"seconds": min(seconds), "load": load, "peak": memory.peak, "disk": systems.disk(system, case, options)}
+
+
+@contextmanager
+def busy_processes(number):
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        if started:
+            time.sleep(0.5)  # until they are
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def convert(options):
@@ -156,7 +175,7 @@ def convert(options):
     return systems.convert(Case(part, (int(height), int(width))), options)
 
 
-TASKS = {"run": run, "convert": convert, "pack": systems.pack, "rate": lambda options: systems.matrix_rate(options.threads)}
+TASKS = {"run": run, "convert": convert, "pack": systems.pack, "rate": lambda options: systems.matrix_rate(options.threads, options.precision)}
 
 
 def render(chosen, rows, rate, options):
@@ -174,7 +193,7 @@ def render(chosen, rows, rate, options):
                 continue
             ratio = f"{row['seconds'] / min(peers):.2f}" if peers else ""
             share = f"{work / row['seconds'] / rate:.0%}" if work else ""
-            load = f"{row['load']:.1f}" if case.part != "picture" else "in it"
+            load = "in it" if case.part == "picture" else "" if case.busy else f"{row['load']:.1f}"
             yield (f"| {case.title} | {system} | {row['seconds']:.4g} | {ratio} | {share} | {load} | "
                    f"{row['peak'] / 1e9:.2f} | {row['disk'] / 1e9:.3f} |")
 
@@ -184,7 +203,7 @@ def notes(rate, options):
     if "openvino" in options.systems:
         versions["openvino"] = version("openvino")
     yield (f"- {options.threads} threads, best of {options.rounds} rounds of {options.runs} runs. The machine's matrix "
-           f"product: {rate / 1e9:.0f} GFLOP/s (3072 x 3072, float32, the better of NumPy and torch).")
+           f"product: {rate / 1e9:.0f} GFLOP/s (3072 x 3072, {options.precision}, the best of NumPy's and torch's libraries).")
     for system in options.systems:
         yield f"- {system}: {systems.SETUP[system].format(**versions)}."
     yield ("- Operations are those of the reference, counted by torch; this project does fewer of them: convolutions take "
@@ -192,6 +211,8 @@ def notes(rate, options):
     yield ("- Peak memory is private memory and files in memory; weights that are mapped from disk do not count. OpenVINO "
            "and packed compute with those; ours packs them in each load, and that copy counts.")
     yield "- Load is from an imported library to a model that has run once, less the run."
+    if any(options.busy):
+        yield "- beside N busy: N other processes compute as much as they are given, as servers and devices have them."
     if "picture" in options.parts:
         yield (f"- picture: {options.prior_steps} steps of the prior and {options.steps} of the decoder, with guidance; "
                "loading each model when it is needed is part of it, compiling too. torch and OpenVINO load the prior's "

@@ -13,10 +13,11 @@ import numpy as np
 SETUP = {
     "ours": "this project: the bundle as export wrote it, on MindSpore Lite 2.0.0, default settings",
     "packed": "this project: the same after kandinsky-mindir pack; disk is what pack added",
-    "eager": "torch {torch} and diffusers {diffusers}: eager, float32, inference mode, channels last for UNet and MoVQ",
+    "eager": "torch {torch} and diffusers {diffusers}: eager, float32 weights, inference mode, channels last for UNet and MoVQ; "
+    "under torch.autocast where the precision is bfloat16",
     "compiled": "the same under torch.compile (inductor, freezing); its load holds the compilation",
     "openvino": "OpenVINO {openvino}: converted from the same modules, static shapes, saved as float32 and read from disk; "
-    "INFERENCE_PRECISION_HINT f32, PERFORMANCE_HINT LATENCY, NUM_STREAMS 1, SNIPPETS_MODE DISABLE (with snippets its "
+    "INFERENCE_PRECISION_HINT of the precision, PERFORMANCE_HINT LATENCY, NUM_STREAMS 1, SNIPPETS_MODE DISABLE (with snippets its "
     "compiler ends in a segmentation fault on this UNet); its load compiles",
 }
 
@@ -27,11 +28,11 @@ def ours(case, options, packed=False):
     from kandinsky_mindir.runner.bundle.opened import Bundle
     from kandinsky_mindir.runner.loading.models import Models
 
-    bundle = Bundle(options.bundle, use_packed=packed).for_threads(options.threads)
+    bundle = Bundle(options.bundle, use_packed=packed).for_engine(options.threads, options.precision)
     if packed and bundle.packed is None:
         raise ValueError(f"{bundle.path} could not be packed")
     if case.part == "picture":
-        pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, threads=options.threads)
+        pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, threads=options.threads, precision=options.precision)
         pipeline.scheduler = "checkpoint"
         pipeline.set_progress_bar_config(disable=True)
         height, width = case.size
@@ -39,7 +40,7 @@ def ours(case, options, packed=False):
             cases.PROMPT, prior_num_inference_steps=options.prior_steps, num_inference_steps=options.steps, generator=0,
             height=height, width=width, output_type="np",
         ).images  # fmt: skip
-    models = Models(bundle, engine.create(), threads=options.threads, keep_loaded=True)
+    models = Models(bundle, engine.create(precision=options.precision), threads=options.threads, keep_loaded=True)
     graph = models.bundle.manifest.find(case.graph, case.batch, case.size if case.part in ("unet", "movq") else None)
     run = ExitStack().enter_context(models.lease(case.graph, graph.batch, graph.size))
     random = np.random.default_rng(0)
@@ -58,9 +59,9 @@ def pack(options):
     from kandinsky_mindir.runner.bundle.opened import Bundle
     from kandinsky_mindir.runner.upkeep import packing
 
-    bundle = Bundle(options.bundle).for_threads(options.threads)
+    bundle = Bundle(options.bundle).for_engine(options.threads, options.precision)
     if bundle.packed is None:
-        list(packing.pack(bundle, engine.create(), options.threads))
+        list(packing.pack(bundle, engine.create(precision=options.precision), options.threads))
 
 
 def eager(case, options, compiled=False):
@@ -78,10 +79,17 @@ def eager(case, options, compiled=False):
     module, inputs = prepare(cases.module(case.part, options.checkpoint)), cases.inputs(case, options.checkpoint)
 
     def run():
-        with torch.inference_mode() if not compiled else torch.no_grad():
+        with torch.inference_mode() if not compiled else torch.no_grad(), half(options):
             return module(*inputs)
 
     return run
+
+
+def half(options):
+    """What torch computes under: autocast to bfloat16, or nothing."""
+    import torch
+
+    return torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16")
 
 
 def compiled(case, options):
@@ -93,7 +101,8 @@ def openvino(case, options):
     import openvino
 
     core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
+    hint = {"float32": "f32", "bfloat16": "bf16"}[options.precision]
+    settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1,
                 "SNIPPETS_MODE": "DISABLE", "INFERENCE_NUM_THREADS": options.threads}
 
     def load(case):
@@ -135,7 +144,8 @@ def convert(case, options):
 
 
 def openvino_file(case, options):
-    return options.cache / "openvino" / f"{case.title.replace(' ', '_')}.xml"
+    title = cases.Case(case.part, case.size).title
+    return options.cache / "openvino" / f"{title.replace(' ', '_')}.xml"
 
 
 def _pictures(case, options, prepare, weightless=False):
@@ -144,7 +154,7 @@ def _pictures(case, options, prepare, weightless=False):
 
     def make():
         generator = torch.Generator().manual_seed(0)
-        with torch.inference_mode():
+        with torch.inference_mode(), half(options):
             prior = cases.pipeline("prior", options.checkpoint, prepare, weightless)
             embeds = prior(cases.PROMPT, num_inference_steps=options.prior_steps, generator=generator)
             del prior
@@ -170,8 +180,9 @@ def disk(system, case, options):
     return sum(path.stat().st_size for folder in folders for path in Path(folder).rglob("*") if path.is_file())
 
 
-def matrix_rate(threads):
-    """Operations a second of the machine's best matrix product, float32: the better of NumPy and torch."""
+def matrix_rate(threads, precision="float32"):
+    """Operations a second of the machine's best matrix product: of NumPy's BLAS, torch's, and oneDNN, which torch calls for a
+    convolution of one pixel."""
     import time
 
     import torch
@@ -179,9 +190,14 @@ def matrix_rate(threads):
     torch.set_num_threads(threads)
     side, best = 3072, math.inf
     a, b = (np.random.default_rng(i).standard_normal((side, side)).astype(np.float32) for i in range(2))
-    for product in (lambda: a @ b, lambda: torch.from_numpy(a) @ torch.from_numpy(b)):
-        for _ in range(5):
-            started = time.perf_counter()
-            product()
-            best = min(best, time.perf_counter() - started)
+    first, second = (torch.from_numpy(matrix).to(getattr(torch, precision)) for matrix in (a, b))
+    pixels = first.T.reshape(1, side, side // 64, 64).contiguous(memory_format=torch.channels_last)
+    kernel = second.reshape(side, side, 1, 1)
+    products = [lambda: first @ second, lambda: torch.nn.functional.conv2d(pixels, kernel)]
+    with torch.inference_mode():
+        for product in [*products, lambda: a @ b] if precision == "float32" else products:
+            for _ in range(5):
+                started = time.perf_counter()
+                product()
+                best = min(best, time.perf_counter() - started)
     return 2 * side**3 / best

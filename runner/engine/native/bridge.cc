@@ -1,9 +1,9 @@
 // The program that runs one model on MindSpore Lite for bridge.py, in a process of its own.
 //
-//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES [KEEP]]
+//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]]
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
-// or "ascend", THREADS 0 leaves Lite's default, and MEMORY is the descriptor of an empty shared file, in which the
+// or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32" or "bfloat16" (product_kernel.h), and MEMORY is the descriptor of an empty shared file, in which the
 // program lays out the model's inputs and outputs. PIECES, a file, says in lines what lies in other files of a `.ms` file
 // without a name (mapped_weights.h): whole pages of it, or what Lite makes of a weight in it; KEEP is the descriptor of an
 // empty file for all of the latter. It answers in lines on standard output: once loaded
@@ -38,6 +38,8 @@
 #include "arena.h"
 #include "follow_parent.h"
 #include "mapped_weights.h"
+#include "product_kernel.h"
+#include "thread_pool.h"
 
 namespace {
 
@@ -53,10 +55,12 @@ void Check(const mindspore::Status &status) {
   }
 }
 
-std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int device_id, int threads) {
+std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int device_id, int threads,
+                                                const std::string &precision) {
   auto context = std::make_shared<mindspore::Context>();
   if (threads > 0) {
-    context->SetThreadNum(threads);
+    SharePool::Start(threads);
+    context->SetThreadNum(SharePool::Shares(threads));
   }
   if (device == "ascend") {
     auto ascend = std::make_shared<mindspore::AscendDeviceInfo>();
@@ -65,6 +69,13 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
   }
   auto cpu = std::make_shared<mindspore::CPUDeviceInfo>();  // Ascend's fallback, too
   cpu->SetAllocator(Arena::Make());
+  if (precision == "bfloat16") {
+    RegisterProducts(onednn::kBfloat16, SharePool::Shares(threads));
+    cpu->SetProvider(kOurProvider);
+    cpu->SetProviderDevice("CPU");
+  } else if (precision != "float32") {
+    throw std::runtime_error("there are no kernels for " + precision);
+  }
   context->MutableDeviceInfo().push_back(cpu);
   return context;
 }
@@ -234,8 +245,8 @@ void Serve(SharedModel *model, FILE *replies) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc < 7 || argc > 9) {
-    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS MEMORY [PIECES [KEEP]]\n");
+  if (argc < 8 || argc > 10) {
+    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]]\n");
     return 2;
   }
   OpenStandardStreams();
@@ -244,8 +255,8 @@ int main(int argc, char **argv) {
   FILE *replies = fdopen(dup(STDOUT_FILENO), "w");
   dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
   try {
-    SharedModel model(argv[1], std::atoi(argv[2]), MakeContext(argv[3], std::atoi(argv[4]), std::atoi(argv[5])),
-                      std::atoi(argv[6]), argc > 7 ? argv[7] : nullptr, argc > 8 ? std::atoi(argv[8]) : -1, fileno(replies));
+    SharedModel model(argv[1], std::atoi(argv[2]), MakeContext(argv[3], std::atoi(argv[4]), std::atoi(argv[5]), argv[6]),
+                      std::atoi(argv[7]), argc > 8 ? argv[8] : nullptr, argc > 9 ? std::atoi(argv[9]) : -1, fileno(replies));
     model.Describe(replies);
     std::fprintf(replies, "ready\n");
     std::fflush(replies);

@@ -290,7 +290,7 @@ def test_what_is_packed_for_others_is_said_once(bundle, opened, tmp_path, recwar
     assert made_for() == ""
     said = made_for(threads=threads + 1)
     assert f"is for {threads + 1} threads, not {threads}: models load as exported" in said
-    assert f"choose {threads + 1} threads (--threads), or run kandinsky-mindir pack on the bundle again" in said
+    assert f"choose --threads {threads + 1}, or run kandinsky-mindir pack on the bundle again" in said
     said = made_for(threads=threads + 1, processor="m68k", lite="1.0", bundle="0" * 64)
     assert "another export of it and MindSpore Lite 1.0 and another processor" in said and "--threads" not in said
     assert packed.why_not(bundle, None) == ""  # nothing is packed there

@@ -260,7 +260,7 @@ def test_the_command(copy, capsys):
     shutil.rmtree(copy / packed.FOLDER)
     assert cli.main(["pack", str(copy), "--threads", "1"]) == 0
     *rows, last = capsys.readouterr().out.splitlines()
-    assert Bundle(copy).packed is None and Bundle(copy).for_threads(1).packed  # it suits that number alone
+    assert Bundle(copy).packed is None and Bundle(copy).for_engine(1).packed  # it suits that number alone
     assert len(rows) == len(Bundle(copy).manifest.graphs) and last.startswith(f"{copy / packed.FOLDER}: ")
 
 

@@ -1,0 +1,280 @@
+// Matrix products by oneDNN in place of Lite's, in bfloat16 or float32.
+//
+// A product of (batch, rows, depth) and (batch, depth, columns) is cut into blocks of rows and columns, of which our pool's
+// threads compute one at a time. In bfloat16, operands are rounded to it block by block, sums are in float32, and so is
+// what comes out. Weights are rounded and put in oneDNN's order once, when the model is loaded.
+
+#ifndef KANDINSKY_MINDIR_PRODUCT_KERNEL_H
+#define KANDINSKY_MINDIR_PRODUCT_KERNEL_H
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "include/api/context.h"
+#include "include/api/kernel.h"
+#include "include/api/status.h"
+#include "include/api/types.h"
+#include "node_attributes.h"
+#include "onednn.h"
+#include "packed_weights.h"
+#include "thread_pool.h"
+
+class ProductKernel : public mindspore::kernel::Kernel {
+ public:
+  using Tensors = std::vector<mindspore::MSTensor>;
+
+  // nullptr: a product that Lite's own kernel is to compute.
+  static std::shared_ptr<Kernel> Make(onednn::DataType type, int shares, const Tensors &inputs, const Tensors &outputs,
+                                      const mindspore::schema::Primitive *primitive) {
+    try {
+      auto kernel = std::make_shared<ProductKernel>(type, inputs, outputs);
+      return kernel->Plan(NodeAttributes(primitive), shares) ? kernel : nullptr;
+    } catch (const std::exception &error) {
+      std::fprintf(stderr, "[ERROR] a product is left to Lite: %s\n", error.what());
+      return nullptr;
+    }
+  }
+
+  ProductKernel(onednn::DataType type, const Tensors &inputs, const Tensors &outputs) : type_(type) {
+    inputs_ = inputs;
+    outputs_ = outputs;
+  }
+  ~ProductKernel() override { std::free(owned_); }
+
+  int Prepare() override { return 0; }
+  int ReSize() override { return 1; }  // graphs have one shape
+
+  int Execute() override {
+    a_ = static_cast<const char *>(inputs_[0].MutableData());
+    b_ = packed_ != nullptr ? nullptr : static_cast<const char *>(inputs_[1].MutableData());
+    bias_ = inputs_.size() > 2 ? static_cast<const char *>(inputs_[2].MutableData()) : nullptr;
+    out_ = static_cast<char *>(outputs_[0].MutableData());
+    return SharePool::instance().Run(task_, nullptr, static_cast<int>(batch_ * row_parts_ * column_parts_));
+  }
+
+ private:
+  // What all blocks of one shape share.
+  struct Block {
+    onednn::Layout a, a_rounded, b, b_rounded, bias, out;
+    onednn::Primitive round_a, round_b, product;
+  };
+
+  static constexpr std::int64_t kFloat = sizeof(float);
+  static constexpr std::int64_t kFewestRows = 32, kFewestColumns = 64;  // of a block, below which oneDNN gets slow
+  static constexpr std::size_t kAlignment = 64;
+
+  bool Plan(const NodeAttributes &attributes, int shares) {
+    constexpr int kTransposeA = 0, kTransposeB = 1, kActivation = 2;  // fields of MatMulFusion
+    transpose_a_ = attributes.Flag(kTransposeA);
+    transpose_b_ = attributes.Flag(kTransposeB);
+    const bool all_float = std::all_of(inputs_.begin(), inputs_.end(), [](const mindspore::MSTensor &tensor) {
+      return tensor.DataType() == mindspore::DataType::kNumberTypeFloat32;
+    });
+    if (!all_float || attributes.Byte(kActivation) != 0 || inputs_.size() < 2 || !ReadShapes()) {
+      return false;
+    }
+    row_parts_ = Parts(shares, batch_, rows_, kFewestRows);
+    column_parts_ = Parts(shares, batch_ * row_parts_, columns_, kFewestColumns);
+    row_step_ = Step(rows_, row_parts_, 16);
+    column_step_ = Step(columns_, column_parts_, 16);
+    row_parts_ = (rows_ + row_step_ - 1) / row_step_;
+    column_parts_ = (columns_ + column_step_ - 1) / column_step_;
+    for (const bool last_column : {false, true}) {
+      for (const bool last_row : {false, true}) {
+        Describe(last_row, last_column);
+      }
+    }
+    if (inputs_[1].Data() != nullptr) {
+      PackWeights();
+    }
+    task_ = [this](void *, int share, float, float) { return Compute(share); };
+    return true;
+  }
+
+  // Whether the shapes are those of products that can be cut: as many matrices on the right as on the left, or one.
+  bool ReadShapes() {
+    auto a = inputs_[0].Shape(), b = inputs_[1].Shape(), out = outputs_[0].Shape();
+    if (a.size() < 2 || b.size() < 2 || out.size() < 2) {
+      return false;
+    }
+    rows_ = out[out.size() - 2];
+    columns_ = out.back();
+    depth_ = transpose_a_ ? a[a.size() - 2] : a.back();
+    const auto count = [](const std::vector<std::int64_t> &shape) {
+      std::int64_t product = 1;
+      std::for_each(shape.begin(), shape.end() - 2, [&product](std::int64_t side) { product *= side; });
+      return product;
+    };
+    batch_ = count(out);
+    shared_b_ = count(b) == 1;
+    if (rows_ <= 0 || columns_ <= 0 || depth_ <= 0 || count(a) != batch_ || (!shared_b_ && count(b) != batch_)) {
+      return false;
+    }
+    if (shared_b_ && !transpose_a_) {  // one matrix of all rows
+      rows_ *= batch_;
+      batch_ = 1;
+    }
+    return inputs_.size() < 3 || inputs_[2].ElementNum() == columns_;
+  }
+
+  // Into how many parts a side is cut, so that there are enough blocks for all threads.
+  static std::int64_t Parts(std::int64_t wanted, std::int64_t there, std::int64_t side, std::int64_t fewest) {
+    return std::clamp<std::int64_t>((wanted + there - 1) / there, 1, std::max<std::int64_t>(1, side / fewest));
+  }
+
+  static std::int64_t Step(std::int64_t side, std::int64_t parts, std::int64_t multiple) {
+    const std::int64_t step = (side + parts - 1) / parts;
+    return std::min(side, (step + multiple - 1) / multiple * multiple);
+  }
+
+  Block &At(bool last_row, bool last_column) { return blocks_[(last_column ? 2 : 0) + (last_row ? 1 : 0)]; }
+
+  void Describe(bool last_row, bool last_column) {
+    using onednn::Layout, onednn::Primitive;
+    const std::int64_t rows = last_row ? rows_ - (row_parts_ - 1) * row_step_ : row_step_;
+    const std::int64_t columns = last_column ? columns_ - (column_parts_ - 1) * column_step_ : column_step_;
+    Block &block = At(last_row, last_column);
+    block.a = transpose_a_ ? Layout(onednn::kFloat32, rows, depth_, 1, rows_) : Layout(onednn::kFloat32, rows, depth_, depth_, 1);
+    block.b = transpose_b_ ? Layout(onednn::kFloat32, depth_, columns, 1, depth_)
+                           : Layout(onednn::kFloat32, depth_, columns, columns_, 1);
+    block.out = Layout(onednn::kFloat32, rows, columns, columns_, 1);
+    if (inputs_.size() > 2) {
+      block.bias = Layout(onednn::kFloat32, 1, columns, columns, 1);
+    }
+    block.a_rounded = type_ == onednn::kFloat32 ? block.a : Layout(type_, rows, depth_, depth_, 1);
+    // The weights of a block of columns have one order, whatever rows they meet.
+    const Layout order = last_row ? At(false, last_column).b_rounded : Layout::Any(type_, depth_, columns);
+    block.product = Primitive::Product(block.a_rounded, order, block.bias, block.out);
+    block.b_rounded = block.product.weights();
+    block.round_b = Primitive::Reorder(block.b, block.b_rounded);
+    if (type_ != onednn::kFloat32) {
+      block.round_a = Primitive::Reorder(block.a, block.a_rounded);
+    }
+  }
+
+  static std::size_t Aligned(std::size_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
+
+  // Where the weights of a block of columns lie among all.
+  std::size_t PackedOffset(std::int64_t batch, std::int64_t column_part) {
+    const std::size_t step = Aligned(At(false, false).b_rounded.size()), last = Aligned(At(false, true).b_rounded.size());
+    return static_cast<std::size_t>(batch) * (step * (column_parts_ - 1) + last) + step * column_part;
+  }
+
+  void PackWeights() {
+    const std::int64_t matrices = shared_b_ ? 1 : batch_;
+    const std::size_t size = PackedOffset(matrices, 0);
+    const void *tensor = inputs_[1].Data().get();
+    bool there = false;
+    PackedWeights *weights = PackedWeights::current();
+    void *memory = weights == nullptr ? nullptr : weights->Memory(tensor, size, &there);
+    if (memory == nullptr) {
+      there = false;
+      memory = owned_ = std::aligned_alloc(kAlignment, size);
+      if (memory == nullptr) {
+        throw std::bad_alloc();
+      }
+    }
+    packed_ = static_cast<char *>(memory);
+    if (there) {
+      return;
+    }
+    const SharePool::Task pack = [&](void *, int number, float, float) {
+      const std::int64_t batch = number / column_parts_, part = number % column_parts_;
+      const Block &block = At(false, part == column_parts_ - 1);
+      block.round_b.Run({{onednn::kSource, &block.b, B(static_cast<const char *>(tensor), batch, part)},
+                         {onednn::kTarget, &block.b_rounded, packed_ + PackedOffset(batch, part)}});
+      return 0;
+    };
+    SharePool::instance().Run(pack, nullptr, static_cast<int>(matrices * column_parts_));
+  }
+
+  // The first element of a block of the right side.
+  const char *B(const char *tensor, std::int64_t batch, std::int64_t column_part) const {
+    const std::int64_t column = column_part * column_step_ * (transpose_b_ ? depth_ : 1);
+    return tensor + kFloat * ((shared_b_ ? 0 : batch) * depth_ * columns_ + column);
+  }
+
+  int Compute(int share) {
+    static thread_local onednn::Scratch rounded_a, rounded_b;
+    const std::int64_t column_part = share % column_parts_, rest = share / column_parts_;
+    const std::int64_t row_part = rest % row_parts_, batch = rest / row_parts_;
+    const Block &block = At(row_part == row_parts_ - 1, column_part == column_parts_ - 1);
+    const std::int64_t row = row_part * row_step_, column = column_part * column_step_;
+    try {
+      const char *a = a_ + kFloat * (batch * rows_ * depth_ + row * (transpose_a_ ? 1 : depth_));
+      if (type_ != onednn::kFloat32) {
+        void *rounded = rounded_a.Get(block.a_rounded.size());
+        block.round_a.Run({{onednn::kSource, &block.a, a}, {onednn::kTarget, &block.a_rounded, rounded}});
+        a = static_cast<const char *>(rounded);
+      }
+      const char *b = packed_ == nullptr ? nullptr : packed_ + PackedOffset(shared_b_ ? 0 : batch, column_part);
+      if (b == nullptr) {
+        void *rounded = rounded_b.Get(block.b_rounded.size());
+        block.round_b.Run({{onednn::kSource, &block.b, B(b_, batch, column_part)}, {onednn::kTarget, &block.b_rounded, rounded}});
+        b = static_cast<const char *>(rounded);
+      }
+      char *out = out_ + kFloat * (batch * rows_ * columns_ + row * columns_ + column);
+      if (bias_ == nullptr) {
+        block.product.Run({{onednn::kSource, &block.a_rounded, a}, {onednn::kWeights, &block.b_rounded, b},
+                           {onednn::kTarget, &block.out, out}});
+      } else {
+        block.product.Run({{onednn::kSource, &block.a_rounded, a}, {onednn::kWeights, &block.b_rounded, b},
+                           {onednn::kBias, &block.bias, bias_ + kFloat * column}, {onednn::kTarget, &block.out, out}});
+      }
+      return 0;
+    } catch (const std::exception &error) {
+      std::fprintf(stderr, "[ERROR] %s\n", error.what());
+      return 1;
+    }
+  }
+
+  const onednn::DataType type_;
+  bool transpose_a_ = false, transpose_b_ = false;
+  bool shared_b_ = false;  // one matrix on the right for all on the left
+  std::int64_t batch_ = 1, rows_ = 0, depth_ = 0, columns_ = 0;
+  std::int64_t row_parts_ = 1, column_parts_ = 1, row_step_ = 0, column_step_ = 0;
+  Block blocks_[4];  // whether they are of the last rows, of the last columns
+  char *packed_ = nullptr;  // weights in oneDNN's order: a file's, or owned_
+  void *owned_ = nullptr;
+  SharePool::Task task_;
+  const char *a_ = nullptr, *b_ = nullptr, *bias_ = nullptr;
+  char *out_ = nullptr;
+};
+
+// Of Lite's registry of kernels, for which the wheel has no header: the member that is used here.
+namespace mindspore::registry {
+class RegisterKernel {
+ public:
+  using Creator = std::function<std::shared_ptr<kernel::Kernel>(
+    const std::vector<MSTensor> &inputs, const std::vector<MSTensor> &outputs, const schema::Primitive *primitive,
+    const Context *context)>;
+  static Status RegKernel(const std::vector<char> &arch, const std::vector<char> &provider, DataType data_type, int type,
+                          Creator creator);
+};
+}  // namespace mindspore::registry
+
+constexpr const char *kOurProvider = "litert";  // Lite takes kernels of no other in its own sessions
+
+// Has all products of models that are built from now on, in contexts with kOurProvider, computed by oneDNN.
+inline void RegisterProducts(onednn::DataType type, int shares) {
+  onednn::library();  // throws where there is none
+  const auto chars = [](const char *text) { return std::vector<char>(text, text + std::strlen(text)); };
+  const auto status = mindspore::registry::RegisterKernel::RegKernel(
+    chars("CPU"), chars(kOurProvider), mindspore::DataType::kNumberTypeFloat32,
+    mindspore::schema::PrimitiveType_MatMulFusion,
+    [type, shares](const auto &inputs, const auto &outputs, const auto *primitive, const auto *) {
+      return ProductKernel::Make(type, shares, inputs, outputs, primitive);
+    });
+  if (status != mindspore::kSuccess) {
+    throw std::runtime_error("Lite does not take our kernels: " + status.ToString());
+  }
+}
+
+#endif

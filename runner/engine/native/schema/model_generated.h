@@ -1,0 +1,18 @@
+// What Lite's header for kernels (include/api/kernel.h) takes from its generated schema, which the wheel has not.
+
+#ifndef KANDINSKY_MINDIR_SCHEMA_MODEL_GENERATED_H
+#define KANDINSKY_MINDIR_SCHEMA_MODEL_GENERATED_H
+
+namespace mindspore::schema {
+// A node's attributes: a table of flatbuffers (node_attributes.h).
+struct Primitive;
+
+enum PrimitiveType : int {
+  PrimitiveType_NONE = 0,
+  PrimitiveType_MatMulFusion = 89,
+};
+
+enum QuantType : int { QuantType_QUANT_NONE = 0 };
+}  // namespace mindspore::schema
+
+#endif

@@ -1,0 +1,42 @@
+"""oneDNN, whose kernels compute products in bfloat16 (native/product_kernel.h): a library beside Lite's, fetched when asked for.
+
+Lite brings an older oneDNN for its own use. This one comes from a wheel of its makers, for x86-64 alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from ..common.errors import UserError
+from .interface import Say
+from .wheel import check_sha256, fetch
+
+VERSION = "3.2"
+LIBRARY = "libdnnl.so.3"  # as native/onednn.h opens it, and it is called in the wheel
+REQUIREMENT = "onednn-cpu-gomp==2023.2.0"
+SHA256 = "2f22a54d6a890ed14bfa185d42a4be65d8b5b1df85dc1f0f3a9abe31620416fb"
+SIZE = "39 MB"
+WHEEL_VARIABLE = "KANDINSKY_MINDIR_ONEDNN_WHEEL"
+
+
+def unpack(folder: Path, say: Say) -> Path:
+    """The library, in the empty `folder`. UserError if it cannot be had."""
+    given = os.environ.get(WHEEL_VARIABLE)
+    if given:
+        wheel = Path(given)
+        if not wheel.is_file():
+            raise UserError(f"{wheel}: no such wheel file ({WHEEL_VARIABLE})")
+    else:
+        say(f"Fetching oneDNN {VERSION} ({SIZE}, once) ...")
+        arguments = [REQUIREMENT, "--platform", "manylinux1_x86_64", "--python-version", "3"]
+        wheel = fetch(f"oneDNN {VERSION}", arguments, WHEEL_VARIABLE, folder)
+    check_sha256(wheel, SHA256, f"oneDNN {VERSION} wheel")
+    target = folder / LIBRARY
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(f"/{LIBRARY}"))
+        with archive.open(name) as source, open(target, "wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+    return target

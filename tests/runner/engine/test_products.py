@@ -1,0 +1,126 @@
+"""Products in bfloat16: what oneDNN computes under Lite is what rounding the factors explains, for products of every kind."""
+
+import numpy as np
+import pytest
+import small_graph
+from kandinsky_mindir.runner import UserError, engine
+from kandinsky_mindir.runner.engine import EngineError, precision
+from mindspore import Parameter, Tensor, nn, ops
+
+here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+# Name, left, right, its transposition, whether the right is a weight: rows and columns that blocks divide and do not.
+CASES = [
+    ("a dense layer", normal(2, 77, 64), normal(64, 96), False, True),
+    ("its transposed weight", normal(2, 77, 64), normal(96, 64), True, True),
+    ("one row", normal(1, 64), normal(64, 1100), False, True),
+    ("many rows, few columns", normal(4000, 48), normal(48, 8), False, True),
+    ("a large weight", normal(300, 700), normal(700, 530), False, True),
+    ("weights in a batch", normal(36, 20, 64), normal(36, 64, 40), False, True),
+    ("a batch of few", normal(3, 500, 32), normal(3, 32, 200), False, True),
+    ("scores of attention", normal(2, 6, 50, 32), normal(2, 6, 70, 32), True, False),
+    ("values of attention", normal(2, 6, 50, 70), normal(2, 6, 70, 32), False, False),
+    ("one head", normal(1, 1, 600, 32), normal(1, 1, 32, 600), False, False),
+]
+
+
+def product(left, right, transposed):
+    right = right.astype(np.float64)
+    return left.astype(np.float64) @ (np.swapaxes(right, -1, -2) if transposed else right)
+
+
+def rounded(array):
+    """To bfloat16 and back, to the nearest, to even where two are as near."""
+    bits = array.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
+class Products(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        for number, (_, _, right, _, weight) in enumerate(CASES):
+            if weight:
+                setattr(self, f"w{number}", Parameter(Tensor(right)))
+        self.plain, self.transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+        self.matrix, self.matrix_transposed = ops.MatMul(), ops.MatMul(transpose_b=True)
+        self.add = ops.BiasAdd()
+        self.bias = Parameter(Tensor(BIAS), name="bias")
+
+    def construct(self, a, b, c, d, e, f, g, h, i, j, h_right, i_right, j_right):
+        return (
+            self.add(self.matrix(a.reshape(154, 64), self.w0), self.bias), self.matrix_transposed(b.reshape(154, 64), self.w1),
+            self.matrix(c, self.w2), self.matrix(d, self.w3), self.matrix(e, self.w4), self.plain(f, self.w5), self.plain(g, self.w6),
+            self.transposed(h, h_right), self.plain(i, i_right), self.plain(j, j_right),
+        )  # fmt: skip
+
+
+BIAS = normal(96)
+INPUTS = [left for _, left, *_ in CASES] + [right for _, _, right, _, weight in CASES if not weight]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory, engine):
+    """Of the graph of all cases, by the precision."""
+    folder = small_graph.write(tmp_path_factory.mktemp("products"), Products, lambda: INPUTS)
+    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
+    found = {}
+    for name in precision.PRECISIONS:
+        for threads in (1, 2, 3):
+            with engines(name).load(folder / "graph.ms", threads=threads) as model:
+                found[name, threads] = model.run(INPUTS)
+    return found
+
+
+def engines(name):
+    return engine.create("bridge", precision=name)
+
+
+@here
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[name for name, *_ in CASES])
+def test_bfloat16_is_what_rounding_the_factors_explains(outputs, number, threads):
+    _, left, right, transposed, _ = CASES[number]
+    bias = BIAS if number == 0 else 0
+    exact, expected = product(left, right, transposed) + bias, product(rounded(left), rounded(right), transposed) + bias
+    found = outputs["bfloat16", threads][number].reshape(exact.shape)
+    # A sum of K products in float32 rounds K times, each time by 2^-24 of a partial sum, which is no larger than the sum of
+    # all sizes.
+    depth = left.shape[-1]
+    sizes = product(np.abs(left), np.abs(right), transposed) + np.abs(bias)
+    assert (np.abs(found - expected) <= (depth + 1) * 2.0**-24 * 1.01 * sizes).all()
+    # And it is not Lite's float32 product, which is right to about 1e-6.
+    assert np.linalg.norm(found - exact) > 1e-3 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[name for name, *_ in CASES])
+def test_float32_is_lite_s_own(outputs, number):
+    _, left, right, transposed, _ = CASES[number]
+    exact = product(left, right, transposed) + (BIAS if number == 0 else 0)
+    found = outputs["float32", 2][number].reshape(exact.shape)
+    assert np.linalg.norm(found - exact) < 1e-5 * np.linalg.norm(exact)
+
+
+def test_what_the_processor_lacks_is_said(monkeypatch):
+    monkeypatch.setattr(precision, "processor", lambda: "x86_64 avx2 avx512f")
+    said = []
+    assert precision.choose("bfloat16", said.append) == "float32"
+    assert said == ["bfloat16: this processor lacks its instructions (AVX512_BF16): float32 is used instead"]
+    assert precision.choose("auto", said.append) == "float32" and len(said) == 1
+    monkeypatch.setattr(precision, "processor", lambda: "x86_64 avx512_bf16")
+    monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
+    assert precision.choose("auto", said.append) == precision.choose("bfloat16", said.append) == "bfloat16" and len(said) == 1
+    monkeypatch.setattr(precision.platform, "machine", lambda: "aarch64")
+    assert precision.choose("bfloat16", said.append) == "float32" and "not aarch64" in said[-1]
+
+
+def test_other_precisions_are_refused():
+    with pytest.raises(UserError, match="precision is 'int4': choose one of float32, bfloat16, auto"):
+        engine.create(precision="int4")
+    with pytest.raises(EngineError, match="'vendor' computes in float32, not bfloat16"):
+        engine.create("vendor", precision="bfloat16")

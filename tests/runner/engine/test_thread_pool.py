@@ -1,0 +1,67 @@
+"""The pool that shares out operators: every share runs once, whatever the threads, and a job ends when its last share has."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from kandinsky_mindir.runner import engine
+from kandinsky_mindir.runner.engine.compiler import find_compiler
+
+PROGRAM = r"""
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include "thread_pool.h"
+
+#define REQUIRE(condition) if (!(condition)) { std::printf("line %d: %s\n", __LINE__, #condition); return 1; }
+
+int main(int, char **argv) {
+  const int threads = std::atoi(argv[1]), jobs = std::atoi(argv[2]);
+  SharePool::Start(threads);
+  std::mt19937 random(7);
+  std::vector<int> runs;  // not atomic: no two threads may touch one of them
+  for (int job = 0; job < jobs; ++job) {
+    const int shares = 1 + random() % 20, failing = random() % 40, work = random() % 3 == 0 ? 2000 : 1;
+    if (random() % 50 == 0) usleep(300);  // long enough for threads to fall asleep
+    runs.assign(shares, 0);
+    float begins[20], ends[20];
+    std::vector<long> sums(shares);
+    const SharePool::Task task = [&](void *content, int share, float begin, float end) {
+      for (int i = 0; i < work * (share + 1); ++i) sums[share] += i;
+      runs[share] += content == &job;
+      begins[share] = begin;
+      ends[share] = end;
+      if (share == 0 && work > 1) {  // one inside another
+        int inner = 0;
+        SharePool::instance().Run([&](void *, int, float, float) { return ++inner, 0; }, nullptr, 3);
+        if (inner != 3) return 2;
+      }
+      return share == failing ? 5 : 0;
+    };
+    const int status = SharePool::instance().Run(task, &job, shares);
+    REQUIRE(status == (failing < shares ? 5 : 0));
+    for (int i = 0; i < shares; ++i) {
+      REQUIRE(runs[i] == 1 && begins[i] == float(i) / shares && ends[i] == float(i + 1) / shares);
+    }
+  }
+  std::puts("fine");
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("program")
+    (folder / "main.cc").write_text(PROGRAM)
+    headers = Path(engine.__file__).parent / "native"
+    command = [*find_compiler(), "-std=c++17", "-O1", "-pthread", "-fsanitize=thread", f"-I{headers}", "main.cc", "-o", "program"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "program"
+
+
+@pytest.mark.parametrize("threads, jobs", [(1, 300), (2, 2000), (7, 1000)])
+def test_every_share_runs_once(program, threads, jobs):
+    """Under a sanitizer that finds what two threads touch at once."""
+    result = subprocess.run([program, str(threads), str(jobs)], capture_output=True, text=True, timeout=120)
+    assert (result.stdout, result.returncode) == ("fine\n", 0), result.stderr[:2000]
