@@ -154,7 +154,7 @@ def unsealed(change):
     (FILE_NAME, lambda path: cut(path, 100), "is not JSON"),
     (FILE_NAME, unsealed(lambda text: text.replace('"lite": "2', '"lite": "3')), "not as pack wrote it"),
     (FILE_NAME, unsealed(lambda text: "[]"), "expected 'object', got 'array'"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: data.update(format=1)), "has format 1, this version reads format 2"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data.update(format=1)), "has format 1, this version reads format 3"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data.pop("graphs")), "missing required field 'graphs'"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"layout": "a", "packed": [[1]]})),
      r"packed\[0\]: expected 'array' of length 4, got 1"),
