@@ -26,6 +26,9 @@ from .contents.constants import check_statistics, step_independent
 from .contents.seal_examples import seal
 from .draft import Draft
 from .graphs.graph_specs import Size, plan
+from .lora.adapter import Given
+from .lora.spelling import PARTS as CHANGED
+from .lora.tensors import RECORD, read_adapters, record
 from .origins import OF_EXAMPLES, VERSIONED, digest, program
 from .parts import PARTS, Part, made_before, match_parts, write_parts
 from .room import check_room
@@ -40,6 +43,7 @@ def export_bundle(
     output: str | Path,
     sizes: Sequence[Size] | None = None,
     *,
+    loras: Sequence[Given] = (),
     image_encoder: bool = True,
     overwrite: bool = False,
     engine: str = "auto",
@@ -48,8 +52,9 @@ def export_bundle(
     """Export a checkpoint to the bundle `output`; returns its path.
 
     prior, decoder: folders in the diffusers layout. sizes: (height, width) in pixels; None for the checkpoint's own.
-    image_encoder: False leaves it out: the bundle makes pictures from texts, not from pictures. overwrite: replace a
-    bundle that is there. engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
+    loras: files whose products are added to the weights of the prior and the UNet. image_encoder: False leaves it out: the
+    bundle makes pictures from texts, not from pictures. overwrite: replace a bundle that is there.
+    engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
     be exported, before the work where that can be known. Whatever ends it later leaves the parts that are done for the
     same call to go on from; a bundle whose graphs do not compute what they should on this machine stays as OUTPUT.failed.
     """
@@ -61,6 +66,7 @@ def export_bundle(
     if (defaults["decoder"]["height"], defaults["decoder"]["width"]) not in sizes:
         defaults["decoder"]["height"], defaults["decoder"]["width"] = sizes[0]
     specs = plan(configs, sizes)
+    adapters = read_adapters(loras, {part: checkpoints[PARTS[part]].tensors(part) for part in CHANGED})
     for checkpoint in checkpoints.values():
         schedulers.create(checkpoint.scheduler)
     _check_pictures(ImageProcessor(checkpoints["prior"].image_processor), configs["image_encoder"].image_size)
@@ -72,7 +78,7 @@ def export_bundle(
         "eos_token_id": configs["text_encoder"].eos_token_id,
         "vocab_size": configs["text_encoder"].vocab_size,
     }
-    parts = match_parts(specs, checkpoints)
+    parts = match_parts(specs, checkpoints, adapters)
     lite = engines.create(engine)
     settings = _settings(configs)
 
@@ -97,7 +103,7 @@ def export_bundle(
             image_processor=checkpoints["prior"].image_processor if image_encoder else None,
             defaults=defaults,
             source={**{kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items()},
-                    CONFIGURATION: decoder_configuration(configs)},
+                    CONFIGURATION: decoder_configuration(configs), **({RECORD: record(adapters)} if adapters else {})},
             versions={name: version(name) for name in VERSIONED},
         )
         models = Models(Draft(folder, manifest), lite, keep_loaded=False)

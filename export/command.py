@@ -4,6 +4,7 @@
   kandinsky-mindir export ... --size 512x512 --size 768x768      two sizes, one copy of the weights
   kandinsky-mindir export --output bundle --decoder kandinsky-2-2-decoder --add-size 768x768
                                                                  a size more for a bundle that is there
+  kandinsky-mindir export ... --lora style.safetensors:0.8        with a LoRA of the prior or the UNet in the weights
   kandinsky-mindir export ... --no-image-encoder                 smaller: texts only, no pictures as input
 
 The folders are in the diffusers layout, with safetensors weights.
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--add-size", type=size, action="append", metavar="HxW",
                         help="add a picture size to the bundle that is there, may be repeated; --decoder is the checkpoint "
                              "that it was made of")
+    parser.add_argument("--lora", action="append", metavar="FILE[:SCALE]",
+                        help="add a LoRA to the weights of the prior or the UNet, may be repeated: safetensors, as diffusers, "
+                             "peft or kohya's scripts write them")
     parser.add_argument("--no-image-encoder", action="store_true", help="leave the image encoder out of the bundle")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
     parser.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
@@ -46,9 +50,10 @@ def run(args: argparse.Namespace) -> None:
     from ..runner.common.memory import PeakMemory, as_text
     from .bundle import export_bundle
     from .further_sizes import add_sizes
+    from .lora.adapter import Given
     from .staging import real
 
-    if args.add_size and (args.prior or args.size or args.no_image_encoder or args.overwrite):
+    if args.add_size and (args.prior or args.size or args.lora or args.no_image_encoder or args.overwrite):
         raise UserError("--add-size takes --output, --decoder, --engine and --quiet alone: the rest stays as the bundle has it")
     if not args.add_size and not args.prior:
         raise UserError("--prior is missing: give the prior's checkpoint folder (only --add-size goes without)")
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
                 args.decoder,
                 args.output,
                 args.size,
+                loras=[Given.parse(text) for text in args.lora or ()],
                 image_encoder=not args.no_image_encoder,
                 overwrite=args.overwrite,
                 engine=args.engine,

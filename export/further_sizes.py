@@ -31,6 +31,7 @@ from .contents.weights import WeightsWriter
 from .draft import Draft
 from .graphs.graph_specs import GraphSpec, Size, check_size, part_specs
 from .isolation import isolated
+from .lora.tensors import RECORD
 from .origins import digest, part_origin
 from .parts import write_graphs
 from .room import check_room
@@ -66,6 +67,9 @@ def add_sizes(
     new_sizes = [size for size in dict.fromkeys(sizes) if size not in old.manifest.sizes]
     if not new_sizes:
         raise UserError(f"{bundle} has the size {' and '.join('x'.join(map(str, size)) for size in sizes)}: nothing to add")
+    if RECORD in old.manifest.source:
+        raise UserError(f"{bundle} has LoRAs in its weights, which {decoder} does not have: export all sizes with --lora, or add "
+                        "the size to the bundle that they were merged into and merge again")
     checkpoint = Checkpoint(decoder, "decoder")
     configs = {part: checkpoint.config(part) for part in KINDS["decoder"].parts}
     for size in new_sizes:

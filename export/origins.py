@@ -23,6 +23,7 @@ OF_PARTS = (
     "export/parts.py", "export/checkpoint/safetensors_reader.py", "export/checkpoint/tensor_names.py",
     "export/graphs/cutting.py", "export/graphs/lowering.py", "export/graphs/mindir.py", "export/graphs/node_layers.py",
     "export/graphs/operators.py", "export/contents/ms_files.py", "export/contents/weights.py",
+    "export/lora/adapter.py", "export/lora/spelling.py", "export/lora/tensors.py",
     "runner/bundle/mindir_archive.py", "runner/bundle/ms_layout.py", "runner/bundle/tensor_index.py",
     "runner/engine/native/convert.cc", "runner/engine/native/follow_parent.h",
 )  # fmt: skip
@@ -53,11 +54,12 @@ OF_EXAMPLES = (
 )  # fmt: skip
 
 
-def part_origin(specs: Sequence[GraphSpec], cells: Iterable[Any], config: Any, files: Iterable[Path]) -> str:
+def part_origin(specs: Sequence[GraphSpec], cells: Iterable[Any], config: Any, files: Iterable[Path],
+                scales: Sequence[Any] = ()) -> str:
     """A digest of what decides a part's bytes, but for the engine that converts its graphs.
 
     cells: of the specs. config: the part's configuration. files: its weights, which count as the same while their names,
-    sizes and times are.
+    sizes and times are. scales: of the LoRAs among them.
     """
     return digest([
         [(spec.name, spec.part, spec.batch, spec.size, spec.outputs, [tuple(vars(tensor).values()) for tensor in spec.inputs])
@@ -65,6 +67,7 @@ def part_origin(specs: Sequence[GraphSpec], cells: Iterable[Any], config: Any, f
         [f"{type(cell).__module__}.{type(cell).__qualname__}" for cell in cells],
         repr(config),
         [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)],
+        list(scales),
         program(OF_PARTS),
         [version(name) for name in VERSIONED],
     ])  # fmt: skip

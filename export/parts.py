@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from mindspore.train.mind_ir_pb2 import ModelProto
 from tqdm import tqdm
 
 from ..runner.bundle import mindir_archive
@@ -25,11 +26,13 @@ from .graphs.graph_specs import GraphSpec
 from .graphs.lowering import lower
 from .graphs.mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
 from .isolation import isolated
+from .lora.tensors import MergedTensors
 from .origins import part_origin
 from .staging import forget_part, note_part, noted
 
 if TYPE_CHECKING:
     from .checkpoint.folder import Checkpoint
+    from .lora.adapter import Adapter
 
 SAID = 300  # letters of MindSpore's own words
 # The checkpoint that each part comes from.
@@ -48,15 +51,18 @@ class Part(NamedTuple):
     weight_bytes: int
 
 
-def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint]) -> dict[str, Part]:
-    """The parts, all tensors matched to the cells' parameters: before the first is compiled, which may take minutes."""
+def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint], adapters: Sequence[Adapter] = ()) -> dict[str, Part]:
+    """The parts, all tensors matched to the cells' parameters: before the first is compiled, which may take minutes.
+
+    adapters: what is added to their weights.
+    """
     parts = {}
     for part, kind in PARTS.items():
         cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
         shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
-        tensors = checkpoints[kind].tensors(part)
+        tensors = MergedTensors(part, checkpoints[kind].tensors(part), adapters)
         origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], checkpoints[kind].config(part),
-                             tensors.files)
+                             tensors.files, tensors.scales)
         weight_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
         parts[part] = Part(cells, resolve(part, shapes, tensors), origin, weight_bytes)
     return parts
@@ -133,6 +139,13 @@ def write_graphs(
     return graphs
 
 
+def pieces_for_lite(model: ModelProto, lowered: ModelProto) -> list[ModelProto]:
+    """A graph, lowered, in pieces of at most LARGEST_WEIGHTS; none if it cannot be cut so."""
+    whole = weight_bytes(model) <= LARGEST_WEIGHTS
+    pieces = [lowered] if whole else [lower(piece) for piece in cut(model, LARGEST_WEIGHTS)]
+    return pieces if all(weight_bytes(piece) <= LARGEST_WEIGHTS for piece in pieces) else []
+
+
 def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, StoredTensor], ms_writer: MsWriter) -> GraphInfo:
     """The graph as MindSpore wrote it, lowered for Lite, and in Lite's own format, all over the part's weight file."""
     inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]
@@ -147,10 +160,8 @@ def _write_graph(folder: Path, spec: GraphSpec, cell, index: dict[str, StoredTen
     (folder / lite).write_bytes(lowered.SerializeToString())
     layouts: list[str] = []
     if ms_writer.possible:
-        whole = weight_bytes(model) <= LARGEST_WEIGHTS
-        pieces = [lowered] if whole else [lower(piece) for piece in cut(model, LARGEST_WEIGHTS)]
-        if all(weight_bytes(piece) <= LARGEST_WEIGHTS for piece in pieces):
-            layouts = [f"{spec.stem}{'' if whole else f'.{number}'}.ms.layout" for number in range(len(pieces))]
+        whole, pieces = weight_bytes(model) <= LARGEST_WEIGHTS, pieces_for_lite(model, lowered)
+        layouts = [f"{spec.stem}{'' if whole else f'.{number}'}.ms.layout" for number in range(len(pieces))]
         for piece, layout in zip(pieces, layouts):
             ms_writer.start(piece, folder / layout)
     return GraphInfo(

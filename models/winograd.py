@@ -29,11 +29,17 @@ def filters(combinations, column):
 
     The weights are (rows of `combinations`, out, in), float32.
     """
+    exact = products(combinations, column)
+    return lambda weight: exact(weight).astype(np.float32)
+
+
+def products(combinations, column):
+    """The same in float64."""
     kernels = np.einsum("kr,c->krc", combinations, combinations[column]).reshape(len(combinations), 9)
 
     def combine(weight):
         taps = weight.reshape(-1, 9).T.astype(np.float64)
-        return (kernels @ taps).astype(np.float32).reshape(-1, *weight.shape[:2])
+        return (kernels @ taps).reshape(-1, *weight.shape[:2])
 
     return combine
 

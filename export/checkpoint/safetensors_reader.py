@@ -45,9 +45,18 @@ class TensorFiles:
         """`folder` holds `stem`.safetensors or `stem`.safetensors.index.json with its shards, or a variant (fp16, bf16)
         of either. Raises UserError if there is none, if a file is damaged, or if index and shards disagree."""
         weights = find_weights(Path(folder), stem)
-        tensors = read_index(weights) if weights.suffix == ".json" else read_header(weights)
+        self._take(weights, read_index(weights) if weights.suffix == ".json" else read_header(weights))
+
+    @classmethod
+    def of_file(cls, path):
+        """The tensors of one safetensors file. Raises UserError if it is damaged."""
+        files = cls.__new__(cls)
+        files._take(path, read_header(path))
+        return files
+
+    def _take(self, path, tensors):
         self._tensors = dict(sorted(tensors.items()))
-        self.path = weights
+        self.path = path
         self.files = tuple(sorted({info.file for info in self._tensors.values()}))
         self.shapes: Mapping = MappingProxyType({name: info.shape for name, info in self._tensors.items()})
 

@@ -100,7 +100,7 @@ def _write_alone(lowered: ModelProto, folder: Path, path: Path) -> None:
 class WeightStore:
     """The tensors that the `.ms` files of a part may take from: its weights, and what `split` adds beside them.
 
-    folder: the part's. index: where each tensor lies in its weight file.
+    folder: the part's. index: where each tensor lies.
     """
 
     def __init__(self, folder: Path, index: Mapping[str, StoredTensor]):
@@ -172,9 +172,8 @@ class WeightStore:
     def _read(self, length: int) -> None:
         """Add the part's weights of so many bytes to the stretches."""
         for place in self._unread.pop(length, ()):
-            weights = np.memmap(self.folder / WEIGHTS, np.uint8, "r")
-            content = weights[place.offset : place.offset + length]
-            self._stretches.setdefault(_digest(content), Stretch(0, WEIGHTS, place.offset, length))
+            content = np.memmap(self.folder / place.file, np.uint8, "r", place.offset, (length,))
+            self._stretches.setdefault(_digest(content), Stretch(0, place.file, place.offset, length))
 
 
 def write_layout(ms: Path, store: WeightStore, path: Path) -> None:

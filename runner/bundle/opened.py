@@ -75,9 +75,10 @@ class Bundle(CheckedFiles):
     @contextmanager
     def unpacked(self, graph: GraphInfo, name: str) -> Iterator[Path]:
         """A MindIR file of `graph` as a file beside its weights, in a folder that is gone after the block."""
-        weights = self.file(self.weights_of(graph.part)).absolute()
+        weights = [self.file(weights).absolute() for weights in self.weights_of(graph.part)]
         with scratch_folder() as folder:
-            (folder / weights.name).symlink_to(weights)
+            for file in weights:
+                (folder / file.name).symlink_to(file)
             path = folder / Path(name).name
             path.write_bytes(self.mindir(name))
             yield path
@@ -120,5 +121,6 @@ class Bundle(CheckedFiles):
         """Bytes of all weights, as stored."""
         return sum(info.size for name, info in self.manifest.files.items() if name.endswith("weights.bin"))
 
-    def weights_of(self, part: str) -> str:
-        return f"{part}/weights.bin"
+    def weights_of(self, part: str) -> list[str]:
+        """The files that hold a part's weights."""
+        return sorted({f"{part}/{tensor.file}" for tensor in self.tensors(part).values()})

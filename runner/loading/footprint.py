@@ -44,7 +44,7 @@ def footprint(bundle: Bundle, graph: GraphInfo, resident: int | None) -> Footpri
     """What a graph takes of which `resident` pieces stay in memory (see `ways`)."""
     running = activations(graph)
     if resident is None:
-        weights = (bundle.path / bundle.weights_of(graph.part)).stat().st_size
+        weights = sum((bundle.path / file).stat().st_size for file in bundle.weights_of(graph.part))
         kept = int(MINDIR_KEPT * weights) + RUNTIME + running
         return Footprint(max(int(MINDIR_LOADING * weights) + RUNTIME, kept), kept)
     loaded = [int(PACKED * _weight_bytes(bundle.model(path))) + RUNTIME for path in graph.ms]

@@ -79,7 +79,7 @@ def _load_piece(bundle: Bundle, path: str, engine: Engine, device: str, threads:
 
 
 def _load_mindir(bundle: Bundle, graph: GraphInfo, engine: Engine, device: str, threads: int | None) -> LiteModel:
-    with bundle.reading(bundle.weights_of(graph.part)), bundle.unpacked(graph, graph.lite) as path:
+    with bundle.reading(*bundle.weights_of(graph.part)), bundle.unpacked(graph, graph.lite) as path:
         return engine.load(path, device=device, threads=threads)
 
 

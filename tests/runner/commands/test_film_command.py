@@ -20,7 +20,7 @@ def film(bundle, *arguments):
     return ["film", str(bundle), "--key", "a cat", "--key", "a dog", "--loop", *SMALL, *arguments]
 
 
-@pytest.mark.parametrize("stop", (signal.SIGKILL, signal.SIGTERM))
+@pytest.mark.parametrize("stop", (signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)))
 def test_a_film_that_was_stopped_goes_on_with_the_same_bytes(stop, bundles, tmp_path, monkeypatch, capsys):
     """24 frames of two texts, stopped in the middle, with the seed that was drawn for it."""
     monkeypatch.chdir(tmp_path)
