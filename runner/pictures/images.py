@@ -47,6 +47,11 @@ def load_image(image: str | os.PathLike | Image.Image, *, max_pixels: int = MAX_
     return _to_rgb(data, name, max_pixels)
 
 
+def read_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in a file's bytes, as `load_image`. name: what an error calls it."""
+    return _to_rgb(data, name, max_pixels)
+
+
 def pixels_sha256(image: Image.Image) -> str:
     """The sha256 of a picture's size and RGB pixels, as hexadecimal digits."""
     return hashlib.sha256(f"{image.width}x{image.height}".encode() + image.tobytes()).hexdigest()
