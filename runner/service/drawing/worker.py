@@ -50,6 +50,8 @@ class Worker(threading.Thread):
         self.bundle_sha256 = sha256_of(pipeline.bundle.path / FILE_NAME)
         engine = pipeline.models.engine
         self._versions = {name: version(name) for name in ("kandinsky-mindir", "numpy")} | {f"lite {engine.name}": engine.version}
+        if pipeline.models.precision != "float32":
+            self._versions["precision"] = pipeline.models.precision
 
     def run(self) -> None:
         try:
