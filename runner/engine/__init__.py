@@ -15,7 +15,7 @@ def create(name: str = "auto", say: Say = say_on_stderr, precision: str = "float
 
     "bridge", which "auto" means, is our own program over Lite's C++ libraries: it is installed at first use, and
     `say` is told what goes on. "vendor" is the `mindspore_lite` package, where the running Python can import it.
-    precision: of its products, see precision.choose; the vendor's package computes in float32.
+    precision: of its products and convolutions, see precision.choose; the vendor's package computes in float32.
     """
     chosen = choose(precision, say)
     if name in ("auto", "bridge"):

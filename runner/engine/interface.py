@@ -59,7 +59,7 @@ class Engine(Protocol):
 
     name: str
     version: str
-    precision: str  # of matrix products, "float32" or "bfloat16"; all else is float32
+    precision: str  # of products and convolutions, "float32" or "bfloat16"; all else is float32
     takes_model_files: bool  # `load` takes an ms_file.ModelFile, too; `convert` makes `.ms` files, `pack` packs them
 
     def load(self, path: Any, *, device: str = "cpu", threads: int | None = None) -> LiteModel:

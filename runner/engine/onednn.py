@@ -1,4 +1,4 @@
-"""oneDNN, whose kernels compute products in bfloat16 (native/product_kernel.h): a library beside Lite's, fetched when asked for.
+"""oneDNN, whose kernels compute in bfloat16 (native/*_kernel.h): a library beside Lite's, fetched when asked for.
 
 Lite brings an older oneDNN for its own use. This one comes from a wheel of its makers, for x86-64 alone.
 """

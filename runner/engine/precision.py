@@ -1,4 +1,4 @@
-"""The precision of an engine's products: which there are, and what this processor has kernels for."""
+"""The precision of an engine's products and convolutions: which there are, and what this processor has kernels for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def choose(asked: str, say: Say) -> str:
 
 
 def lacking() -> str:
-    """What this machine lacks for products in bfloat16; "" if nothing."""
+    """What this machine lacks for products and convolutions in bfloat16; "" if nothing."""
     if platform.machine() != "x86_64":
         return f"its kernels are for x86_64, not {platform.machine()}"
     return "" if "avx512_bf16" in processor().split() else "this processor lacks its instructions (AVX512_BF16)"

@@ -133,7 +133,7 @@ def info() -> dict[str, Any]:
 
 
 def _bfloat16(found: Runtime) -> str:
-    """What computes products in bfloat16 here, or why nothing does."""
+    """What computes products and convolutions in bfloat16 here, or why nothing does."""
     if reason := lacking():
         return f"no: {reason}"
     there = (found.root / "lib" / onednn.LIBRARY).exists()

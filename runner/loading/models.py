@@ -46,7 +46,7 @@ class Models:
 
     @property
     def precision(self) -> str:
-        """Of the products: "float32", "bfloat16"."""
+        """Of products and convolutions: "float32", "bfloat16"."""
         return self.engine.precision if takes_model_files(self.engine, self.device) else "float32"
 
     @property

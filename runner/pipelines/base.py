@@ -67,9 +67,9 @@ class Pipeline(Habits):
 
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
         mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU.
-        precision: of matrix products: "float32", "bfloat16", which is faster on processors that have it and changes pictures
-        a little, or "auto" for bfloat16 where the processor has it; None for what `torch_dtype` or `mindspore_dtype` says
-        among `others`, if it is one of these, else float32.
+        precision: of products and convolutions: "float32", "bfloat16", which is faster on processors that have it and
+        changes pictures a little, or "auto" for bfloat16 where the processor has it; None for what `torch_dtype` or
+        `mindspore_dtype` says among `others`, if it is one of these, else float32.
         keep_loaded: keep models in memory between stages and calls; None keeps them if that fits into `memory`, or
         without it if the bundle's weights are small, and frees them all the same where memory gets short. memory: bytes,
         or a text such as "12GB", to stay below (None: what the machine has left): a model that does not fit is loaded a

@@ -12,9 +12,9 @@ from ..common.errors import UserError
 from ..loading.models import Models
 
 ADVICE = "kandinsky-mindir verify --bisect names the layer"
-# The relative error that products in a precision explain, whatever the graph. bfloat16 keeps 8 bits of a factor, and so
-# rounds it by 2^-9 at most. Roundings do not know of each other and add up as a random walk does: 256 products in a row, more
-# than any of these graphs has, make 16 of them. Sums are in float32.
+# The relative error that products and convolutions in a precision explain, whatever the graph. bfloat16 keeps 8 bits of a
+# factor, and so rounds it by 2^-9 at most. Roundings do not know of each other and add up as a random walk does: 256 of them
+# in a row, more than any of these graphs has, make 16. Sums are in float32.
 PRODUCTS = {"float32": 0.0, "bfloat16": 16 * 2.0**-9}
 
 

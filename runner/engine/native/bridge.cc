@@ -3,8 +3,9 @@
 //   bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]]
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
-// or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32" or "bfloat16" (product_kernel.h), and MEMORY is the descriptor of an empty shared file, in which the
-// program lays out the model's inputs and outputs. PIECES, a file, says in lines what lies in other files of a `.ms` file
+// or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32" or "bfloat16" (product_kernel.h,
+// convolution_kernel.h), and MEMORY is the descriptor of an empty shared file, in which the program lays out the model's
+// inputs and outputs. PIECES, a file, says in lines what lies in other files of a `.ms` file
 // without a name (mapped_weights.h): whole pages of it, or what Lite makes of a weight in it; KEEP is the descriptor of an
 // empty file for all of the latter. It answers in lines on standard output: once loaded
 //
@@ -36,6 +37,7 @@
 #include "include/api/model.h"
 #include "include/api/types.h"
 #include "arena.h"
+#include "convolution_kernel.h"
 #include "follow_parent.h"
 #include "mapped_weights.h"
 #include "product_kernel.h"
@@ -71,6 +73,7 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
   cpu->SetAllocator(Arena::Make());
   if (precision == "bfloat16") {
     RegisterProducts(onednn::kBfloat16, SharePool::Shares(threads));
+    RegisterConvolutions(SharePool::Shares(threads));
     cpu->SetProvider(kOurProvider);
     cpu->SetProviderDevice("CPU");
   } else if (precision != "float32") {

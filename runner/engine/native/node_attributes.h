@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "schema/model_generated.h"
 
@@ -20,6 +21,17 @@ class NodeAttributes {
   // A field that the file leaves out has its default, 0.
   bool Flag(int field) const { return Value<std::uint8_t>(field) != 0; }
   int Byte(int field) const { return Value<std::int8_t>(field); }
+  std::int64_t Number(int field) const { return Value<std::int64_t>(field); }
+  std::vector<std::int64_t> Numbers(int field) const {
+    const std::uint8_t *place = table_ == nullptr ? nullptr : Field(table_, field);
+    if (place == nullptr) {
+      return {};
+    }
+    const std::uint8_t *vector = place + Read<std::uint32_t>(place);
+    std::vector<std::int64_t> numbers(Read<std::uint32_t>(vector));
+    std::memcpy(numbers.data(), vector + sizeof(std::uint32_t), numbers.size() * sizeof(std::int64_t));
+    return numbers;
+  }
 
  private:
   template <typename T>

@@ -25,6 +25,7 @@ using Dims = std::int64_t[12];
 
 enum DataType { kBfloat16 = 2, kFloat32 = 3 };
 enum { kAnyTag = 1, kCpu = 1, kInOrder = 1, kUserScratchpad = 1 };
+enum { kInference = 96, kDirect = 1 };
 enum { kQueryWeights = 131, kQueryScratchpad = 136 };
 enum { kSource = 1, kTarget = 17, kWeights = 33, kBias = 41, kScratchpad = 80 };
 struct Argument {
@@ -45,6 +46,8 @@ struct Argument {
   F(primitive_attr_create, Status, (Handle *))                                                              \
   F(primitive_attr_set_scratchpad_mode, Status, (Handle, int))                                              \
   F(matmul_primitive_desc_create, Status, (Handle *, Handle, Handle, Handle, Handle, Handle, Handle))       \
+  F(convolution_forward_primitive_desc_create, Status, (Handle *, Handle, int, int, Handle, Handle, Handle,  \
+                                                        Handle, const Dims, const Dims, const Dims, const Dims, Handle)) \
   F(reorder_primitive_desc_create, Status, (Handle *, Handle, Handle, Handle, Handle, Handle))              \
   F(primitive_desc_query_md, Handle, (Handle, int, int))                                                    \
   F(primitive_desc_destroy, Status, (Handle))                                                               \
@@ -89,10 +92,18 @@ inline const Library &library() {
   return opened;
 }
 
-// A matrix in memory: its type, shape, and how far apart its rows and columns are.
+// A tensor in memory: its type, shape, and how far apart the elements along each side are; of a matrix, rows and columns.
 class Layout {
  public:
   Layout() = default;
+  Layout(DataType type, std::initializer_list<std::int64_t> sides, std::initializer_list<std::int64_t> steps) {
+    Dims dims = {}, strides = {};
+    std::copy(sides.begin(), sides.end(), dims);
+    std::copy(steps.begin(), steps.end(), strides);
+    Handle made = nullptr;
+    Check(library().memory_desc_create_with_strides(&made, static_cast<int>(sides.size()), dims, type, strides), "a layout");
+    Own(made);
+  }
   Layout(DataType type, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, std::int64_t column_stride) {
     const Dims dims = {rows, columns}, strides = {row_stride, column_stride};
     Handle made = nullptr;
@@ -100,10 +111,12 @@ class Layout {
     Own(made);
   }
   // In whatever order oneDNN likes best.
-  static Layout Any(DataType type, std::int64_t rows, std::int64_t columns) {
-    const Dims dims = {rows, columns};
+  static Layout Any(DataType type, std::int64_t rows, std::int64_t columns) { return Any(type, {rows, columns}); }
+  static Layout Any(DataType type, std::initializer_list<std::int64_t> sides) {
+    Dims dims = {};
+    std::copy(sides.begin(), sides.end(), dims);
     Handle made = nullptr;
-    Check(library().memory_desc_create_with_tag(&made, 2, dims, type, kAnyTag), "a layout");
+    Check(library().memory_desc_create_with_tag(&made, static_cast<int>(sides.size()), dims, type, kAnyTag), "a layout");
     Layout layout;
     layout.Own(made);
     return layout;
@@ -147,7 +160,7 @@ class Scratch {
   std::size_t size_ = 0;
 };
 
-// Something that oneDNN computes: a product of two matrices, or a copy of one in another layout.
+// Something that oneDNN computes: a product of two matrices, a convolution, or a copy of a tensor in another layout.
 class Primitive {
  public:
   Primitive() = default;
@@ -158,6 +171,25 @@ class Primitive {
     Handle description = nullptr;
     Check(dnnl.matmul_primitive_desc_create(&description, dnnl.engine, source.get(), weights.get(), bias.get(),
                                             target.get(), dnnl.attributes), "a product");
+    return Primitive(description);
+  }
+
+  // A picture's axis under a convolution: steps between the pixels of the result, and zeros at both ends.
+  struct Axis {
+    std::int64_t stride, before, after;
+  };
+
+  // source (1, channels, height, width) and weights (out channels, channels, kernel height, kernel width) + bias (out
+  // channels) into target (1, out channels, height, width). bias: an empty layout where there is none.
+  static Primitive Convolution(const Layout &source, const Layout &weights, const Layout &bias, const Layout &target,
+                               const Axis &vertical, const Axis &horizontal) {
+    const Library &dnnl = library();
+    const Dims strides = {vertical.stride, horizontal.stride}, dilations = {0, 0};
+    const Dims before = {vertical.before, horizontal.before}, after = {vertical.after, horizontal.after};
+    Handle description = nullptr;
+    Check(dnnl.convolution_forward_primitive_desc_create(&description, dnnl.engine, kInference, kDirect, source.get(),
+                                                         weights.get(), bias.get(), target.get(), strides, dilations,
+                                                         before, after, dnnl.attributes), "a convolution");
     return Primitive(description);
   }
 

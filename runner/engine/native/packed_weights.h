@@ -14,6 +14,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <new>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -121,6 +122,37 @@ class PackedWeights {
   std::vector<Weight> kept_;
   std::mutex mutex_;
   static inline PackedWeights *current_ = nullptr;
+};
+
+// Memory for the packed weight of a kernel of ours: a file's, or its own.
+class PackedWeight {
+ public:
+  PackedWeight() = default;
+  ~PackedWeight() { std::free(owned_); }
+  PackedWeight(const PackedWeight &) = delete;
+  PackedWeight &operator=(const PackedWeight &) = delete;
+
+  // Takes `size` bytes for the packed form of `tensor`. Whether it is there already, and need not be written.
+  bool Take(const void *tensor, size_t size) {
+    bool there = false;
+    PackedWeights *weights = PackedWeights::current();
+    void *memory = weights == nullptr ? nullptr : weights->Memory(tensor, size, &there);
+    if (memory == nullptr) {
+      there = false;
+      memory = owned_ = aligned_alloc(kAlignment, (size + kAlignment - 1) / kAlignment * kAlignment);
+      if (memory == nullptr) {
+        throw std::bad_alloc();
+      }
+    }
+    data_ = static_cast<char *>(memory);
+    return there;
+  }
+  char *data() const { return data_; }  // nullptr where none was taken
+
+ private:
+  static constexpr size_t kAlignment = 64;  // a cache line, and the widest vector register
+  char *data_ = nullptr;
+  void *owned_ = nullptr;
 };
 
 // In place of Lite's, whose libraries look for it here first.

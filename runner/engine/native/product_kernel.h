@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -46,14 +46,13 @@ class ProductKernel : public mindspore::kernel::Kernel {
     inputs_ = inputs;
     outputs_ = outputs;
   }
-  ~ProductKernel() override { std::free(owned_); }
 
   int Prepare() override { return 0; }
   int ReSize() override { return 1; }  // graphs have one shape
 
   int Execute() override {
     a_ = static_cast<const char *>(inputs_[0].MutableData());
-    b_ = packed_ != nullptr ? nullptr : static_cast<const char *>(inputs_[1].MutableData());
+    b_ = packed_.data() != nullptr ? nullptr : static_cast<const char *>(inputs_[1].MutableData());
     bias_ = inputs_.size() > 2 ? static_cast<const char *>(inputs_[2].MutableData()) : nullptr;
     out_ = static_cast<char *>(outputs_[0].MutableData());
     return SharePool::instance().Run(task_, nullptr, static_cast<int>(batch_ * row_parts_ * column_parts_));
@@ -171,25 +170,14 @@ class ProductKernel : public mindspore::kernel::Kernel {
     const std::int64_t matrices = shared_b_ ? 1 : batch_;
     const std::size_t size = PackedOffset(matrices, 0);
     const void *tensor = inputs_[1].Data().get();
-    bool there = false;
-    PackedWeights *weights = PackedWeights::current();
-    void *memory = weights == nullptr ? nullptr : weights->Memory(tensor, size, &there);
-    if (memory == nullptr) {
-      there = false;
-      memory = owned_ = std::aligned_alloc(kAlignment, size);
-      if (memory == nullptr) {
-        throw std::bad_alloc();
-      }
-    }
-    packed_ = static_cast<char *>(memory);
-    if (there) {
+    if (packed_.Take(tensor, size)) {
       return;
     }
     const SharePool::Task pack = [&](void *, int number, float, float) {
       const std::int64_t batch = number / column_parts_, part = number % column_parts_;
       const Block &block = At(false, part == column_parts_ - 1);
       block.round_b.Run({{onednn::kSource, &block.b, B(static_cast<const char *>(tensor), batch, part)},
-                         {onednn::kTarget, &block.b_rounded, packed_ + PackedOffset(batch, part)}});
+                         {onednn::kTarget, &block.b_rounded, packed_.data() + PackedOffset(batch, part)}});
       return 0;
     };
     SharePool::instance().Run(pack, nullptr, static_cast<int>(matrices * column_parts_));
@@ -214,10 +202,11 @@ class ProductKernel : public mindspore::kernel::Kernel {
         block.round_a.Run({{onednn::kSource, &block.a, a}, {onednn::kTarget, &block.a_rounded, rounded}});
         a = static_cast<const char *>(rounded);
       }
-      const char *b = packed_ == nullptr ? nullptr : packed_ + PackedOffset(shared_b_ ? 0 : batch, column_part);
+      const char *b = packed_.data() == nullptr ? nullptr : packed_.data() + PackedOffset(shared_b_ ? 0 : batch, column_part);
       if (b == nullptr) {
         void *rounded = rounded_b.Get(block.b_rounded.size());
-        block.round_b.Run({{onednn::kSource, &block.b, B(b_, batch, column_part)}, {onednn::kTarget, &block.b_rounded, rounded}});
+        block.round_b.Run({{onednn::kSource, &block.b, B(b_, batch, column_part)},
+                           {onednn::kTarget, &block.b_rounded, rounded}});
         b = static_cast<const char *>(rounded);
       }
       char *out = out_ + kFloat * (batch * rows_ * columns_ + row * columns_ + column);
@@ -241,8 +230,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
   std::int64_t batch_ = 1, rows_ = 0, depth_ = 0, columns_ = 0;
   std::int64_t row_parts_ = 1, column_parts_ = 1, row_step_ = 0, column_step_ = 0;
   Block blocks_[4];  // whether they are of the last rows, of the last columns
-  char *packed_ = nullptr;  // weights in oneDNN's order: a file's, or owned_
-  void *owned_ = nullptr;
+  PackedWeight packed_;  // weights in oneDNN's order
   SharePool::Task task_;
   const char *a_ = nullptr, *b_ = nullptr, *bias_ = nullptr;
   char *out_ = nullptr;
@@ -262,19 +250,24 @@ class RegisterKernel {
 
 constexpr const char *kOurProvider = "litert";  // Lite takes kernels of no other in its own sessions
 
-// Has all products of models that are built from now on, in contexts with kOurProvider, computed by oneDNN.
-inline void RegisterProducts(onednn::DataType type, int shares) {
-  onednn::library();  // throws where there is none
+// Has our kernels compute an operator in models that are built from now on, in contexts with kOurProvider. `make` gives
+// nullptr for a node that Lite's own kernel is to compute.
+inline void RegisterKernels(int type, const mindspore::registry::RegisterKernel::Creator &make) {
   const auto chars = [](const char *text) { return std::vector<char>(text, text + std::strlen(text)); };
-  const auto status = mindspore::registry::RegisterKernel::RegKernel(
-    chars("CPU"), chars(kOurProvider), mindspore::DataType::kNumberTypeFloat32,
-    mindspore::schema::PrimitiveType_MatMulFusion,
-    [type, shares](const auto &inputs, const auto &outputs, const auto *primitive, const auto *) {
-      return ProductKernel::Make(type, shares, inputs, outputs, primitive);
-    });
+  const auto status = mindspore::registry::RegisterKernel::RegKernel(chars("CPU"), chars(kOurProvider),
+                                                                     mindspore::DataType::kNumberTypeFloat32, type, make);
   if (status != mindspore::kSuccess) {
     throw std::runtime_error("Lite does not take our kernels: " + status.ToString());
   }
+}
+
+// Has oneDNN compute all products.
+inline void RegisterProducts(onednn::DataType type, int shares) {
+  onednn::library();  // throws where there is none
+  RegisterKernels(mindspore::schema::PrimitiveType_MatMulFusion,
+                  [type, shares](const auto &inputs, const auto &outputs, const auto *primitive, const auto *) {
+                    return ProductKernel::Make(type, shares, inputs, outputs, primitive);
+                  });
 }
 
 #endif

@@ -9,6 +9,7 @@ struct Primitive;
 
 enum PrimitiveType : int {
   PrimitiveType_NONE = 0,
+  PrimitiveType_Conv2DFusion = 35,
   PrimitiveType_MatMulFusion = 89,
 };
 

@@ -1,0 +1,120 @@
+"""Convolutions in bfloat16: what oneDNN computes under Lite is what rounding the factors explains, of every kind."""
+
+import numpy as np
+import pytest
+import small_graph
+from kandinsky_mindir.runner import engine
+from kandinsky_mindir.runner.engine import precision
+from mindspore import Parameter, Tensor, nn, ops
+
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+# Name, picture (batch, height, width, channels), channels of the result, kernel, stride, padding (top, bottom, left, right),
+# whether there is a bias, whether oneDNN computes it: bands that divide the rows and do not, and a picture of one band.
+CASES = [
+    ("three by three", (2, 24, 20, 32), 48, 3, 1, (1, 1, 1, 1), True, True),
+    ("rows that bands do not divide", (1, 37, 16, 16), 16, 3, 1, (1, 1, 1, 1), True, True),
+    ("no bias", (1, 12, 12, 40), 24, 3, 1, (1, 1, 1, 1), False, True),
+    ("half the size", (1, 20, 20, 32), 32, 3, 2, (0, 1, 0, 1), True, True),
+    ("half an odd size", (1, 21, 19, 32), 32, 3, 2, (1, 1, 1, 1), True, True),
+    ("zeros on two sides alone", (2, 18, 16, 24), 32, 3, 1, (0, 0, 1, 1), True, True),
+    ("a large kernel", (1, 16, 16, 16), 32, 7, 1, (3, 3, 3, 3), True, True),
+    ("one band", (1, 3, 40, 32), 32, 3, 1, (1, 1, 1, 1), True, True),
+    ("wide rows", (1, 12, 520, 256), 16, 3, 1, (1, 1, 1, 1), True, True),
+    ("a narrow picture, which is Lite's", (1, 16, 16, 4), 32, 3, 1, (1, 1, 1, 1), True, False),
+    ("a narrow result, which is Lite's", (1, 16, 16, 32), 3, 3, 1, (1, 1, 1, 1), True, False),
+]
+NAMES = [name for name, *_ in CASES]
+PICTURES = [normal(*shape) for _, shape, *_ in CASES]
+WEIGHTS = [normal(out, kernel, kernel, shape[3]) for _, shape, out, kernel, *_ in CASES]
+BIASES = [normal(case[2]) if case[6] else None for case in CASES]
+
+
+def convolved(picture, weight, bias, stride, padding):
+    """In float64."""
+    top, bottom, left, right = padding
+    padded = np.pad(picture.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    seen = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[1:3], (1, 2))[:, ::stride, ::stride]
+    result = np.tensordot(seen, weight.astype(np.float64), ([3, 4, 5], [3, 1, 2]))
+    return result if bias is None else result + bias
+
+
+def rounded(array):
+    """To bfloat16 and back, to the nearest, to even where two are as near."""
+    bits = array.view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
+class Convolution(nn.Cell):
+    def __init__(self, number):
+        super().__init__()
+        _, _, out, kernel, stride, padding, *_ = CASES[number]
+        self.weight = Parameter(Tensor(WEIGHTS[number]))
+        self.bias = None if BIASES[number] is None else Parameter(Tensor(BIASES[number]))
+        self.conv = ops.Conv2D(out, kernel, pad_mode="pad", pad=padding, stride=stride)
+        self.add = ops.BiasAdd()
+
+    def construct(self, x):
+        y = self.conv(ops.transpose(x, (0, 3, 1, 2)), ops.transpose(self.weight, (0, 3, 1, 2)))
+        if self.bias is not None:
+            y = self.add(y, self.bias)
+        return ops.transpose(y, (0, 2, 3, 1))
+
+
+class Convolutions(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.each = nn.CellList([Convolution(number) for number in range(len(CASES))])
+
+    def construct(self, a, b, c, d, e, f, g, h, i, j, k):
+        each = self.each
+        return (each[0](a), each[1](b), each[2](c), each[3](d), each[4](e), each[5](f), each[6](g), each[7](h), each[8](i),
+                each[9](j), each[10](k))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, engine):
+    """Outputs of the graph of all cases, by the precision and the number of threads."""
+    folder = small_graph.write(tmp_path_factory.mktemp("convolutions"), Convolutions, lambda: PICTURES)
+    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
+    return {(name, threads): run(folder / "graph.ms", name, threads)
+            for name in precision.PRECISIONS for threads in ((1, 2, 3) if name == "bfloat16" else (2,))}
+
+
+def run(path, name, threads):
+    with engine.create("bridge", precision=name).load(path, threads=threads) as model:
+        return model.run(PICTURES)
+
+
+@pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
+@pytest.mark.parametrize("number", range(len(CASES)), ids=NAMES)
+def test_bfloat16_is_what_rounding_the_factors_explains(found, number):
+    *_, stride, padding, _, ours = CASES[number]
+    picture, weight, bias = PICTURES[number], WEIGHTS[number], BIASES[number]
+    exact = convolved(picture, weight, bias, stride, padding)
+    outputs = [found["bfloat16", threads][number] for threads in (1, 2, 3)]
+    if not ours:
+        assert all(np.array_equal(output, found["float32", 2][number]) for output in outputs)
+        return
+    expected = convolved(rounded(picture), rounded(weight), bias, stride, padding)
+    # A sum of K products in float32 rounds K times, each time by 2^-24 of a partial sum, which is no larger than the sum of
+    # all sizes.
+    sizes = convolved(np.abs(picture), np.abs(weight), None if bias is None else np.abs(bias), stride, padding)
+    depth = weight[0].size
+    for output in outputs:
+        assert (np.abs(output - expected) <= (depth + 1) * 2.0**-24 * 1.01 * sizes).all()
+        # And it is not Lite's float32 convolution, which is right to about 1e-6.
+        assert np.linalg.norm(output - exact) > 1e-3 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=NAMES)
+def test_float32_is_lite_s_own(found, number):
+    *_, stride, padding, _, _ = CASES[number]
+    exact = convolved(PICTURES[number], WEIGHTS[number], BIASES[number], stride, padding)
+    # Lite's Winograd rounds more than a plain sum: some 1e-6 here.
+    assert np.linalg.norm(found["float32", 2][number] - exact) < 1e-5 * np.linalg.norm(exact)
