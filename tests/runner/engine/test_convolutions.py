@@ -98,8 +98,8 @@ def test_bfloat16_is_what_rounding_the_factors_explains(found, number):
     picture, weight, bias = PICTURES[number], WEIGHTS[number], BIASES[number]
     exact = convolved(picture, weight, bias, stride, padding)
     outputs = [found["bfloat16", threads][number] for threads in (1, 2, 3)]
-    if not ours:
-        assert all(np.array_equal(output, found["float32", 2][number]) for output in outputs)
+    if not ours:  # float32, as below
+        assert all(np.linalg.norm(output - exact) < 1e-5 * np.linalg.norm(exact) for output in outputs)
         return
     expected = convolved(rounded(picture), rounded(weight), bias, stride, padding)
     # A sum of K products in float32 rounds K times, each time by 2^-24 of a partial sum, which is no larger than the sum of
