@@ -37,7 +37,7 @@ class Cluster:
     def __init__(self, address: str, setting: Setting, bundle_sha256: str | None):
         self._ray = _connect(address)
         try:
-            self.bundle_sha256, self._hands = bundle_sha256 or "", list[_Hand]()
+            self.bundle_sha256, self.precision, self._hands = bundle_sha256 or "", "", list[_Hand]()
             self._false_starts, self._left_out, self._said = Counter[str](), dict[str, str](), set[str]()
             self._looked, self._waits_since = 0.0, time.monotonic()
             self._per_node = setting.share
@@ -129,17 +129,18 @@ class Cluster:
         actor = self._actor.options(scheduling_strategy=here).remote(self._setting)
         return _Hand(node, f"{host} {node[:6]}", actor, actor.facts.remote())
 
-    def _welcome(self, hand: _Hand, bundle_sha256: str, threads: int, remarks: tuple[str, ...]) -> None:
+    def _welcome(self, hand: _Hand, bundle_sha256: str, precision: str, remarks: tuple[str, ...]) -> None:
         for remark in remarks:
             if remark not in self._said:
                 self._said.add(remark)
                 warnings.warn(f"{hand.name}: {remark}", stacklevel=2)
-        if self.bundle_sha256 and bundle_sha256 != self.bundle_sha256:
+        if bundle_sha256 != (self.bundle_sha256 or bundle_sha256) or precision != (self.precision or precision):
             self._false_starts[hand.node] = MOST_FALSE_STARTS
             self._ray.kill(hand.actor)
-            self._bury(hand, "its bundle is another one")
+            same = bundle_sha256 == self.bundle_sha256
+            self._bury(hand, f"it would compute in {precision}" if same else "its bundle is another one")
         else:
-            self.bundle_sha256, hand.ready = bundle_sha256, True
+            self.bundle_sha256, self.precision, hand.ready = bundle_sha256, precision, True
             self._false_starts[hand.node] = 0
 
     def _bury(self, hand: _Hand, reason: str) -> list[Outcome]:

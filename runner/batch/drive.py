@@ -29,6 +29,9 @@ class Judge(Protocol):
 
     bundle_sha256: str
 
+    @property
+    def precision(self) -> str: ...
+
     def judge(self, requests: Sequence[str]) -> Iterable[Request | UserError]: ...
 
 

@@ -30,9 +30,9 @@ class Output:
         self._results = open(folder / RESULTS, "a+b")
         self._recorded = self._read()
 
-    def missing(self, jobs: Iterable[Job], bundle_sha256: str) -> list[Job]:
+    def missing(self, jobs: Iterable[Job], bundle_sha256: str, precision: str = "float32") -> list[Job]:
         """The jobs whose picture is not there. UserError where something else has its name."""
-        return [job for job in jobs if not self._has(job, bundle_sha256)]
+        return [job for job in jobs if not self._has(job, bundle_sha256, precision)]
 
     def keep(self, outcome: Outcome, tries: int) -> Path:
         """Write the picture of an outcome that has one, and record it."""
@@ -51,7 +51,7 @@ class Output:
     def close(self) -> None:
         self._results.close()
 
-    def _has(self, job: Job, bundle_sha256: str) -> bool:
+    def _has(self, job: Job, bundle_sha256: str, precision: str) -> bool:
         path = self.folder / job.file
         if not os.path.lexists(path):
             return False
@@ -59,8 +59,9 @@ class Output:
             found = Provenance.read(path)
         except UserError as error:
             raise UserError(f"line {job.line}: {error}: move it away, or give the row another id") from None
-        if found.request != job.request or found.bundle_sha256 != bundle_sha256:
-            what = "another request" if found.request != job.request else "another bundle"
+        differs = {"another request": found.request != job.request, "another bundle": found.bundle_sha256 != bundle_sha256,
+                   "another --precision": found.versions.get("precision", "float32") != precision}
+        if what := next((name for name, is_so in differs.items() if is_so), None):
             raise UserError(f"line {job.line}: {path} is there, and it is a picture of {what}: move it away, give the row "
                             "another id, or choose another --output")
         if not _is_whole(path):

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from ..bundle.manifest import FILE_NAME
 from ..common.errors import UserError, one_line
 from ..common.memory import available
 from ..common.scratch import scratch_folder
-from ..pictures.provenance import Provenance
+from ..pictures.provenance import Provenance, versions_of
 from ..pictures.saving import encode
 from ..pipelines import KandinskyV22CombinedPipeline
 from ..request import Request
@@ -80,8 +79,8 @@ class Painter:
         self._judged: dict[str, UserError | None] = {}
 
     @property
-    def threads(self) -> int:
-        return self._pipeline.models.threads
+    def precision(self) -> str:
+        return self._pipeline.models.precision
 
     def judge(self, requests: Sequence[str]) -> Iterator[Request | UserError]:
         """Each request, complete; or why it would be refused."""
@@ -109,9 +108,9 @@ class Painter:
                 png, error = None, _words(fault)
         return Answer(png, error, time.monotonic() - started, tuple(remarks))
 
-    def facts(self) -> tuple[str, int, tuple[str, ...]]:
-        """(sha256 of the bundle, threads, what it has to say of how it was opened)."""
-        return self.bundle_sha256, self.threads, tuple(self.remarks)
+    def facts(self) -> tuple[str, str, tuple[str, ...]]:
+        """(sha256 of the bundle, precision, what it has to say of how it was opened)."""
+        return self.bundle_sha256, self.precision, tuple(self.remarks)
 
     def _refusal(self, request: Request) -> UserError | None:
         # In a thread of its own: what one thread asks for, one request after another without running any, counts as one.
@@ -129,7 +128,7 @@ class Painter:
         engine = self._pipeline.models.engine
         provenance = Provenance(
             request=request, bundle=self._named, bundle_sha256=self.bundle_sha256, beside=order.beside,
-            versions={**{name: version(name) for name in ("kandinsky-mindir", "numpy")}, f"lite {engine.name}": engine.version},
+            versions=versions_of(engine.name, engine.version, self.precision),
         )  # fmt: skip
         return encode(picture.image, order.file, text=provenance.text())
 

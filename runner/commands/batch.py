@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     with _machines(args, workers) as (judge, crew_for):
         jobs = drive.judged(args.requests, jobs, judge)
         with output.opened(args.output, jobs) as place:
-            missing = place.missing(jobs, judge.bundle_sha256)
+            missing = place.missing(jobs, judge.bundle_sha256, judge.precision)
             there = len(jobs) - len(missing)
             try:
                 failed = _make(args, missing, there, crew_for, place, tries) if missing else {}

@@ -7,7 +7,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -23,7 +22,7 @@ from ..pictures import trust
 from ..pictures.delivery import Delivery
 from ..pictures.fetch import is_url
 from ..pictures.images import load_image, pixels_sha256
-from ..pictures.provenance import Provenance, as_path
+from ..pictures.provenance import Provenance, as_path, versions_of
 from ..pictures.provenance import as_text as path_as_text
 from ..pictures.saving import format_of
 from ..pipelines import KandinskyV22CombinedPipeline
@@ -202,9 +201,8 @@ def _provenance(pipeline: KandinskyV22CombinedPipeline, request: Request, bundle
 
 def versions(pipeline: KandinskyV22CombinedPipeline) -> dict[str, str]:
     """Of what takes part in making a picture."""
-    engine, precision = pipeline.models.engine, pipeline.models.precision
-    found = {**{name: version(name) for name in ("kandinsky-mindir", "numpy")}, f"lite {engine.name}": engine.version}
-    return found if precision == "float32" else {**found, "precision": precision}
+    engine = pipeline.models.engine
+    return versions_of(engine.name, engine.version, pipeline.models.precision)
 
 
 def bundle_sha256(pipeline: KandinskyV22CombinedPipeline) -> str:

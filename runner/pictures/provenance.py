@@ -6,6 +6,7 @@ import json
 import os
 import urllib.parse
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,12 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             *(f"Negative prompt: {text}" for text in negatives[:1]),
             ", ".join(f"{key}: {value}" for key, value in facts.items()),
         ])
+
+
+def versions_of(engine: str, engine_version: str, precision: str) -> dict[str, str]:
+    """Of what takes part in making a picture: `versions` of its Provenance."""
+    found = {**{name: version(name) for name in ("kandinsky-mindir", "numpy")}, f"lite {engine}": engine_version}
+    return found if precision == "float32" else {**found, "precision": precision}
 
 
 def as_text(path: str | os.PathLike) -> str:

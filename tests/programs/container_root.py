@@ -125,7 +125,7 @@ def inside(stage: Stage, command: list[str], environment: dict[str, str], *, len
     uid, gid = user.split(":")
     identity = [] if user == "0:0" else ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--no-new-privs"]
     script.append("exec env -i " + shlex.join([f"{name}={value}" for name, value in environment.items()]) + " "
-                  + shlex.join(["chroot", root, *identity, *command]))
+                  + shlex.join([shutil.which("chroot"), root, *identity, *command]))
     spaces = ["unshare", "--mount", "--pid", "--fork", *([] if lend else ["--net"])]
     result = subprocess.run([*spaces, "sh", "-c", "\n".join(script)], capture_output=True, text=True)
     assert not check or result.returncode == 0, f"{shlex.join(command)[:200]}: {result.stdout[-2000:]}{result.stderr[-2000:]}"

@@ -11,7 +11,7 @@ from kandinsky_mindir.runner.batch import drive, output
 from kandinsky_mindir.runner.batch.crew import Outcome
 from kandinsky_mindir.runner.batch.painter import Answer
 from kandinsky_mindir.runner.batch.rows import Job
-from kandinsky_mindir.runner.pictures.provenance import Provenance
+from kandinsky_mindir.runner.pictures.provenance import Provenance, versions_of
 from kandinsky_mindir.runner.pictures.saving import encode
 from PIL import Image
 
@@ -26,8 +26,9 @@ def job(number, **fields):
 JOBS = [job(number) for number in range(6)]
 
 
-def png(job, sha256=SHA256):
-    text = Provenance(request=job.request, bundle="bundle", bundle_sha256=sha256).text()
+def png(job, sha256=SHA256, precision="float32"):
+    versions = versions_of("bridge", "2.0.0", precision)
+    text = Provenance(request=job.request, bundle="bundle", bundle_sha256=sha256, versions=versions).text()
     return encode(Image.new("RGB", (16, 16), (job.line, 0, 0)), job.file, text=text)
 
 
@@ -115,6 +116,7 @@ def test_what_a_kill_leaves_of_the_results(tmp_path):
 @pytest.mark.parametrize("change, words", [
     (lambda path: path.write_bytes(png(job(7))), "line 3: .*p3.png is there, and it is a picture of another request: move it"),
     (lambda path: path.write_bytes(png(JOBS[3], "1" * 64)), "line 3: .* it is a picture of another bundle: move it"),
+    (lambda path: path.write_bytes(png(JOBS[3], precision="bfloat16")), "line 3: .* a picture of another --precision: move it"),
     (lambda path: Image.new("RGB", (16, 16)).save(path), "line 3: .*p3.png carries no recipe.*: move it away"),
     (lambda path: path.write_text("notes"), "line 3: .*p3.png carries no recipe"),
     (lambda path: (path.unlink(), path.mkdir()), "p3.png cannot be read: it is not a file: move it away"),
