@@ -21,16 +21,17 @@ from ..runner.inputs.preprocessing import ImageProcessor
 from ..runner.inputs.tokens import Tokenizer
 from ..runner.loading.models import Models
 from ..runner.upkeep.replay import Verdict, require_right, verify
+from .checkpoint.decoders import by_kind, require_one_movq
 from .checkpoint.folder import Checkpoint
 from .contents.constants import check_statistics, step_independent
 from .contents.seal_examples import seal
 from .draft import Draft
-from .graphs.graph_specs import Size, plan
+from .graphs.graph_specs import Size, plan, unets
 from .lora.adapter import Given
 from .lora.spelling import PARTS as CHANGED
 from .lora.tensors import RECORD, read_adapters, record
 from .origins import OF_EXAMPLES, VERSIONED, digest, program
-from .parts import PARTS, Part, made_before, match_parts, write_parts
+from .parts import PARTS, Part, component, made_before, match_parts, write_parts
 from .room import check_room
 from .staging import NOTES, WrongBundle, check_target, forget_part, staged_folder
 
@@ -39,7 +40,7 @@ CONFIGURATION = "decoder_configuration"  # of Manifest.source
 
 def export_bundle(
     prior: str | Path,
-    decoder: str | Path,
+    decoder: str | Path | Sequence[str | Path],
     output: str | Path,
     sizes: Sequence[Size] | None = None,
     *,
@@ -51,7 +52,8 @@ def export_bundle(
 ) -> Path:
     """Export a checkpoint to the bundle `output`; returns its path.
 
-    prior, decoder: folders in the diffusers layout. sizes: (height, width) in pixels; None for the checkpoint's own.
+    prior, decoder: folders in the diffusers layout; decoder may be several, each of another kind: text to image, inpainting,
+    depth. sizes: (height, width) in pixels; None for the checkpoint's own.
     loras: files whose products are added to the weights of the prior and the UNet. image_encoder: False leaves it out: the
     bundle makes pictures from texts, not from pictures. overwrite: replace a bundle that is there.
     engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
@@ -59,14 +61,22 @@ def export_bundle(
     same call to go on from; a bundle whose graphs do not compute what they should on this machine stays as OUTPUT.failed.
     """
     check_target(Path(output), overwrite)
-    checkpoints = {"prior": Checkpoint(prior, "prior"), "decoder": Checkpoint(decoder, "decoder")}
-    configs = {part: checkpoints[kind].config(part) for part, kind in PARTS.items()}
-    defaults = {kind: dict(checkpoint.generation_defaults) for kind, checkpoint in checkpoints.items()}
+    decoders = by_kind([decoder] if isinstance(decoder, (str, Path)) else decoder)
+    first = next(iter(decoders.values()))
+    checkpoints = {"prior": Checkpoint(prior, "prior"), **decoders, "movq": first}
+    require_one_movq(list(decoders.values()))
+    configs = {part: checkpoints[kind].config(component(part)) for part, kind in PARTS.items() if kind in checkpoints}
+    named = {"prior": checkpoints["prior"], "decoder": first, **decoders}  # what there is no text to image of, is the first's
+    defaults = {kind: dict(checkpoint.generation_defaults) for kind, checkpoint in named.items()}
     sizes = list(dict.fromkeys(sizes or [(defaults["decoder"]["height"], defaults["decoder"]["width"])]))
-    if (defaults["decoder"]["height"], defaults["decoder"]["width"]) not in sizes:
-        defaults["decoder"]["height"], defaults["decoder"]["width"] = sizes[0]
+    for kind in named.keys() - {"prior"}:
+        if (defaults[kind]["height"], defaults[kind]["width"]) not in sizes:
+            defaults[kind]["height"], defaults[kind]["width"] = sizes[0]
     specs = plan(configs, sizes)
-    adapters = read_adapters(loras, {part: checkpoints[PARTS[part]].tensors(part) for part in CHANGED})
+    if loras and set(decoders) != {"decoder"}:
+        raise UserError("--lora goes with the decoder for texts alone: export the other decoders to a bundle of their own")
+    changed = [part for part in CHANGED if PARTS[part] in checkpoints]
+    adapters = read_adapters(loras, {part: checkpoints[PARTS[part]].tensors(part) for part in changed})
     for checkpoint in checkpoints.values():
         schedulers.create(checkpoint.scheduler)
     _check_pictures(ImageProcessor(checkpoints["prior"].image_processor), configs["image_encoder"].image_size)
@@ -98,11 +108,11 @@ def export_bundle(
             graphs=tuple(write_parts(folder, parts, lite, progress)),
             files={},
             settings=settings,
-            schedulers={kind: checkpoint.scheduler for kind, checkpoint in checkpoints.items()},
+            schedulers={kind: checkpoint.scheduler for kind, checkpoint in named.items()},
             tokenizer=tokenizer_options,
             image_processor=checkpoints["prior"].image_processor if image_encoder else None,
             defaults=defaults,
-            source={**{kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items()},
+            source={**{kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items() if kind != "movq"},
                     CONFIGURATION: decoder_configuration(configs), **({RECORD: record(adapters)} if adapters else {})},
             versions={name: version(name) for name in VERSIONED},
         )
@@ -137,7 +147,7 @@ def check_verdicts(verdicts: Iterable[Verdict]) -> None:
 
 def decoder_configuration(configs: dict[str, Any]) -> str:
     """A digest of the configurations that graphs of a further size depend on."""
-    return digest([repr(configs[part]) for part, kind in PARTS.items() if kind == "decoder"])[:16]
+    return digest([repr(configs[part]) for part, kind in PARTS.items() if kind != "prior" and part in configs])[:16]
 
 
 def _source(parts: dict[str, Part], tokenizer: str, settings: dict, lite: engines.Engine) -> str:
@@ -147,13 +157,15 @@ def _source(parts: dict[str, Part], tokenizer: str, settings: dict, lite: engine
 
 def _settings(configs: dict) -> dict:
     """What of the configurations the runner needs."""
-    unet = configs["unet"]
+    found = unets(configs)
+    options = {"unet": next(iter(found.values())), **found}
     return {
         "movq_scale_factor": configs["movq"].scale_factor,
         # The prior's options are constants of diffusers' PriorTransformer: Timesteps(inner_dim, True, 0).
         "prior_time_proj": {"flip_sin_to_cos": True, "freq_shift": 0},
-        "unet_time_proj": {"flip_sin_to_cos": unet.flip_sin_to_cos, "freq_shift": unet.freq_shift},
-    }
+        **{f"{part}_time_proj": {"flip_sin_to_cos": unet.flip_sin_to_cos, "freq_shift": unet.freq_shift}
+           for part, unet in options.items()},
+    }  # fmt: skip
 
 
 def _files(folder: Path) -> dict[str, FileInfo]:

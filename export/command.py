@@ -5,6 +5,7 @@
   kandinsky-mindir export --output bundle --decoder kandinsky-2-2-decoder --add-size 768x768
                                                                  a size more for a bundle that is there
   kandinsky-mindir export ... --lora style.safetensors:0.8        with a LoRA of the prior or the UNet in the weights
+  kandinsky-mindir export ... --decoder kandinsky-2-2-decoder-inpaint        inpainting, too, beside the same prior
   kandinsky-mindir export ... --no-image-encoder                 smaller: texts only, no pictures as input
 
 The folders are in the diffusers layout, with safetensors weights.
@@ -25,7 +26,9 @@ HELP = "compile a checkpoint to a bundle"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prior", type=Path, metavar="DIR", help="the prior's checkpoint folder")
-    parser.add_argument("--decoder", type=Path, required=True, metavar="DIR", help="the decoder's checkpoint folder")
+    parser.add_argument("--decoder", type=Path, action="append", required=True, metavar="DIR",
+                        help="the decoder's checkpoint folder: text to image, inpainting or depth; repeated, the bundle holds "
+                             "one of each kind")
     parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument("--size", type=size, action="append", metavar="HxW",
                         help="picture size in pixels, may be repeated (default: the checkpoint's own)")

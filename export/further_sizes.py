@@ -23,17 +23,18 @@ from ..runner.common.errors import UserError
 from ..runner.loading.models import Models
 from ..runner.upkeep.replay import verify
 from .bundle import CONFIGURATION, check_verdicts, decoder_configuration
-from .checkpoint.folder import KINDS, Checkpoint
+from .checkpoint.decoders import KINDS, by_kind, require_one_movq
+from .checkpoint.folder import Checkpoint
 from .checkpoint.tensor_names import resolve
 from .contents.ms_files import WeightStore
 from .contents.seal_examples import seal
 from .contents.weights import WeightsWriter
 from .draft import Draft
-from .graphs.graph_specs import GraphSpec, Size, check_size, part_specs
+from .graphs.graph_specs import UNETS, GraphSpec, Size, check_size, part_specs, unets
 from .isolation import isolated
 from .lora.tensors import RECORD
 from .origins import digest, part_origin
-from .parts import write_graphs
+from .parts import PARTS, component, write_graphs
 from .room import check_room
 from .staging import forget_part, note_part, noted, real, staged_folder
 
@@ -54,34 +55,43 @@ class Part(NamedTuple):
 
 
 def add_sizes(
-    bundle: str | Path, decoder: str | Path, sizes: Sequence[Size], *, engine: str = "auto", progress: bool = True
+    bundle: str | Path, decoder: str | Path | Sequence[str | Path], sizes: Sequence[Size], *, engine: str = "auto",
+    progress: bool = True,
 ) -> Path:
     """Add picture sizes, (height, width) in pixels, to a bundle; returns its path.
 
-    decoder: the folder of the checkpoint that it was made of. The bundle stays as it is until the new one is whole; big
-    files are the same ones on the disk. UserError for a bundle that is damaged or has the sizes, for another checkpoint,
-    and whatever export_bundle says of sizes and of graphs that compute something else than they should.
+    decoder: the folder of the checkpoint that it was made of, or of each if it has several. The bundle stays as it is until
+    the new one is whole; big files are the same ones on the disk. UserError for a bundle that is damaged or has the sizes, for
+    another checkpoint, and whatever export_bundle says of sizes and of graphs that compute something else than they should.
     """
     target = real(bundle)
     old = Bundle(target, use_packed=False)
     new_sizes = [size for size in dict.fromkeys(sizes) if size not in old.manifest.sizes]
     if not new_sizes:
         raise UserError(f"{bundle} has the size {' and '.join('x'.join(map(str, size)) for size in sizes)}: nothing to add")
+    folders = [decoder] if isinstance(decoder, (str, Path)) else decoder
     if RECORD in old.manifest.source:
-        raise UserError(f"{bundle} has LoRAs in its weights, which {decoder} does not have: export all sizes with --lora, or add "
-                        "the size to the bundle that they were merged into and merge again")
-    checkpoint = Checkpoint(decoder, "decoder")
-    configs = {part: checkpoint.config(part) for part in KINDS["decoder"].parts}
+        raise UserError(f"{bundle} has LoRAs in its weights, which {folders[0]} does not have: export all sizes with --lora, or "
+                        "add the size to the bundle that they were merged into and merge again")
+    decoders = by_kind(folders)
+    lacking = [KINDS[kind] for kind, unet in UNETS.items() if old.manifest.has(unet) and kind not in decoders]
+    if lacking:
+        raise UserError(f"{bundle} has a decoder for {' and '.join(lacking)}, too: give the folder of that checkpoint with "
+                        "another --decoder")
+    checkpoints = {**decoders, "movq": next(iter(decoders.values()))}
+    require_one_movq(list(decoders.values()))
+    configs = {part: checkpoints[kind].config(component(part)) for part, kind in PARTS.items() if kind in checkpoints}
     for size in new_sizes:
-        check_size(size, configs["movq"], configs["unet"])
+        for unet in unets(configs).values():
+            check_size(size, configs["movq"], unet)
     recorded = old.manifest.source.get(CONFIGURATION)
     if recorded is None:
         raise UserError(f"{bundle} does not say how its decoder was configured: a version made it that could not add sizes; "
                         "export it again, with all sizes")
     if recorded != decoder_configuration(configs):
-        raise _another(bundle, decoder, "their configurations differ")
+        raise _another(bundle, folders[0], "their configurations differ")
     lite = engines.create(engine)
-    parts = {name: _match(name, configs, new_sizes, checkpoint, old.manifest) for name in configs}
+    parts = {name: _match(name, configs, new_sizes, checkpoints[PARTS[name]], old.manifest) for name in configs}
     origins = {name: f"{part.origin} {lite.name} {lite.version}" for name, part in parts.items()}
     old.verify_files()
 
@@ -95,7 +105,8 @@ def add_sizes(
         with tqdm(total=sum(2 + len(part.cells) for part in missing.values()), desc="export",
                   disable=None if progress else True, leave=False) as bar:
             for name, part in missing.items():
-                for step in isolated(_add_graphs(folder, name, part, lite, old.manifest, _Names(bundle, decoder), origins[name])):
+                names = _Names(bundle, folders[0])
+                for step in isolated(_add_graphs(folder, name, part, lite, old.manifest, names, origins[name])):
                     bar.set_postfix_str(step)
                     bar.update()
         graphs = list(old.manifest.graphs)
@@ -118,7 +129,7 @@ def _match(name: str, configs: dict, sizes: Sequence[Size], checkpoint: Checkpoi
     latent_sizes = {size: (size[0] // factor, size[1] // factor) for size in sizes}
     cells = [(spec, spec.cell()) for spec in part_specs(name, configs[name], latent_sizes) if manifest.has(spec.name)]
     shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
-    tensors = checkpoint.tensors(name)
+    tensors = checkpoint.tensors(component(name))
     origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], configs[name], tensors.files)
     weights = resolve(name, shapes, tensors)
     return Part([(spec, cell) for spec, cell in cells if spec.size], weights, origin)

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from .lora.adapter import Adapter
 
 SAID = 300  # letters of MindSpore's own words
-# The checkpoint that each part comes from.
-PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "decoder"}
+# The checkpoint that each part comes from, a prior or one of the three kinds of decoders, all of which have the same MoVQ.
+PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "unet": "decoder", "movq": "movq",
+         "inpaint_unet": "inpaint", "controlnet_unet": "controlnet"}  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -51,6 +52,11 @@ class Part(NamedTuple):
     weight_bytes: int
 
 
+def component(part: str) -> str:
+    """What a checkpoint calls a part."""
+    return "unet" if part.endswith("_unet") else part
+
+
 def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint], adapters: Sequence[Adapter] = ()) -> dict[str, Part]:
     """The parts, all tensors matched to the cells' parameters: before the first is compiled, which may take minutes.
 
@@ -58,10 +64,12 @@ def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint], adap
     """
     parts = {}
     for part, kind in PARTS.items():
+        if kind not in checkpoints:
+            continue
         cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
         shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
-        tensors = MergedTensors(part, checkpoints[kind].tensors(part), adapters)
-        origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], checkpoints[kind].config(part),
+        tensors = MergedTensors(part, checkpoints[kind].tensors(component(part)), adapters)
+        origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], checkpoints[kind].config(component(part)),
                              tensors.files, tensors.scales)
         weight_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
         parts[part] = Part(cells, resolve(part, shapes, tensors), origin, weight_bytes)

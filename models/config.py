@@ -7,6 +7,7 @@ Each class mirrors one component's ``config.json``: fields keep the checkpoint's
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .decoder_kind import DecoderKind
 from .fields import Config, ConfigError, names
 
 __all__ = ["ConfigError", "ImageEncoderConfig", "MoVQConfig", "PriorConfig", "TextEncoderConfig", "UNetConfig"]
@@ -39,8 +40,7 @@ _TRANSFORMERS = {
 _DIFFUSERS = {
     _TRAINING: "dropout gradient_checkpointing",
     _EMA: "decay inv_gamma min_decay optimization_step power update_after_step use_ema_warmup",
-    _TYPE: "dtype torch_dtype mindspore_dtype",
-}
+    _TYPE: "dtype torch_dtype mindspore_dtype"}
 _UNUSED_TRANSFORMERS_OPTIONS: dict[str, tuple] = {
     **dict.fromkeys(("add_cross_attention", "is_decoder", "is_encoder_decoder"), (False,)),
     "cross_attention_hidden_size": (None,),
@@ -150,7 +150,7 @@ class PriorConfig(Config):
 
 
 @dataclass(frozen=True)
-class UNetConfig(Config):
+class UNetConfig(DecoderKind, Config):
     """diffusers' UNet2DConditionModel as Kandinsky 2.2 configures it."""
 
     in_channels: int = 4
@@ -178,7 +178,7 @@ class UNetConfig(Config):
         "mid_block_type": ("UNetMidBlock2DSimpleCrossAttn",),
         "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
         "encoder_hid_dim_type": ("image_proj",),
-        "addition_embed_type": ("image",),
+        "addition_embed_type": ("image", "image_hint"),
         "resnet_time_scale_shift": ("default", "scale_shift"),
         "act_fn": ("silu", "swish"),
     }

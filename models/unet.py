@@ -151,9 +151,12 @@ class UNet(nn.Cell):
         self.conv_out = Conv2d(channels[0], config.out_channels, 3, padding=1)
 
     def construct(self, sample, time_proj, time_addition, added_kv):
+        return self.denoised(self.conv_in(to_channels_last(sample)), time_proj, time_addition, added_kv)
+
+    def denoised(self, x, time_proj, time_addition, added_kv):
+        """The model output, from what conv_in made."""
         # Every resnet starts by activating the time embedding: done once here.
         time = self.act(self.time_embedding(time_proj) + time_addition)
-        x = self.conv_in(to_channels_last(sample))
         skips = (x,)
         for block in self.down_blocks:
             x, outputs = block(x, time, added_kv)

@@ -41,6 +41,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     prompt: texts; one text is a list of one. negative_prompt: as many, or one for a mix.
     items: what "interpolate" mixes. negative_prior_prompt: one text for the whole mix.
     image: the picture that all start from, or one for each prompt. strength: above 0 to 1, how much of it is made anew.
+    mask_image: what of image to repaint (white); paste: put the other pixels back as they were. hint: the depth, near bright.
     scheduler: the decoder's sampler: a short name, a class name of diffusers, or the options of one with `_class_name`.
     prior_scheduler: the prior's, likewise.
     num_inference_steps, guidance_scale, guidance_rescale, guidance_interval: of the decoder (see `Guidance`).
@@ -55,7 +56,10 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     negative_prompt: str | tuple[str, ...] | None = None
     negative_prior_prompt: str | None = None
     image: tuple[InputPicture, ...] = ()
+    mask_image: tuple[InputPicture, ...] = ()
+    hint: tuple[InputPicture, ...] = ()
     strength: float | None = None
+    paste: bool = False
     num_images_per_prompt: int = 1
     scheduler: str | dict[str, Any] | None = None
     prior_scheduler: str | dict[str, Any] | None = None
@@ -119,8 +123,13 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         if self.brings not in DECODERS:
             known = "; ".join(" and ".join(names) for names in DECODERS if names)
             raise UserError(f"a request cannot bring {' and '.join(self.brings)} alone: known are {known}")
-        if self.strength is not None and "image" not in self.brings:
-            raise UserError("strength is of a picture to start from: give an image, too")
+        if self.strength is not None and not self.starts:
+            raise UserError("strength is of a picture to start from: give an image, too" if "image" not in self.brings else
+                            "strength has no meaning with a mask: all that it shows is made anew")
+        if not isinstance(self.paste, bool):
+            raise UserError(f"paste is {self.paste!r}: it must be True or False")
+        if self.paste and "mask_image" not in self.brings:
+            raise UserError("paste is of a picture and a mask: give them, too")
 
     def _check_row(self) -> None:
         set_field(self, "rows", as_count(self.rows, "rows"))
@@ -136,6 +145,11 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return tuple(name for name in PICTURES if getattr(self, name))
 
     @property
+    def starts(self) -> bool:
+        """Whether the diffusion starts from a picture."""
+        return "image" in self.brings and "mask_image" not in self.brings
+
+    @property
     def count(self) -> int:
         """How many pictures it makes."""
         return max(len(self.prompt), 1) * self.num_images_per_prompt
@@ -143,7 +157,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     def complete(self, defaults: Mapping[str, Any]) -> Request:
         """The same with every field that is None and that `defaults` names filled in, and with a seed."""
         changes = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        if self.strength is None and "image" in self.brings:
+        if self.strength is None and self.starts:
             changes["strength"] = STRENGTH
         if self.seed is None:
             changes.setdefault("seed", secrets.randbits(SEED_BITS))
@@ -202,10 +216,10 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             raise UserError(f"{where}: {_in_words(error)}") from None
 
 
-def defaults_of(manifest: Any) -> dict[str, Any]:
-    """What a bundle (its `bundle.manifest.Manifest`) fills in where a request is silent."""
-    prior, decoder = manifest.defaults["prior"], manifest.defaults["decoder"]
-    sampler = schedulers.create_by_name(decoder["scheduler"], manifest.schedulers["decoder"])
+def defaults_of(manifest: Any, kind: str = "decoder") -> dict[str, Any]:
+    """What a bundle (its `bundle.manifest.Manifest`) fills in where a request is silent. kind: of its decoder."""
+    prior, decoder = manifest.defaults["prior"], manifest.defaults[kind]
+    sampler = schedulers.create_by_name(decoder["scheduler"], manifest.schedulers[kind])
     return {
         "scheduler": schedulers.describe(sampler),
         "num_inference_steps": decoder["num_inference_steps"],

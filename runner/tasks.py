@@ -33,6 +33,9 @@ TASKS = {
 DECODERS = {
     (): ".decoder:KandinskyV22Pipeline",
     ("image",): ".img2img:KandinskyV22Img2ImgPipeline",
+    ("image", "mask_image"): ".inpaint:KandinskyV22InpaintPipeline",
+    ("hint",): ".controlnet:KandinskyV22ControlnetPipeline",
+    ("image", "hint"): ".controlnet:KandinskyV22ControlnetImg2ImgPipeline",
 }
 PICTURES = tuple(dict.fromkeys(name for names in DECODERS for name in names))
 STRENGTH = 0.3  # as in the reference

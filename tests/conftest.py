@@ -45,7 +45,7 @@ def engine(kept):
 
 @pytest.fixture(scope="session")
 def bundles(kept, engine, tmp_path_factory):
-    """A function from a checkpoint's name ("micro", "narrow", "wide") to its exported bundle, a copy for this run, with the
+    """A function from a checkpoint's name ("micro", "narrow", "wide", "family") to its exported bundle, a copy for this run, with the
     folders prior and decoder of its checkpoint beside it."""
     from kandinsky_mindir.export.bundle import export_bundle
 
@@ -53,7 +53,11 @@ def bundles(kept, engine, tmp_path_factory):
 
     def export(name, wait):
         def make(folder):
-            prior, decoder = checkpoints.save(name, folder)
+            if name == "family":  # "narrow" at one size, and beside it decoders for inpainting and depth
+                prior, decoder = checkpoints.save("narrow", folder)
+                decoder = [decoder, *(checkpoints.save_conditioned(kind, folder) for kind in ("inpaint", "controlnet"))]
+            else:
+                prior, decoder = checkpoints.save(name, folder)
             export_bundle(prior, decoder, folder / "bundle", checkpoints.SIZES[name], progress=False)
 
         return kept.get(name, make, wait)

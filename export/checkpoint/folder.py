@@ -42,7 +42,8 @@ KINDS = {
         defaults={"num_inference_steps": 25, "guidance_scale": 4.0},
     ),
     "decoder": Kind(
-        pipelines=("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline", "KandinskyV22InpaintPipeline"),
+        pipelines=("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline", "KandinskyV22InpaintPipeline",
+                   "KandinskyV22ControlnetPipeline", "KandinskyV22ControlnetImg2ImgPipeline"),
         parts=("unet", "movq"),
         files={"scheduler": SCHEDULER_FILE},
         defaults={"num_inference_steps": 100, "guidance_scale": 4.0, "height": 512, "width": 512,

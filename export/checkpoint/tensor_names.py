@@ -78,6 +78,18 @@ def same_names_and_products(names) -> dict:
     return with_products(same_names(names))
 
 
+def conv_in_in_two(names) -> dict:
+    """As above, for a UNet whose conv_in sees more than latents: the halves of its weight that see latents, and the rest."""
+    def latents(weight):
+        return channels_last(weight)[..., : weight.shape[1] // 2]
+
+    def context(weight):
+        return channels_last(weight)[..., weight.shape[1] // 2 :]
+
+    return {**same_names_and_products(names), "conv_in.weight": Source(("conv_in.weight",), latents),
+            "conv_in_context.weight": Source(("conv_in.weight",), context)}
+
+
 # How the parameters of each part are made: a function of the current names of a checkpoint's tensors.
 SOURCES = {
     "text_encoder": same_names,
@@ -85,6 +97,8 @@ SOURCES = {
     "prior": same_names,
     "unet": same_names_and_products,
     "movq": same_names_and_products,
+    "inpaint_unet": conv_in_in_two,
+    "controlnet_unet": conv_in_in_two,
 }
 
 # Tensors that no graph need hold, as patterns of whole current names.
@@ -92,7 +106,7 @@ UNUSED = {
     "text_encoder": (r"text_model\.embeddings\.position_ids",),  # 0, 1, 2, ...: a buffer that transformers < 4.31 saved
     "image_encoder": (r"vision_model\.embeddings\.position_ids",),
     "prior": (r"clip_mean", r"clip_std"),  # the runner applies them, in NumPy
-    "unet": (),
+    **dict.fromkeys(("unet", "inpaint_unet", "controlnet_unet"), ()),
     "movq": (r"quantize\.embedding\.weight",  # Kandinsky 2.2 decodes with force_not_quantize=True: no codebook
              r"encoder\..*", r"quant_conv\..*"),  # bundles of older versions have no graph that starts from a picture
 }

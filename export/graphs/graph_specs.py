@@ -14,7 +14,8 @@ from ...runner.bundle.stages import Size, Stage, Variant
 from ...runner.common.errors import UserError
 from ...runner.common.options import MOST_PIXELS
 
-PARTS = ("text_encoder", "image_encoder", "prior", "unet", "movq")
+PARTS = ("text_encoder", "image_encoder", "prior", "movq")
+UNETS = {"decoder": "unet", "inpaint": "inpaint_unet", "controlnet": "controlnet_unet"}  # kind of decoder -> part
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,16 @@ def plan(configs: dict[str, Any], sizes: Sequence[Size]) -> list[GraphSpec]:
     """
     check_parts(configs)
     for size in sizes:
-        check_size(size, configs["movq"], configs["unet"])
+        for unet in unets(configs).values():
+            check_size(size, configs["movq"], unet)
     factor = configs["movq"].scale_factor
     latent_sizes = {size: (size[0] // factor, size[1] // factor) for size in sizes}
     return [spec for part, config in configs.items() for spec in part_specs(part, config, latent_sizes)]
+
+
+def unets(configs: dict[str, Any]) -> dict[str, Any]:
+    """Those of `configs` that are of UNets."""
+    return {part: configs[part] for part in UNETS.values() if part in configs}
 
 
 def part_specs(part: str, config: Any, latent_sizes: Mapping[Size, Size]) -> Iterator[GraphSpec]:
@@ -83,18 +90,24 @@ def check_size(size: Size, movq_config, unet_config) -> None:
 
 def check_parts(configs: dict[str, Any]) -> None:
     """UserError if the parts are not of one family: widths that must agree do not."""
-    text, image, prior, unet, movq = (configs[part] for part in PARTS)
+    text, image, prior, movq = (configs[part] for part in PARTS)
     pairs = [
         ("text_encoder projection_dim", text.projection_dim, "prior embedding_proj_dim", prior.text_embed_dim),
         ("text_encoder hidden_size", text.hidden_size, "prior embedding_dim", prior.embedding_dim),
         ("text_encoder max_position_embeddings", text.max_position_embeddings, "prior num_embeddings", prior.num_embeddings),
         ("image_encoder projection_dim", image.projection_dim, "prior embedding_dim", prior.embedding_dim),
-        ("unet encoder_hid_dim", unet.encoder_hid_dim, "prior embedding_dim", prior.embedding_dim),
-        ("unet in_channels", unet.in_channels, "movq latent_channels", movq.latent_channels),
     ]
+    for part, unet in unets(configs).items():
+        extra = {"inpaint": movq.latent_channels + 1, "controlnet": movq.latent_channels}.get(unet.decoder, 0)
+        wanted = f"movq latent_channels{f' with {extra} more' if extra else ''}"
+        pairs += [
+            (f"{part} encoder_hid_dim", unet.encoder_hid_dim, "prior embedding_dim", prior.embedding_dim),
+            (f"{part} in_channels", unet.in_channels, wanted, movq.latent_channels + extra),
+        ]
     for name, value, other_name, other in pairs:
         if value != other:
             raise UserError(f"{name} is {value} and {other_name} is {other}: these checkpoints do not belong together")
-    if unet.out_channels not in (unet.in_channels, 2 * unet.in_channels):
-        raise UserError(f"unet out_channels is {unet.out_channels}: known are {unet.in_channels} (epsilon) and "
-                        f"{2 * unet.in_channels} (epsilon and variance)")
+    for part, unet in unets(configs).items():
+        if unet.out_channels not in (movq.latent_channels, 2 * movq.latent_channels):
+            raise UserError(f"{part} out_channels is {unet.out_channels}: known are {movq.latent_channels} (epsilon) and "
+                            f"{2 * movq.latent_channels} (epsilon and variance)")

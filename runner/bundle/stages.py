@@ -23,6 +23,8 @@ EMBED_TEXT = "text to embedding"
 DENOISE = "embedding to latents"
 DECODE = "latents to picture"
 ENCODE = "picture to latents"
+INPAINT = "embedding, picture and mask to latents"
+CONTROL = "embedding and hint to latents"
 TEXT_TO_PICTURE = (EMBED_TEXT, DENOISE, DECODE)
 
 
@@ -104,8 +106,51 @@ EMPTY_TEXT = {name: Constant(f"empty_{name}") for name in ("text_embeds", "text_
 ZERO_IMAGE = {"image_embeds": Constant("zero_image_embeds")}
 
 
-def _unet_context(name: str) -> GuidancePair:
-    return GuidancePair(Output("unet_context", name, ZERO_IMAGE), Output("unet_context", name))
+def _unet_context(name: str, stage: str = "unet_context") -> GuidancePair:
+    return GuidancePair(Output(stage, name, ZERO_IMAGE), Output(stage, name))
+
+
+def _unet_inputs(config: Any, variant: Variant) -> Shapes:
+    return {
+        "sample": (variant.batch, config.in_channels, *variant.latent_size),  # type: ignore[misc]  # per_size: it is there
+        "time_proj": (1, config.block_out_channels[0]),
+        "time_addition": (variant.batch, config.time_embed_dim),
+        "added_kv": (variant.batch, config.added_kv_size),
+    }
+
+
+def _conditioned(kind: str, task: str, cell: str, map_inputs: Callable[[Any, Variant], Shapes]) -> tuple[Stage, ...]:
+    """The rows of a UNet that is shown more than latents. cell: makes a map of what else it is shown."""
+    part, context = f"{kind}_unet", f"{kind}_unet_context"
+    return (
+        Stage(
+            name=context,
+            part=part,
+            cell="unet:UNetContext",
+            inputs=lambda config, variant: {"image_embeds": (1, config.encoder_hid_dim)},
+            outputs=("time_addition", "added_kv"),
+            tasks=(task,),
+            feeds={"image_embeds": Scaled(Output("prior", "predicted_image_embedding"), "clip_mean", "clip_std")},
+        ),
+        Stage(name=f"{kind}_map", part=part, cell=cell, inputs=map_inputs, outputs=("added_map",), tasks=(task,), per_size=True),
+        Stage(
+            name=part,
+            part=part,
+            cell="conditions:ConditionedUNet",
+            inputs=lambda config, variant: {
+                **_unet_inputs(config, variant),
+                "sample": (variant.batch, config.latent_channels, *variant.latent_size),  # type: ignore[misc]
+                "added_map": (1, *variant.latent_size, config.block_out_channels[0]),  # type: ignore[misc]
+            },
+            outputs=("model_output",),
+            tasks=(task,),
+            batches=(1, 2),
+            per_size=True,
+            feeds={"time_addition": _unet_context("time_addition", context), "added_kv": _unet_context("added_kv", context),
+                   "time_proj": TimeProj(), "added_map": Output(f"{kind}_map", "added_map")},
+            activations=_unet_activations,
+        ),
+    )  # fmt: skip
 
 
 STAGES: tuple[Stage, ...] = (
@@ -177,12 +222,7 @@ STAGES: tuple[Stage, ...] = (
         name="unet",
         part="unet",
         cell="unet:UNet",
-        inputs=lambda config, variant: {
-            "sample": (variant.batch, config.in_channels, *variant.latent_size),  # type: ignore[misc]  # per_size: it is there
-            "time_proj": (1, config.block_out_channels[0]),
-            "time_addition": (variant.batch, config.time_embed_dim),
-            "added_kv": (variant.batch, config.added_kv_size),
-        },
+        inputs=_unet_inputs,
         outputs=("model_output",),
         tasks=(DENOISE,),
         batches=(1, 2),
@@ -216,6 +256,13 @@ STAGES: tuple[Stage, ...] = (
         feeds={"image": Output("movq_decoder", "image")},
         activations=_movq_encoder_activations,
     ),
+    *_conditioned("inpaint", INPAINT, "conditions:InpaintMap", lambda config, variant: {
+        "masked_latents": (1, config.latent_channels, *variant.latent_size),  # type: ignore[misc]  # per_size: it is there
+        "mask": (1, 1, *variant.latent_size),  # type: ignore[misc]
+    }),
+    *_conditioned("controlnet", CONTROL, "conditions:HintMap", lambda config, variant: {
+        "hint": (1, 3, *(8 * side for side in variant.latent_size)),  # type: ignore[union-attr]  # three convolutions halve it
+    }),
 )
 
 

@@ -105,6 +105,11 @@ def add_pictures(parser: argparse.ArgumentParser, *also: str) -> None:
     """Options for what a request brings beside its subject. also: other names of --init-image."""
     group = parser.add_argument_group("pictures to start from (files or addresses)")
     group.add_argument("--init-image", *also, dest="image", metavar="FILE", help="the picture that the diffusion starts from")
+    group.add_argument("--mask", dest="mask_image", metavar="FILE",
+                       help="paint that picture anew where the mask is white and keep the rest (needs an inpainting decoder)")
+    group.add_argument("--paste", action="store_true", default=None,
+                       help="with --mask, put the pixels of what is kept back as they were")
+    group.add_argument("--hint", metavar="FILE", help="a picture of the depth, near bright (needs a depth decoder)")
     group.add_argument("--strength", type=float, metavar="X",
                        help="above 0 to 1: how much of it is made anew, as a share of the steps (default 0.3)")
 
@@ -116,8 +121,9 @@ def picture_fields(args: argparse.Namespace) -> dict[str, Any]:
 
     fields: dict[str, Any] = {name: (InputPicture(image=as_text(getattr(args, name))),)
                               for name in PICTURES if getattr(args, name) is not None}
-    if args.strength is not None:
-        fields["strength"] = args.strength
+    for name in ("strength", "paste"):
+        if getattr(args, name) is not None:
+            fields[name] = getattr(args, name)
     return fields
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from ..bundle import packed
 from ..bundle.opened import Bundle
+from ..bundle.stages import CONTROL, DECODE, DENOISE, EMBED_TEXT, INPAINT, needed
 from ..common.control_groups import thread_count
 from ..common.errors import one_line
 from ..common.memory import as_text, available
-from ..loading.memory_plan import plan_memory, text_to_picture
+from ..loading.memory_plan import plan_memory
 
+DECODERS = {"unet": DENOISE, "inpaint_unet": INPAINT, "controlnet_unet": CONTROL}
 HELP = "say what a bundle holds"
 
 
@@ -41,13 +43,13 @@ def run(args: argparse.Namespace) -> None:
     for key, value in manifest.source.items():
         print(f"  {key} from {value}")
     print("sizes     " + ", ".join(f"{height}x{width}" for height, width in manifest.sizes))
-    for stage in ("prior", "decoder"):
+    for stage in manifest.defaults:
         options = ", ".join(f"{key} {value}" for key, value in manifest.defaults[stage].items())
         print(f"{stage:9} {manifest.schedulers[stage].get('_class_name')}; defaults: {options}")
     print("graphs")
     for graph in manifest.graphs:
         size = f"{graph.size[0]}x{graph.size[1]}" if graph.size else ""
-        print(f"  {graph.name:14} batch {graph.batch} {size:10} {graph.lite}")
+        print(f"  {graph.name:23} batch {graph.batch} {size:10} {graph.lite}")
         if args.graphs:
             for kind, tensors in (("in", graph.inputs), ("out", graph.outputs)):
                 for tensor in tensors:
@@ -63,7 +65,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"packed    {_megabytes(found.size)}, {note}")
     for height, width in manifest.sizes:
         print(f"memory at {height}x{width}, estimated (this machine has {as_text(available())} left)")
-        print(plan_memory(bundle, text_to_picture(manifest, (height, width))))
+        task = next((task for unet, task in DECODERS.items() if manifest.has(unet)), DENOISE)
+        print(plan_memory(bundle, needed(manifest, (EMBED_TEXT, task, DECODE), (height, width))))
     if args.files:
         print(f"all {len(manifest.files)} files match the manifest")
 

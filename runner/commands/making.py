@@ -31,7 +31,7 @@ from ..upkeep.replay import require_right, verify
 from . import arguments
 
 COMMANDS = {"text2image": "generate", "interpolate": "interpolate"}  # task -> the command that makes it
-OPTIONS = {"image": "--init-image"}  # field of a request -> the option that gives it
+OPTIONS = {"image": "--init-image", "mask_image": "--mask", "hint": "--hint"}  # field of a request -> the option that gives it
 Place = str | Path  # a picture's path, or its address
 
 

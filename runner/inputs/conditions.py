@@ -117,12 +117,14 @@ def _mask(value: Any, size: Size, name: str) -> np.ndarray:
 
 def _as_masks(mask_image: Any, name: str) -> list[Any]:
     found = as_list(mask_image, name)
-    return [each for item in found for each in (item if isinstance(item, np.ndarray) and _is_stack(item) else [item])]
+    return [each for item in found for each in (_masks_of(item) if isinstance(item, np.ndarray) else [item])]
 
 
-def _is_stack(array: np.ndarray) -> bool:
-    """Whether (N, height, width) is several masks, not one with an axis of one."""
-    return array.ndim == 3 and array.shape[0] != 1 and array.shape[2] != 1
+def _masks_of(array: np.ndarray) -> list[Any]:
+    """(N, height, width) is several masks, but with an axis of one it is one, and with three or four channels a picture."""
+    if array.ndim != 3 or 1 in (array.shape[0], array.shape[2]):
+        return [array]
+    return [Image.fromarray(array)] if array.shape[2] in (3, 4) and array.dtype == np.uint8 else list(array)
 
 
 def _is_picture(value: Any) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 from .. import engine as engines
 from .. import schedulers
 from ..bundle.manifest import GraphInfo
@@ -20,6 +22,7 @@ from ..common.memory import as_bytes, as_text
 from ..common.options import as_count, as_strength, plain, without_meaning
 from ..common.progress import ProgressBar
 from ..diffusion.guidance import Guidance
+from ..diffusion.loop import initial_latents
 from ..engine.interface import parse_device
 from ..loading.loader import takes_model_files
 from ..loading.memory_plan import MemoryPlan
@@ -191,6 +194,9 @@ class DiffusionPipeline(Pipeline):
 
     def __init__(self, models: Models):
         super().__init__(models)
+        if self.kind not in self.bundle.manifest.schedulers:
+            raise UserError(f"{self.bundle.path} has no {self.kind} decoder: export it again, with that checkpoint as one more "
+                            "--decoder")
         schedulers.create(self._own_scheduler)  # refuses what is no scheduler, whether it is used or not
         self.scheduler = self.default_scheduler
 
@@ -219,6 +225,10 @@ class DiffusionPipeline(Pipeline):
             raise UserError(f"scheduler is a {type(scheduler).__module__}.{type(scheduler).__qualname__}: it must be a "
                             "sampler of kandinsky_mindir.runner.schedulers, or the short name of one")
         return scheduler
+
+    def _first(self, sampling: Sampling, shape: tuple[int, ...], latents: Any, source, encoded: Any = None) -> np.ndarray:
+        """What diffusion begins with: the user's latents, or noise. encoded: the latents of pictures, for who starts there."""
+        return initial_latents(shape, latents, source, sampling.schedule)
 
     @property
     def _own_scheduler(self) -> dict[str, Any]:

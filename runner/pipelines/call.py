@@ -42,10 +42,13 @@ class Callback:
 class Given:
     """What the pictures of a call are made of beside embeddings, at its size; one for all, or one for each embedding.
 
-    image: (N, 3, height, width) from -1 to 1.
+    image: (N, 3, height, width) from -1 to 1. mask_image: (N, height', width'), True to repaint. hint: (N, 3, height, width)
+    from 0 to 1.
     """
 
     image: np.ndarray | None = None
+    mask_image: np.ndarray | None = None
+    hint: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -59,13 +62,18 @@ NOTHING = Given()
 class Rows:
     """What the pictures of a call begin with, a row each.
 
-    image_embeds, negatives: (N, E). latents: (N, C, h, w). encoded: the latents of the picture that each starts from.
+    image_embeds, negatives: (N, E). latents: (N, C, h, w). encoded: the latents of the picture that each starts from or keeps
+    a part of. keep: (N, 1, h, w), 1 for the latents that stay. noise: that of latents, at a standard deviation of 1. hint: as
+    of Given.
     """
 
     image_embeds: np.ndarray
     negatives: np.ndarray
     latents: np.ndarray
     encoded: np.ndarray | None = None
+    keep: np.ndarray | None = None
+    noise: np.ndarray | None = None
+    hint: np.ndarray | None = None
 
     def __getitem__(self, group: slice) -> Rows:
         return dataclasses.replace(self, **{name: value[group] for name, value in vars(self).items() if value is not None})

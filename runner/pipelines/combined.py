@@ -11,13 +11,14 @@ import numpy as np
 from PIL import Image
 
 from ..diffusion import noise
+from ..inputs.items import named, with_brought, with_pictures
 from ..loading.models import Models
 from ..request import DECODERS, STRENGTH, TASKS, Request, defaults_of
 from ..schedulers import Scheduler, describe
 from .base import Pipeline, Sampling
 from .decoder import Decoding, KandinskyV22Pipeline
 from .img2img import KandinskyV22Img2ImgPipeline, Pictures
-from .items import named, with_brought, with_pictures
+from .inpaint import KandinskyV22InpaintPipeline
 from .outputs import ImagePipelineOutput, Picture
 from .prior import KandinskyV22PriorPipeline
 
@@ -129,7 +130,7 @@ class KandinskyV22CombinedPipeline(Pipeline):
             given["prior_scheduler"] = self.prior_pipe.scheduler
         pipes = {"scheduler": decoder, "prior_scheduler": self.prior_pipe}
         changes = {name: describe(pipes[name].as_scheduler(value)) for name, value in given.items() if value is not None}
-        return request.replace(**changes).complete(defaults_of(self.bundle.manifest))
+        return request.replace(**changes).complete(defaults_of(self.bundle.manifest, decoder.kind))
 
     def check(
         self,
@@ -167,6 +168,7 @@ class KandinskyV22CombinedPipeline(Pipeline):
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             scheduler=None if request.scheduler is None else decoder.as_scheduler(request.scheduler),
+            paste=request.paste,
             strength=1.0 if request.strength is None else request.strength,
             prompts=request.count,
             holds=holds,
@@ -180,7 +182,9 @@ class KandinskyV22CombinedPipeline(Pipeline):
         if type(self.decoder_pipe) is cls:
             return self.decoder_pipe
         decoder = cls(self.models)
-        decoder.scheduler, decoder.progress = self.scheduler, self.decoder_pipe.progress
+        decoder.progress = self.decoder_pipe.progress
+        if describe(self.scheduler) != describe(self.decoder_pipe.default_scheduler):  # somebody chose it
+            decoder.scheduler = self.scheduler
         return decoder
 
     def _images(
@@ -195,6 +199,42 @@ class KandinskyV22CombinedPipeline(Pipeline):
         embed = getattr(import_module(module, __package__), function)
         image_embeds, negatives = embed(self.prior_pipe, request, items, sampling, source, latents)
         yield from decoder.make(decoding, image_embeds, negatives, source, given=given)
+
+
+class KandinskyV22InpaintCombinedPipeline(KandinskyV22CombinedPipeline):
+    """Prompt, picture and mask straight to pictures."""
+
+    decoder = KandinskyV22InpaintPipeline
+
+    def __call__(  # type: ignore[override]  # as diffusers' own
+        self,
+        prompt: str | list[str],
+        image: Pictures,
+        mask_image: Pictures,
+        negative_prompt: str | list[str] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        prior_guidance_scale: float | None = None,
+        prior_num_inference_steps: int | None = None,
+        generator: Any = None,
+        latents: np.ndarray | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        prior_callback_on_step_end: Callable | None = None,
+        prior_callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        paste: bool = False,
+    ) -> ImagePipelineOutput | tuple:
+        """Pictures of `prompt` where `mask_image` is white, and `image` elsewhere: one for all prompts, or one for each."""
+        fields = locals()
+        arguments = {name: fields[name] for name in (*FIELDS, *OPTIONS, "paste")}
+        return self._call(arguments, {"image": image, "mask_image": mask_image}, generator, latents, return_dict)
 
 
 class KandinskyV22Img2ImgCombinedPipeline(KandinskyV22CombinedPipeline):
@@ -233,3 +273,24 @@ class KandinskyV22Img2ImgCombinedPipeline(KandinskyV22CombinedPipeline):
         fields = locals()
         arguments = {name: fields[name] for name in (*FIELDS, *OPTIONS, "strength")}
         return self._call(arguments, {"image": image}, generator, latents, return_dict)
+
+
+class AutoPipelineForText2Image:
+    """diffusers' name for the pipeline of this task."""
+
+    from_pretrained = KandinskyV22CombinedPipeline.from_pretrained
+    from_pipe = KandinskyV22CombinedPipeline.from_pipe
+
+
+class AutoPipelineForImage2Image:
+    """diffusers' name for the pipeline of this task."""
+
+    from_pretrained = KandinskyV22Img2ImgCombinedPipeline.from_pretrained
+    from_pipe = KandinskyV22Img2ImgCombinedPipeline.from_pipe
+
+
+class AutoPipelineForInpainting:
+    """diffusers' name for the pipeline of this task."""
+
+    from_pretrained = KandinskyV22InpaintCombinedPipeline.from_pretrained
+    from_pipe = KandinskyV22InpaintCombinedPipeline.from_pipe

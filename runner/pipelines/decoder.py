@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..bundle.manifest import GraphInfo
 from ..common.errors import UserError
 from ..common.options import as_array, as_choice, as_size
 from ..diffusion import noise
-from ..diffusion.loop import diffuse, initial_latents
+from ..diffusion.loop import Step, diffuse
 from ..diffusion.sinusoid import timestep_embedding
 from ..inputs import conditions
 from ..loading.memory_plan import MemoryPlan
@@ -28,20 +27,21 @@ GROUP_BYTES = 1 << 26  # of the rows that go together where models are freed in 
 MOST_GROUPS = 16  # of a call whose steps draw noise, which is drawn again for each group
 STATE_COPIES = 16  # arrays of a latent's size that a row takes while it is denoised: by count in schedulers/
 PICTURE_COPIES = 4  # float32 arrays of a picture's size that decoding it takes
-READERS = {"image": conditions.images}  # of what a call is given, by its name
+READERS = {"image": conditions.images, "mask_image": conditions.masks, "hint": conditions.hints}
 
 
 @dataclass(frozen=True)
 class Decoding:
     """What a call of the decoder runs, once its options are checked.
 
-    size: (height, width) in pixels. plan: of the memory, once it was looked at. reservation: of the memory that the call
-    takes beside models, as long as this lives.
+    size: (height, width) in pixels. paste: whether an inpainting's kept pixels are put back. plan: of the memory, once it was
+    looked at. reservation: of the memory that the call takes beside models, as long as this lives.
     """
 
     sampling: Sampling
     size: tuple[int, int]
     output_type: str
+    paste: bool = False
     plan: MemoryPlan | None = None
     reservation: Any = None
 
@@ -56,6 +56,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
 
     kind = "decoder"
     unet = "unet"  # the stage of its steps
+    maps: tuple[str, ...] = ()  # the stage of what the UNet is shown beside latents
     takes: tuple[str, ...] = ()  # the fields of Given that it needs
     callback_tensor_inputs = ("latents", "image_embeds", "negative_image_embeds")
 
@@ -122,7 +123,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
     def size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """(height, width) of the pictures that are made where these are asked for."""
         manifest = self.bundle.manifest
-        defaults = manifest.defaults["decoder"]
+        defaults = manifest.defaults[self.kind]
         return as_size(defaults["height"] if height is None else height, defaults["width"] if width is None else width,
                        manifest.settings["movq_scale_factor"])
 
@@ -145,6 +146,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         scheduler: Any = None,
         strength: float = 1.0,
+        paste: bool = False,
         prompts: int = 1,
         holds: bool = True,
     ) -> Decoding:
@@ -156,7 +158,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         as_choice(output_type, ("pil", "np", "latent"), "output_type")
         sampling = self.sampling(num_inference_steps, num_images_per_prompt, guidance_scale, guidance_rescale, guidance_interval,
                                  callback_on_step_end, callback_on_step_end_tensor_inputs, scheduler, strength)
-        decoding = Decoding(sampling, self.size(height, width), output_type)
+        decoding = Decoding(sampling, self.size(height, width), output_type, paste)
         return self._within_memory(decoding, prompts * sampling.num_images_per_prompt, holds)
 
     def make(
@@ -170,8 +172,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         """
         sampling = decoding.sampling
         all_rows = self._rows(decoding, image_embeds, negatives, source, latents, given)
-        rows = len(all_rows.latents)
-        batch, start = noise.SharedBatch(source, rows), 0
+        batch, start = noise.SharedBatch(source, rows := len(all_rows.latents)), 0
         with self.progress.bar(sampling.run * rows, self.kind) as bar:
             while start < rows:
                 group = slice(start, min(start + self.rows_at_once(decoding, rows, batch.asked), rows))
@@ -179,7 +180,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
                 if decoding.output_type == "latent":
                     yield from final
                 else:
-                    yield from self._decode(final, decoding, start, rows)
+                    yield from self._decode(final, decoding, start, rows, given)
                 start = group.stop
 
     def collect(self, decoding: Decoding, pictures: Iterator) -> Any:
@@ -199,11 +200,8 @@ class KandinskyV22Pipeline(DiffusionPipeline):
 
         shape = (count * sampling.num_images_per_prompt, *self._latent_shape(decoding.size))
         encoded = None if given.image is None else rows(encode_images(self.models, given.image, decoding.size))
-        return Rows(rows(image_embeds), rows(negatives), self._first(sampling, shape, latents, source, encoded), encoded)
-
-    def _first(self, sampling: Sampling, shape: tuple[int, ...], latents: Any, source, encoded) -> np.ndarray:
-        """The latents of that shape that diffusion begins with."""
-        return initial_latents(shape, latents, source, sampling.schedule)
+        first = self._first(sampling, shape, latents, source, encoded)
+        return Rows(rows(image_embeds), rows(negatives), first, encoded, hint=None if given.hint is None else rows(given.hint))
 
     def _latent_shape(self, size: tuple[int, int]) -> tuple[int, ...]:
         return self.bundle.manifest.find(self.unet, 1, size).input("sample").shape[1:]
@@ -222,7 +220,8 @@ class KandinskyV22Pipeline(DiffusionPipeline):
     def _row_bytes(self, size: tuple[int, int]) -> int:
         """What a row takes while it is denoised: copies of its latents, and its context twice."""
         find = self.bundle.manifest.find
-        context = find(f"{self.unet}_context").outputs
+        graphs = find(f"{self.unet}_context"), *(find(name, 1, size) for name in self.maps)
+        context = [tensor for graph in graphs for tensor in graph.outputs]
         return 4 * (STATE_COPIES * math.prod(self._latent_shape(size)) + 2 * sum(math.prod(tensor.shape) for tensor in context))
 
     def _denoise(self, decoding: Decoding, rows: Rows, source, bar) -> np.ndarray:
@@ -234,8 +233,10 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         sampling, channels = decoding.sampling, rows.latents.shape[1]
         call = Call(self, sampling.guidance, sampling.run, sampling.callback)
         contexts = unet_contexts(self.models, self.unet, rows.image_embeds, rows.negatives if sampling.guidance.on else None)
+        for context, added_map in zip(contexts, self._maps(rows, decoding.size)):
+            context["added_map"] = added_map
         width = self.bundle.manifest.find(self.unet, 1, decoding.size).input("time_proj").shape[1]
-        options = self.bundle.manifest.settings["unet_time_proj"]
+        options = self.bundle.manifest.settings[f"{self.unet}_time_proj"]
         with self.models.lease_batches(self.unet, decoding.size) as unet:
 
             def predict(latents: np.ndarray, index: int) -> np.ndarray:
@@ -251,9 +252,20 @@ class KandinskyV22Pipeline(DiffusionPipeline):
                 return np.concatenate(outputs)
 
             steps = diffuse(sampling.schedule, rows.latents, predict, source, self.kind, sampling.start)
+            steps = self._steps(steps, rows, sampling)
             return call.follow(steps, bar, {"image_embeds": rows.image_embeds, "negative_image_embeds": rows.negatives})
 
-    def _decode(self, latents: np.ndarray, decoding: Decoding, start: int, rows: int) -> Iterator[Image.Image | np.ndarray]:
+    def _maps(self, rows: Rows, size: tuple[int, int]) -> Sequence[np.ndarray]:
+        """What the UNet adds after its conv_in, (1, h, w, channels) for each row; nothing here."""
+        return ()
+
+    def _steps(self, steps: Iterator[Step], rows: Rows, sampling: Sampling) -> Iterator[Step]:
+        return steps
+
+    def _finished(self, picture: np.ndarray, row: int, decoding: Decoding, given: Given) -> np.ndarray:
+        return picture
+
+    def _decode(self, latents: np.ndarray, decoding: Decoding, start: int, rows: int, given: Given) -> Iterator:
         """Pictures of `latents` (N, C, h, w), one after another; the first of them is number `start` of `rows`.
 
         No model is held while the caller has a picture; where it would be loaded again for each, all are decoded first.
@@ -264,6 +276,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
             with self.models.lease("movq_decoder", 1, decoding.size) as run:
                 for number, row in enumerate(latents[first : first + at_once], start + first + 1):
                     picture = to_picture(run(latents=row[None])[0], f"{number} of {rows}")
+                    picture = self._finished(picture, number - 1, decoding, given)
                     pictures.append(picture if decoding.output_type == "np" else to_pil(picture[None])[0])
             yield from pictures
 
@@ -271,7 +284,8 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         """The graphs that a call runs, in order."""
         find = self.bundle.manifest.find
         graphs = [find("movq_encoder", 1, size)] if "image" in self.takes else []
-        graphs += [find(f"{self.unet}_context"), *(find(self.unet, batch, size) for batch in sampling.batches)]
+        graphs += [find(f"{self.unet}_context"), *(find(name, 1, size) for name in self.maps)]
+        graphs += [find(self.unet, batch, size) for batch in sampling.batches]
         return graphs if output_type == "latent" else [*graphs, find("movq_decoder", 1, size)]
 
     def _within_memory(self, decoding: Decoding, rows: int, holds: bool) -> Decoding:

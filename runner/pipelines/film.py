@@ -19,14 +19,14 @@ from ..common.kept_exceptions import lets_go
 from ..common.options import as_choice, as_count, as_number
 from ..common.progress import ProgressBar
 from ..diffusion import noise
+from ..diffusion.ways import EASINGS, WAYS, between, circle, eased, place
+from ..inputs.items import with_pictures
 from ..request import Item, Request
 from .base import Sampling
 from .combined import KandinskyV22CombinedPipeline
 from .decoder import Decoding, KandinskyV22Pipeline
 from .encoders import embed_pictures
-from .items import with_pictures
 from .prior import KandinskyV22PriorPipeline, Run
-from .ways import EASINGS, WAYS, between, circle, eased, place
 
 MOST_FRAMES = 100_000
 STILL, SLERP, CIRCLE = "still", "slerp", "circle"

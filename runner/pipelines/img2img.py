@@ -71,8 +71,8 @@ class KandinskyV22Img2ImgPipeline(KandinskyV22Pipeline):
             guidance_interval=guidance_interval,
         )
 
-    def _first(self, sampling: Sampling, shape: tuple[int, ...], latents: Any, source, encoded: np.ndarray) -> np.ndarray:
+    def _first(self, sampling: Sampling, shape: tuple[int, ...], latents: Any, source, encoded: Any = None) -> np.ndarray:
         """The picture's latents, as noisy as the schedule is where the run starts."""
         if latents is not None:
             raise UserError("latents cannot be given: the picture's are what the diffusion starts from")
-        return sampling.schedule.noised(encoded, noise.draw(source, shape), sampling.start)
+        return sampling.schedule.noised(encoded, noise.draw(source, shape), sampling.start).astype(np.float32)

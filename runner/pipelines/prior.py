@@ -77,7 +77,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         if negatives is not None and len(negatives) != len(prompts):
             raise UserError(f"negative_prompt has {len(negatives)} texts and prompt has {len(prompts)}: give one for each")
         source = noise.source(generator)
-        with self.require(sampling, [*prompts, *(negatives or ())], len(_rows(sampling, prompts, negatives))):
+        with self.require(sampling, [*prompts, *(negatives or ())], len(rows_of(sampling, prompts, negatives))):
             output = self.embed_prompts(sampling, prompts, negatives, source, latents)
         return output if return_dict else output.to_tuple()
 
@@ -153,8 +153,8 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         """As a call, whose options have been checked. As many prompts as memory holds the contexts of go together."""
         images = sampling.num_images_per_prompt
         count, parts = len(prompts) * images, 1 if negatives is None else 2
-        rows = _rows(sampling, prompts, negatives)
-        latents = initial_latents((len(rows), self.embedding_dim), latents, source, sampling.schedule)
+        rows = rows_of(sampling, prompts, negatives)
+        latents = self._first(sampling, (len(rows), self.embedding_dim), latents, source)
         batch, order = noise.SharedBatch(source, count), np.arange(len(rows)).reshape(parts, count)
         runs = []
         for start in range(0, count, at_once := self._prompts_at_once(sampling, prompts, negatives) * images):
@@ -176,7 +176,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         initial = None if latents is None else initial_latents(shape, latents, source, sampling.schedule)
         plain = negative == "" and negatives is None
         texts = [item for item in items if isinstance(item, str)] + ([] if plain else [negative])
-        runs = [Run(_rows(sampling, [text], negatives), source, initial) for text in texts]
+        runs = [Run(rows_of(sampling, [text], negatives), source, initial) for text in texts]
         embeds = iter(self.embed_runs(sampling, runs))
         pictures = iter(embed_pictures(self.models, [item for item in items if not isinstance(item, str)]))
         found = [next(embeds)[:images] if isinstance(item, str) else np.repeat(next(pictures), images, axis=0) for item in items]
@@ -194,7 +194,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
         if not runs:
             return []
         texts, embeds = encode_texts(self.models, (text for run in runs for text in run.texts)), []
-        with self.progress.bar(sampling.steps * sum(len(run.rows) for run in runs), self.kind) as bar:
+        with self.progress.bar(sampling.run * sum(len(run.rows) for run in runs), self.kind) as bar:
             for some in self._within_memory(runs):
                 contexts = prior_contexts(self.models, {text: texts[text] for run in some for text in run.texts})
                 with self.models.lease("prior", 2 if sampling.guidance.on else 1) as prior:
@@ -203,7 +203,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
 
     def _denoise(self, sampling: Sampling, run: Run, texts, contexts, prior, bar) -> np.ndarray:
         """The embeddings (rows, E) of a run: reverse diffusion with the graph `prior`, then the checkpoint's scale."""
-        call = Call(self, sampling.guidance, sampling.steps, sampling.callback)
+        call = Call(self, sampling.guidance, sampling.run, sampling.callback)
         latents = run.latents
         if latents is None:
             latents = initial_latents((len(run.rows), self.embedding_dim), None, run.source, sampling.schedule)
@@ -224,7 +224,7 @@ class KandinskyV22PriorPipeline(DiffusionPipeline):
                 rows.append(call.guidance.combine(embeds[:1], embeds[1:]) if call.guidance.on else embeds[-1:])
             return np.concatenate(rows)
 
-        steps = diffuse(sampling.schedule, latents, predict, run.source, self.kind)
+        steps = diffuse(sampling.schedule, latents, predict, run.source, self.kind, sampling.start)
         embeds = call.follow(steps, bar, _tensors(run, texts) if sampling.callback.function else {})
         return embeds * self.bundle.constants["clip_std"] + self.bundle.constants["clip_mean"]
 
@@ -279,7 +279,7 @@ def embed_mix_request(prior, request, items, sampling, source, latents) -> Kandi
     return prior.mix(embeddings, [item.weight for item in request.items])
 
 
-def _rows(sampling: Sampling, prompts: Sequence[str], negatives: Sequence[str] | None) -> list[tuple[str, ...]]:
+def rows_of(sampling: Sampling, prompts: Sequence[str], negatives: Sequence[str] | None) -> list[tuple[str, ...]]:
     """The rows of a run: prompts, then negative prompts, each text once for each of its pictures and, with guidance, after
     its unconditional text: its negative prompt or, where there is none, ""."""
     def repeated(texts: Sequence[str]) -> list[str]:

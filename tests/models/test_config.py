@@ -113,7 +113,7 @@ BAD = {
         ("time_embed_act_fn", "mish"), ("_class_name", "UNet2DConditionModel"), ("num_layers", True),
     ],
     "unet": [
-        ("addition_embed_type", "image_hint"), ("addition_embed_type", None), ("encoder_hid_dim", None),
+        ("addition_embed_type", "text_image"), ("addition_embed_type", None), ("encoder_hid_dim", None),
         ("encoder_hid_dim_type", "text_proj"), ("mid_block_type", "UNetMidBlock2DCrossAttn"),
         ("down_block_types", ["DownBlock2D"] * 4), ("up_block_types", ["ResnetUpsampleBlock2D"] * 3),
         ("block_out_channels", [384, 768, 1152, 1540]), ("block_out_channels", []),

@@ -48,7 +48,7 @@ FAMILY = [
     ("text_encoder", "max_position_embeddings", 50, "max_position_embeddings is 50 and prior num_embeddings is 77"),
     ("image_encoder", "projection_dim", 48, "image_encoder projection_dim is 48 and prior embedding_dim is 32"),
     ("unet", "encoder_hid_dim", 48, "unet encoder_hid_dim is 48 and prior embedding_dim is 32"),
-    ("unet", "in_channels", 9, "unet in_channels is 9 and movq latent_channels is 4"),
+    ("unet", "in_channels", 5, "unet in_channels is 5 and movq latent_channels is 4"),
     ("unet", "out_channels", 5, "unet out_channels is 5: known are 4 (epsilon) and 8"),
     ("text_encoder", "eos_token_id", 5, "eos_token_id is 5: they do not belong together"),
 ]
@@ -66,7 +66,7 @@ INDEX = [
     ("prior", drop("tokenizer"), "names no tokenizer"),
     ("prior", drop("scheduler"), "names no scheduler"),
     ("prior", drop("image_processor"), "names no image_processor"),
-    ("decoder", put("_class_name", "KandinskyV22ControlnetPipeline"), "is no Kandinsky 2.2 decoder"),
+    ("decoder", put("_class_name", "KandinskyPipeline"), "is no Kandinsky 2.2 decoder"),
     ("decoder", put("_class_name", "KandinskyV22PriorPipeline"), "given as the decoder: are the two folders swapped?"),
     ("decoder", drop("movq"), "names no movq"),
     ("decoder", put("movq", ["diffusers", "AutoencoderKL"]), "movq is a AutoencoderKL, expected VQModel"),

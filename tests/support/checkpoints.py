@@ -7,6 +7,8 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
+    KandinskyV22ControlnetPipeline,
+    KandinskyV22InpaintPipeline,
     KandinskyV22Pipeline,
     KandinskyV22PriorPipeline,
     PriorTransformer,
@@ -25,7 +27,7 @@ from transformers import (
 )
 
 TOKENIZER = MICRO / "prior" / "tokenizer"
-SIZES = {"micro": [(64, 64)], "narrow": [(16, 16), (16, 24)], "wide": [(64, 128)]}
+SIZES = {"micro": [(64, 64)], "narrow": [(16, 16), (16, 24)], "wide": [(64, 128)], "family": [(16, 24)]}
 RANDOM = {
     # width of the image embedding, of the text embedding, picture side, prior, UNet and MoVQ of references.py, schedulers
     "narrow": (32, 32, 24, "dummy", "dummy", "dummy", "ddpm"),
@@ -65,6 +67,24 @@ def save(name, folder):
         for pipeline, path in zip(pipelines(name), (prior, decoder)):
             pipeline.save_pretrained(str(path))
     return prior, decoder
+
+
+@cache
+def conditioned(kind, name="narrow"):
+    """The parts (unet, movq, scheduler) of a decoder that is shown more than latents: "inpaint" or "controlnet", with the MoVQ
+    of the checkpoint `name`."""
+    decoder = pipelines(name)[1]
+    options = {"inpaint": {"in_channels": 9}, "controlnet": {"in_channels": 8, "addition_embed_type": "image_hint"}}[kind]
+    unet = UNet2DConditionModel(**{**dict(decoder.unet.config), **options})
+    randomize(unet, seed=sum(kind.encode()))
+    return {"unet": unet.eval().requires_grad_(False), "movq": decoder.movq, "scheduler": decoder.scheduler}
+
+
+def save_conditioned(kind, folder, name="narrow"):
+    """Write that decoder's folder below `folder` as diffusers saves it; returns its path."""
+    cls = {"inpaint": KandinskyV22InpaintPipeline, "controlnet": KandinskyV22ControlnetPipeline}[kind]
+    cls(**conditioned(kind, name)).save_pretrained(str(folder / kind))
+    return folder / kind
 
 
 def _random(width, text_width, picture, prior_name, unet_name, movq_name, scheduler):

@@ -90,3 +90,37 @@ def test_requests():
             Request(task="text2image", prompt="a", **wrong)
     with pytest.raises(UserError, match="an image or a sha256"):
         InputPicture()
+
+
+@pytest.mark.parametrize("names", (("image", "mask_image"), ("hint",), ("image", "hint")), ids="+".join)
+def test_masks_and_hints(names, start, run, bundles, tmp_path):
+    """The recipe names all that was brought, and makes the picture again; kept pixels are the picture's own with --paste."""
+    mask, once, again = tmp_path / "mask.png", tmp_path / "once.png", tmp_path / "again.png"
+    white = np.zeros((20, 30), np.uint8)
+    white[5:12, 4:20] = 255
+    Image.fromarray(white).save(mask)
+    options = {"image": ["--image", start], "mask_image": ["--mask", mask, "--paste"], "hint": ["--hint", start]}
+    given = [word for name in names for word in options[name]]
+    run("generate", bundles("family"), "a cat", *given, *OPTIONS, "--output", once)
+    recipe = Provenance.read(once).request
+    assert recipe.brings == names and recipe.paste == ("mask_image" in names)
+    run("generate", "--like", once, "--output", again, "--quiet")
+    assert np.array_equal(pixels(once), pixels(again))
+    if recipe.paste:
+        black = np.asarray(Image.fromarray(white).resize((24, 16), Image.Resampling.LANCZOS)) < 128
+        with Image.open(start) as image:
+            own = np.asarray(image.resize((24, 16), Image.Resampling.BICUBIC, reducing_gap=1))
+        assert np.array_equal(pixels(once)[black], own[black])
+
+
+def test_what_a_mask_and_a_hint_need(start, run, bundles, tmp_path):
+    for options, message in (
+        (["--mask", start], "a request cannot bring mask_image alone: known are image; image and mask_image"),
+        (["--image", start, "--mask", start, "--strength", "0.5"], "strength has no meaning with a mask"),
+        (["--image", start, "--paste"], "paste is of a picture and a mask"),
+        (["--image", start, "--mask", start], "has no inpaint decoder: export it again, with that checkpoint as one more --decoder"),
+        (["--hint", start], "has no controlnet decoder"),
+    ):
+        error = run("generate", bundles("narrow"), "a cat", *options, *OPTIONS, "--output", tmp_path / "picture.png", status=2)
+        assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "picture.png").exists()

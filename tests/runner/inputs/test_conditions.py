@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.kandinsky2_2.pipeline_kandinsky2_2_inpainting import prepare_mask, prepare_mask_and_masked_image
 from kandinsky_mindir.runner import UserError
-from kandinsky_mindir.runner.inputs.conditions import images
+from kandinsky_mindir.runner.inputs.conditions import full_masks, hints, images, kept_latents, masks
 from PIL import Image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
@@ -68,3 +69,60 @@ def test_what_cannot_be_used(value, message):
     with pytest.raises(UserError, match=message) as caught:
         images(value, SIZE)
     assert "\n" not in str(caught.value)
+
+
+def theirs(mask, size):
+    """True to repaint, as the reference reads a mask."""
+    kept, _ = prepare_mask_and_masked_image(PICTURE, mask, *size)
+    return kept.numpy()[:, 0] < 0.5
+
+
+@pytest.mark.parametrize("mode", ("L", "RGB", "1"))
+def test_masks_as_in_diffusers(mode):
+    """Pictures are resized with Lanczos; from the middle gray on they are white."""
+    picture = PICTURE.convert(mode)
+    assert np.array_equal(masks(picture, SIZE), theirs(picture.convert("L") if mode == "1" else picture, SIZE))
+    for gray, white in ((127, False), (128, True)):
+        assert (masks(Image.new("L", (8, 8), gray), SIZE) == white).all()
+
+
+def test_arrays_of_masks():
+    """Truth values, 0 and 1, 0 to 255, floats from 0 to 1, with an axis of one, in stacks; the caller's own is not changed."""
+    wanted = np.random.default_rng(1).random((9, 7)) > 0.6
+    unit = wanted * np.float32(0.5)
+    before = unit.copy()
+    for value in (wanted, wanted.astype(np.uint8), wanted.astype(np.int64), wanted * np.uint8(255), unit, unit.astype(np.float64),
+                  unit[None], unit[..., None], torch.from_numpy(unit)[None, None], [unit],
+                  np.stack([wanted * np.uint8(255)] * 3, -1)):  # fmt: skip
+        found = masks(value, (9, 7))
+        assert found.dtype == bool and np.array_equal(found, wanted[None])
+    assert masks(np.stack([unit] * 2), SIZE).shape == masks([wanted, unit], SIZE).shape == (2, 9, 7)
+    assert np.array_equal(unit, before) and np.array_equal(masks(unit, SIZE), theirs(unit, SIZE))
+    for wrong, message in ((unit * 3, "from 0 to 1"), (np.zeros((2, 2, 2, 2, 2)), "has shape"), (None, "must be a picture"),
+                           ([unit, unit[1:]], "several sizes"), (unit - 1, "from 0 to 1")):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            masks(wrong, SIZE)
+
+
+@pytest.mark.parametrize("given, size", (((64, 64), (8, 8)), ((100, 96), (8, 12)), ((5, 7), (16, 24))))
+def test_kept_latents_as_in_diffusers(given, size):
+    """The nearest pixel, then six of the eight neighbors of what is repainted."""
+    wanted = np.random.default_rng(2).random((2, *given)) > 0.8
+    kept = torch.nn.functional.interpolate(torch.from_numpy(1 - wanted[:, None].astype(np.float32)), size, mode="nearest")
+    expected = np.concatenate([prepare_mask(row[None].clone()).numpy() for row in kept])
+    assert np.array_equal(kept_latents(wanted, size), expected)
+    assert np.array_equal(full_masks(wanted, size)[:, None], kept.numpy() < 0.5)
+
+
+def test_hints():
+    """Depth as pictures, gray arrays, three equal channels; of another size it is resized."""
+    depth = PIXELS[..., 0]
+    expected = np.stack([depth.astype(np.float32) / 255] * 3)[None]
+    for value in (Image.fromarray(depth), depth, depth[..., None], depth.astype(np.float32) / 255, np.stack([depth] * 3, -1),
+                  torch.from_numpy(expected), expected[0]):  # fmt: skip
+        np.testing.assert_allclose(hints(value, depth.shape), expected, rtol=0, atol=ROUNDING)
+    assert hints(depth, SIZE).shape == hints(Image.fromarray(depth), SIZE).shape == (1, 3, *SIZE)
+    assert np.array_equal(hints(Image.fromarray(depth.astype(np.uint16) * 257), depth.shape), hints(depth, depth.shape))
+    for wrong, message in ((None, "must be a picture"), (depth / 2.0, "from 0 to 1"), (np.zeros((4, 4, 2)), "has shape")):
+        with pytest.raises(UserError, match=message):
+            hints(wrong, SIZE)

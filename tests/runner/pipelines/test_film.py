@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from kandinsky_mindir.runner import Film, InputPicture, Item, KandinskyV22CombinedPipeline, UserError, film_frames
-from kandinsky_mindir.runner.pipelines.ways import circle, eased, lerp, place, slerp
+from kandinsky_mindir.runner.diffusion.ways import circle, eased, lerp, place, slerp
 from PIL import Image
 
 STEPS = {"num_inference_steps": 3, "prior_num_inference_steps": 2, "height": 16, "width": 16}

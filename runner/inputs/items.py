@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from ..common.errors import UserError
-from ..inputs.conditions import as_list
 from ..pictures.images import load_image, pixels_sha256
 from ..request import InputPicture, Item, Request
+from .conditions import as_list
 
 
 def with_pictures(request: Request, pictures: Sequence[Image.Image] | None) -> tuple[Request, list[Any]]:

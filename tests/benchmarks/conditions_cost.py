@@ -1,0 +1,110 @@
+"""What pictures as input cost at the real configuration, with random weights: the MoVQ's encoder beside diffusers on torch, and
+a step of the inpainting UNet beside one of the UNet for texts.
+
+    python tests/benchmarks/conditions_cost.py encoder                    512x512: a minute or two, 3 GB of memory
+    python tests/benchmarks/conditions_cost.py steps --size 512           an hour, 12 GB of memory, 40 GB of disk
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from full_size import MOVQ, UNET, write_part
+from full_size import PARTS as MODULES
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+# isort: split
+import diffusers
+import references
+from kandinsky_mindir.export.checkpoint.safetensors_reader import TensorFiles
+from kandinsky_mindir.export.checkpoint.tensor_names import resolve
+from kandinsky_mindir.export.draft import Draft
+from kandinsky_mindir.export.graphs.graph_specs import part_specs
+from kandinsky_mindir.export.parts import Part, write_parts
+from kandinsky_mindir.export.staging import NOTES
+from kandinsky_mindir.models.config import MoVQConfig, UNetConfig
+from kandinsky_mindir.runner import engine as engines
+from kandinsky_mindir.runner.bundle.manifest import Manifest
+from kandinsky_mindir.runner.loading.models import Models
+
+RUNS = 5  # the median counts; one more goes before, unmeasured
+STEM = "diffusion_pytorch_model"
+
+
+def compiled(folder, part, config, tensors, side, names, engine):
+    """The graphs `names` of a part at side x side pixels, for batches up to 2, as models."""
+    size, latents = (side, side), (side // 8, side // 8)
+    cells = [(spec, spec.cell()) for spec in part_specs(part, config, {size: latents})]
+    shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
+    cells = [(spec, cell) for spec, cell in cells if spec.name in names]
+    made = Part(cells, resolve(part, shapes, TensorFiles(tensors, STEM)), "benchmark", 0)
+    (folder / NOTES).mkdir(parents=True, exist_ok=True)
+    graphs = tuple(write_parts(folder, {part: made}, engine, progress=True))
+    return Models(Draft(folder, Manifest((size,), graphs, {}, {}, {}, {}, None, {})), engine, keep_loaded=True)
+
+
+def seconds(run):
+    run()
+    times = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def time_graph(models, name, batch, size):
+    with models.lease(name, batch, size) as run:
+        random = np.random.default_rng(0)
+        graph = models.bundle.manifest.find(name, batch, size)
+        inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) for tensor in graph.inputs}
+        return seconds(lambda: run(**inputs))
+
+
+def encoder(side, folder, engine):
+    module = diffusers.VQModel(**MOVQ)
+    references.randomize(module, 0)
+    module = module.eval().requires_grad_(False)
+    module.save_pretrained(folder / "movq")
+    models = compiled(folder / "bundle", "movq", MoVQConfig.from_dict(references.config_of(module)), folder / "movq", side,
+                      ("movq_encoder",), engine)
+    ours = time_graph(models, "movq_encoder", 1, (side, side))
+    image = torch.rand(1, 3, side, side) * 2 - 1
+    with torch.no_grad():
+        theirs = {"diffusers on torch": seconds(lambda: module.encode(image)),
+                  "the same, channels last": seconds(lambda: module.to(memory_format=torch.channels_last).encode(image))}
+    rows = {"this project": ours, **theirs}
+    print(f"| MoVQ encoder, {side}x{side} | seconds |\n| --- | --- |")
+    for name, value in rows.items():
+        print(f"| {name} | {value:.2f} |")
+
+
+def steps(side, folder, engine):
+    print(f"| step with guidance, {side}x{side} | seconds |\n| --- | --- |", flush=True)
+    for part, name, channels in (("unet", "text to image", 4), ("inpaint_unet", "inpainting", 9)):
+        options = {**UNET, "in_channels": channels}
+        MODULES["unet"] = (part, STEM, lambda options=options: diffusers.UNet2DConditionModel(**options))
+        write_part(folder / part, "unet", "float16")
+        config = UNetConfig.from_dict({**options, "_class_name": "UNet2DConditionModel"})
+        models = compiled(folder / part / "bundle", part, config, folder / part / part / "unet", side, (part,), engine)
+        print(f"| {name} | {time_graph(models, part, 2, (side, side)):.2f} |", flush=True)
+        models.unload()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("encoder", "steps"))
+    parser.add_argument("--size", type=int, default=512, metavar="N", help="pixels of a side (default 512)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        {"encoder": encoder, "steps": steps}[arguments.what](arguments.size, Path(folder), engines.create())
+
+
+if __name__ == "__main__":
+    main()
