@@ -40,6 +40,7 @@ NOT_OF_PARTS = {
     "runner/bundle/checked_files.py": "checks files",
     "runner/bundle/check_record.py": "remembers which files were checked",
     "runner/bundle/ms_file.py": "a model in memory",
+    "runner/bundle/packed.py": "packs what is exported, on other machines",
     "runner/bundle/__init__.py": "empty",
     "runner/__init__.py": "names of the runner's classes",
     "runner/common/*.py": "errors, locks, scratch folders",
