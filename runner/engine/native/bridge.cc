@@ -39,6 +39,7 @@
 #include "arena.h"
 #include "convolution_kernel.h"
 #include "follow_parent.h"
+#include "kernel_registry.h"
 #include "mapped_weights.h"
 #include "product_kernel.h"
 #include "thread_pool.h"

@@ -18,10 +18,10 @@
 
 #include "include/api/kernel.h"
 #include "include/api/types.h"
+#include "kernel_registry.h"
 #include "node_attributes.h"
 #include "onednn.h"
 #include "packed_weights.h"
-#include "product_kernel.h"
 #include "thread_pool.h"
 
 class ConvolutionKernel : public mindspore::kernel::Kernel {
@@ -204,8 +204,9 @@ class ConvolutionKernel : public mindspore::kernel::Kernel {
   char *out_ = nullptr;
 };
 
-// Has oneDNN compute all convolutions of some width. To be called after RegisterProducts.
+// Has oneDNN compute all convolutions of some width.
 inline void RegisterConvolutions(int shares) {
+  onednn::library();  // throws where there is none
   RegisterKernels(mindspore::schema::PrimitiveType_Conv2DFusion,
                   [shares](const auto &inputs, const auto &outputs, const auto *primitive, const auto *) {
                     return ConvolutionKernel::Make(shares, inputs, outputs, primitive);
