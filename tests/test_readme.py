@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SETUP, TEST, *SHELL = [body.strip() for language, body in BLOCKS if language == "bash"]
 ACTIVATE, *COMMANDS = [line for body in SHELL for line in body.splitlines()]
-OWN_BUNDLE = ("kandinsky-mindir export", "kandinsky-mindir pack")  # that make one, and use it
+OWN_BUNDLE = ("kandinsky-mindir export", "kandinsky-mindir pack", "kandinsky-mindir generate bundle")  # that make and use one
 PROGRAMS = [body for language, body in BLOCKS if language == "python"]
 
 

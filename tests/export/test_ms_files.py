@@ -190,6 +190,8 @@ class Loaded(Exception):
 
 
 class StandIn:
+    precision = "float32"
+
     def __init__(self, takes_model_files):
         self.takes_model_files = takes_model_files
 

@@ -135,6 +135,7 @@ def worst_error(name, options, steps, start=0, dtype=torch.float32, case=None, *
         if hasattr(theirs, "sigmas"):
             theirs.sigmas = torch.cat([theirs.sigmas[: -1 - extra], theirs.sigmas[-1:]])
     assert_timesteps(schedule, theirs)
+    start = min(start, len(schedule.timesteps) - 1)  # there may be fewer steps than were asked for
     case = case or Case(options.get("variance_type") if scheduler.learned_variance else None)
     our_noises, their_noises = Noises(), Noises()
     ours = trajectory(schedule, case, our_noises, start)
