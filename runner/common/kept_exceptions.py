@@ -58,6 +58,7 @@ def _forget_variables(error: BaseException, held: Any) -> None:
         if frame in ours or _holds(frame, held):
             with suppress(RuntimeError):  # it is still running: one that called this one
                 frame.clear()
+                dict(frame.f_locals)  # up to Python 3.12, a frame keeps what locals() gave until it is asked again
 
 
 def _empty_cells(frame: FrameType) -> None:
