@@ -28,7 +28,8 @@ def weights_of(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]
 def read_adapters(loras: Iterable[Given], tensors: Mapping[str, TensorFiles]) -> list[Adapter]:
     """The LoRA files, matched to a checkpoint. tensors: of its parts. UserError as of Adapter."""
     modules = Modules({
-        part: weights_of({current_name(part, name): shape for name, shape in tensors[part].shapes.items()}) for part in PARTS
+        part: weights_of({current_name(part, name): shape for name, shape in tensors[part].shapes.items()})
+        for part in PARTS if part in tensors
     })
     return [Adapter(given, modules) for given in loras]
 

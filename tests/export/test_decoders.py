@@ -106,5 +106,5 @@ def test_a_bundle_of_one_kind(engine, tmp_path, folders, capsys):
     prior, _ = checkpoints.save("narrow", tmp_path)
     bundle = export_bundle(prior, folders["inpaint"], tmp_path / "bundle", [(16, 16)], progress=False)
     assert cli.main(["inspect", str(bundle)]) == 0, capsys.readouterr()
-    with pytest.raises(UserError, match="this bundle has no unet: export it again with that part"):
+    with pytest.raises(UserError, match="this bundle has no unet_context: export it again with that part"):
         KandinskyV22Pipeline.from_pretrained(bundle)(np.ones((1, 32), np.float32), num_inference_steps=2)

@@ -45,7 +45,8 @@ def test_a_size_more_is_as_if_it_had_been_there(bundles, tmp_path, monkeypatch):
 
     monkeypatch.setattr(parts, "_write_graph", write_graph)
     assert add_sizes(bundle, whole.parent / "decoder", [FIRST, SECOND], progress=False) == bundle
-    assert compiled.read_text().split() == ["unet/unet_b1_16x24", "unet/unet_b2_16x24", "movq/movq_decoder_b1_16x24"]
+    assert compiled.read_text().split() == ["unet/unet_b1_16x24", "unet/unet_b2_16x24", "movq/movq_decoder_b1_16x24",
+                                          "movq/movq_encoder_b1_16x24"]
     found, expected = contents(bundle), contents(whole)
     assert found.keys() == expected.keys()
     for name in found.keys() - {FILE_NAME}:
