@@ -47,6 +47,7 @@ from .spelling import PARTS, Modules
 from .tensors import RECORD, WEIGHT, added, record, total
 
 SEALED = "sealed"  # of Manifest.source: what the examples were judged against
+UNET = "unet"  # of the decoder for texts; those of other decoders are called KIND_unet
 STORED = "float32"  # the type of weights that a LoRA can be added to
 MARGIN = 1.1  # of the disk that the weights take
 PRODUCT = re.compile(r"(?P<module>.+)\.(?P<kind>plain|doubled)_(?P<column>\d+)")  # checkpoint/tensor_names.py: with_products
@@ -86,6 +87,9 @@ def merge_bundle(
     if not adapters:
         raise UserError("nothing to merge: give at least one --lora FILE")
     parts = [_Part(base, part, indexes[part], adapters) for part in changed_parts(adapters)]
+    others = sorted({graph.part for graph in base.manifest.graphs if graph.part.endswith(f"_{UNET}")})
+    if others and UNET in changed_parts(adapters):
+        warnings.warn(f"the LoRA changes the decoder for texts alone: {' and '.join(others)} stay as they are", stacklevel=2)
     lite = engines.create(engine)
     need, free = MARGIN * sum(part.changed for part in parts), shutil.disk_usage(real(output).parent).free
     if need > free:

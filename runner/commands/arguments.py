@@ -142,9 +142,10 @@ def add_threads(parser) -> None:
 
 def add_precision(parser) -> None:
     """The option --precision, for a parser or a group of one."""
-    parser.add_argument("--precision", choices=CHOICES, default="float32",
-                        help="of products and convolutions (default float32): bfloat16 is faster on processors that have "
-                        "it, and changes pictures a little; auto: bfloat16 where the processor has it")
+    parser.add_argument("--precision", choices=CHOICES,
+                        help="of products and convolutions (default float32, or with --like what the picture was made in): "
+                        "bfloat16 is faster on processors that have it, and changes pictures a little; auto: bfloat16 where "
+                        "the processor has it")
 
 
 def add_engine(parser: argparse.ArgumentParser, plans: bool = True) -> None:

@@ -45,6 +45,8 @@ def make(args: argparse.Namespace, task: str, request_of: Callable[[argparse.Nam
         format_of(args.output)
         like = _read_like(args, task)
         request = request_of(args, like.request if like else None)
+        if like and args.precision is None:
+            args.precision = like.versions.get("precision", "float32")
         bundle, places, brought = _find(args, request, like)
         pipeline = open_pipeline(args, bundle)
         if like and like.bundle_sha256 != bundle_sha256(pipeline):

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     if args.threads is not None:
         as_count(args.threads, "threads")
     bundle = Bundle(args.bundle, check="always")
-    engine = engines.create("bridge", precision=args.precision)
+    engine = engines.create("bridge", precision=args.precision or "float32")
     for graph, number, added, seconds in pack(bundle, engine, args.threads):
         piece = f"{number + 1} of {len(graph.ms)}" if len(graph.ms) > 1 else ""
         what = "left as it is" if added is None else f"{as_text(added)} more"

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         as_count(args.threads, "threads")
     bundle = Bundle(args.bundle, check="always")
     bisect = _bisect() if args.bisect else None
-    engine = engines.create(args.engine, precision=args.precision)
+    engine = engines.create(args.engine, precision=args.precision or "float32")
     if bisect and engine.precision != "float32":
         raise UserError(f"--bisect compares layers with what float32 explains, not {engine.precision}: leave out --precision")
     models = Models(bundle, engine, device=args.device, threads=args.threads, keep_loaded=False)

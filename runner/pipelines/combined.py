@@ -16,6 +16,7 @@ from ..loading.models import Models
 from ..request import DECODERS, STRENGTH, TASKS, Request, defaults_of
 from ..schedulers import Scheduler, describe
 from .base import Pipeline, Sampling
+from .call import Given
 from .decoder import Decoding, KandinskyV22Pipeline
 from .img2img import KandinskyV22Img2ImgPipeline, Pictures
 from .inpaint import KandinskyV22InpaintPipeline
@@ -24,7 +25,8 @@ from .prior import KandinskyV22PriorPipeline
 
 # Arguments of the combined calls: fields of the request, and options of `check`.
 FIELDS = ("prompt", "negative_prompt", "num_images_per_prompt", "num_inference_steps", "prior_num_inference_steps",
-          "guidance_scale", "prior_guidance_scale", "guidance_rescale", "guidance_interval", "height", "width")  # fmt: skip
+          "guidance_scale", "prior_guidance_scale", "guidance_rescale", "guidance_interval", "height", "width", "strength",
+          "paste")  # fmt: skip
 OPTIONS = ("output_type", "prior_callback_on_step_end", "prior_callback_on_step_end_tensor_inputs", "callback_on_step_end",
            "callback_on_step_end_tensor_inputs")  # fmt: skip
 
@@ -75,21 +77,20 @@ class KandinskyV22CombinedPipeline(Pipeline):
         guidance_interval: tuple[float, float] = (0.0, 1.0),
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt`: arguments of both pipelines; `latents` are the prior's, as in the reference."""
-        fields = locals()
-        return self._call({name: fields[name] for name in (*FIELDS, *OPTIONS)}, {}, generator, latents, return_dict)
+        return self._call(locals())
 
-    def _call(
-        self, arguments: Mapping[str, Any], pictures: Mapping[str, Any], generator: Any, latents: Any, return_dict: bool
-    ) -> ImagePipelineOutput | tuple:
-        """A call. arguments: fields of a request of texts, and options of `check`. pictures: what it brings, by the fields."""
-        fields = {name: value for name, value in arguments.items() if name not in OPTIONS}
+    def _call(self, arguments: Mapping[str, Any]) -> ImagePipelineOutput | tuple:
+        """A call, from its arguments by name."""
+        fields = {name: arguments[name] for name in FIELDS if name in arguments}
+        pictures = {name: arguments[name] for name in self.decoder.takes}
         brought: dict[str, Any] = {name: named(value, name) for name, value in pictures.items()}
         request, opened = with_brought(Request(task="text2image", **fields, **brought), pictures)
         options = {name: arguments[name] for name in OPTIONS}
         sampling, decoding = self.check(request, holds=True, **options)
-        images = self._images(request, request.prompt, opened, sampling, decoding, noise.source(generator), latents)
+        given, source = self._given(request, opened, decoding), noise.source(arguments["generator"])
+        images = self._images(request, request.prompt, given, sampling, decoding, source, arguments["latents"])
         images = self.decoder_pipe.collect(decoding, images)
-        return ImagePipelineOutput(images) if return_dict else (images,)
+        return ImagePipelineOutput(images) if arguments["return_dict"] else (images,)
 
     def make(
         self,
@@ -119,7 +120,8 @@ class KandinskyV22CombinedPipeline(Pipeline):
         if generator is not None and request.row is not None:
             source = noise.OneOfBatch(source, request.row, request.rows)
         sampling, decoding = self.check(request, output_type=output_type, holds=holds, **callbacks)
-        images = self._images(request, items, opened, sampling, decoding, source, latents)
+        given = self._given(request, opened, decoding)
+        images = self._images(request, items, given, sampling, decoding, source, latents)
         return (Picture(image, row, request.alone(row) if generator is None else None) for row, image in enumerate(images))
 
     def complete(self, request: Request) -> Request:
@@ -187,18 +189,20 @@ class KandinskyV22CombinedPipeline(Pipeline):
             decoder.scheduler = self.scheduler
         return decoder
 
+    def _given(self, request: Request, opened: Mapping[str, list], decoding: Decoding) -> Given:
+        """What the request brings, as models take it. Each of several belongs to a prompt, and to all pictures of it."""
+        each = request.num_images_per_prompt
+        repeated = {name: found if len(found) == 1 else [picture for picture in found for _ in range(each)]
+                    for name, found in opened.items()}
+        return self.decoder_of(request).given(repeated, decoding.size)
+
     def _images(
-        self, request: Request, items: Sequence, opened: Mapping[str, list], sampling: Sampling, decoding: Decoding, source,
-        latents,
-    ) -> Iterator:  # fmt: skip
-        """opened: what the request brings. Each of several belongs to a prompt, and to all pictures of it."""
-        decoder, each = self.decoder_of(request), request.num_images_per_prompt
-        given = decoder.given({name: found if len(found) == 1 else [picture for picture in found for _ in range(each)]
-                               for name, found in opened.items()}, decoding.size)
+        self, request: Request, items: Sequence, given: Given, sampling: Sampling, decoding: Decoding, source, latents
+    ) -> Iterator:
         module, function = TASKS[request.task].embed.split(":")
         embed = getattr(import_module(module, __package__), function)
         image_embeds, negatives = embed(self.prior_pipe, request, items, sampling, source, latents)
-        yield from decoder.make(decoding, image_embeds, negatives, source, given=given)
+        yield from self.decoder_of(request).make(decoding, image_embeds, negatives, source, given=given)
 
 
 class KandinskyV22InpaintCombinedPipeline(KandinskyV22CombinedPipeline):
@@ -232,9 +236,7 @@ class KandinskyV22InpaintCombinedPipeline(KandinskyV22CombinedPipeline):
         paste: bool = False,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt` where `mask_image` is white, and `image` elsewhere: one for all prompts, or one for each."""
-        fields = locals()
-        arguments = {name: fields[name] for name in (*FIELDS, *OPTIONS, "paste")}
-        return self._call(arguments, {"image": image, "mask_image": mask_image}, generator, latents, return_dict)
+        return self._call(locals())
 
 
 class KandinskyV22Img2ImgCombinedPipeline(KandinskyV22CombinedPipeline):
@@ -270,9 +272,7 @@ class KandinskyV22Img2ImgCombinedPipeline(KandinskyV22CombinedPipeline):
 
         Arguments are those of both pipelines; `latents` are the prior's, as in the reference.
         """
-        fields = locals()
-        arguments = {name: fields[name] for name in (*FIELDS, *OPTIONS, "strength")}
-        return self._call(arguments, {"image": image}, generator, latents, return_dict)
+        return self._call(locals())
 
 
 class AutoPipelineForText2Image:

@@ -49,24 +49,7 @@ class KandinskyV22ControlnetPipeline(KandinskyV22Pipeline):
 
         Others: as of `KandinskyV22Pipeline`.
         """
-        return self._call(
-            image_embeds,
-            negative_image_embeds,
-            {"hint": hint},
-            generator,
-            latents,
-            return_dict,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            num_images_per_prompt=num_images_per_prompt,
-            output_type=output_type,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-        )
+        return self._call(locals())
 
     def given(self, pictures: Mapping[str, Any], size: tuple[int, int]) -> Given:
         """The hint is eight times as large as the latents, whatever the MoVQ: the UNet's own layers make that of it."""
@@ -115,22 +98,4 @@ class KandinskyV22ControlnetImg2ImgPipeline(KandinskyV22ControlnetPipeline):
         guidance_interval: tuple[float, float] = (0.0, 1.0),
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `image_embeds` (N, E) that start from `image` and have the depth that `hint` shows."""
-        return self._call(
-            image_embeds,
-            negative_image_embeds,
-            {"image": image, "hint": hint},
-            generator,
-            None,
-            return_dict,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            strength=strength,
-            num_images_per_prompt=num_images_per_prompt,
-            output_type=output_type,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-        )
+        return self._call(locals())

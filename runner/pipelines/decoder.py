@@ -27,6 +27,9 @@ GROUP_BYTES = 1 << 26  # of the rows that go together where models are freed in 
 MOST_GROUPS = 16  # of a call whose steps draw noise, which is drawn again for each group
 STATE_COPIES = 16  # arrays of a latent's size that a row takes while it is denoised: by count in schedulers/
 PICTURE_COPIES = 4  # float32 arrays of a picture's size that decoding it takes
+OPTIONS = ("height", "width", "num_inference_steps", "guidance_scale", "strength", "num_images_per_prompt", "output_type",
+           "callback_on_step_end", "callback_on_step_end_tensor_inputs", "guidance_rescale", "guidance_interval",
+           "paste")  # of `check`, among the arguments of a call
 READERS = {"image": conditions.images, "mask_image": conditions.masks, "hint": conditions.hints}
 
 
@@ -83,42 +86,23 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         height, width: pixels, rounded up to what the MoVQ can make. output_type: "pil", "np" (N, H, W, 3 in [0, 1]) or
         "latent" (N x num_images_per_prompt, C, h, w). guidance_rescale, guidance_interval: see `Guidance`.
         """
-        return self._call(
-            image_embeds,
-            negative_image_embeds,
-            {},
-            generator,
-            latents,
-            return_dict,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            num_images_per_prompt=num_images_per_prompt,
-            output_type=output_type,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-        )
+        return self._call(locals())
 
-    def _call(
-        self, image_embeds: Any, negative_image_embeds: Any, pictures: Mapping[str, Any], generator: Any, latents: Any,
-        return_dict: bool, **options: Any,
-    ) -> ImagePipelineOutput | tuple:  # fmt: skip
-        """A call. pictures: from the names in `takes` to what the caller gave. options: of `check`."""
-        image_embeds = as_array(image_embeds, "image_embeds", self.embedding_dim)
-        if negative_image_embeds is None:
-            negative_image_embeds = self.bundle.constants["zero_image_embeds"]
-        negatives = as_array(negative_image_embeds, "negative_image_embeds", self.embedding_dim)
+    def _call(self, arguments: Mapping[str, Any]) -> ImagePipelineOutput | tuple:
+        """A call, from its arguments by name."""
+        image_embeds = as_array(arguments["image_embeds"], "image_embeds", self.embedding_dim)
+        negatives = arguments["negative_image_embeds"]
+        negatives = self.bundle.constants["zero_image_embeds"] if negatives is None else negatives
+        negatives = as_array(negatives, "negative_image_embeds", self.embedding_dim)
         if len(negatives) not in (1, len(image_embeds)):
             raise UserError(f"negative_image_embeds has {len(negatives)} rows and image_embeds has {len(image_embeds)}: "
                             "give one row, or as many")
-        given = self.given(pictures, self.size(options["height"], options["width"]))
-        count = max(len(image_embeds), given.count)
-        decoding = self.check(**options, prompts=count)
-        images = self.collect(decoding, self.make(decoding, image_embeds, negatives, noise.source(generator), latents, given))
-        return ImagePipelineOutput(images) if return_dict else (images,)
+        given = self.given(arguments, self.size(arguments["height"], arguments["width"]))
+        options = {name: arguments[name] for name in OPTIONS if name in arguments}
+        decoding = self.check(**options, prompts=max(len(image_embeds), given.count))
+        source, latents = noise.source(arguments["generator"]), arguments.get("latents")
+        images = self.collect(decoding, self.make(decoding, image_embeds, negatives, source, latents, given))
+        return ImagePipelineOutput(images) if arguments["return_dict"] else (images,)
 
     def size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """(height, width) of the pictures that are made where these are asked for."""

@@ -51,25 +51,7 @@ class KandinskyV22Img2ImgPipeline(KandinskyV22Pipeline):
         strength: above 0 to 1, the share of the steps that are run, int(steps * strength); a step at least. Others: as of
         `KandinskyV22Pipeline`.
         """
-        return self._call(
-            image_embeds,
-            negative_image_embeds,
-            {"image": image},
-            generator,
-            None,
-            return_dict,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            strength=strength,
-            num_images_per_prompt=num_images_per_prompt,
-            output_type=output_type,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-        )
+        return self._call(locals())
 
     def _first(self, sampling: Sampling, shape: tuple[int, ...], latents: Any, source, encoded: Any = None) -> np.ndarray:
         """The picture's latents, as noisy as the schedule is where the run starts."""

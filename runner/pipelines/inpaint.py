@@ -57,25 +57,7 @@ class KandinskyV22InpaintPipeline(KandinskyV22Pipeline):
         image, mask_image: see `inputs.conditions`. Kept latents go through the MoVQ, which changes their pixels a little;
         paste: put the picture's own pixels back where the mask is black. Others: as of `KandinskyV22Pipeline`.
         """
-        return self._call(
-            image_embeds,
-            negative_image_embeds,
-            {"image": image, "mask_image": mask_image},
-            generator,
-            latents,
-            return_dict,
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            num_images_per_prompt=num_images_per_prompt,
-            output_type=output_type,
-            callback_on_step_end=callback_on_step_end,
-            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-            paste=paste,
-        )
+        return self._call(locals())
 
     def _first(self, sampling: Sampling, shape: tuple[int, ...], latents: Any, source, encoded: Any = None) -> np.ndarray:
         return noise.draw(source, shape) if latents is None else as_latents(latents, shape)

@@ -73,7 +73,7 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
   auto cpu = std::make_shared<mindspore::CPUDeviceInfo>();  // Ascend's fallback, too
   cpu->SetAllocator(Arena::Make());
   if (precision == "bfloat16") {
-    RegisterProducts(onednn::kBfloat16, SharePool::Shares(threads));
+    RegisterProducts(SharePool::Shares(threads));
     RegisterConvolutions(SharePool::Shares(threads));
     cpu->SetProvider(kOurProvider);
     cpu->SetProviderDevice("CPU");

@@ -173,23 +173,11 @@ class ConvolutionKernel : public mindspore::kernel::Kernel {
     const Shape &shape = *band.shape;
     const char *in = in_ + kFloat * (picture * height_ + band.first_in) * width_ * channels_;
     char *out = out_ + kFloat * (picture * out_height_ + band.first_out) * out_width_ * out_channels_;
-    try {
-      void *rounded = scratch.Get(shape.rounded.size());
-      shape.round.Run({{onednn::kSource, &shape.source, in}, {onednn::kTarget, &shape.rounded, rounded}});
-      if (bias_ == nullptr) {
-        shape.convolution.Run({{onednn::kSource, &shape.rounded, rounded},
-                               {onednn::kWeights, &weights_, packed_.data()},
-                               {onednn::kTarget, &shape.target, out}});
-      } else {
-        shape.convolution.Run({{onednn::kSource, &shape.rounded, rounded},
-                               {onednn::kWeights, &weights_, packed_.data()},
-                               {onednn::kBias, &bias_layout_, bias_}, {onednn::kTarget, &shape.target, out}});
-      }
-      return 0;
-    } catch (const std::exception &error) {
-      std::fprintf(stderr, "[ERROR] %s\n", error.what());
-      return 1;
-    }
+    void *rounded = scratch.Get(shape.rounded.size());
+    shape.round.Run({{onednn::kSource, &shape.source, in}, {onednn::kTarget, &shape.rounded, rounded}});
+    shape.convolution.Run({{onednn::kSource, &shape.rounded, rounded}, {onednn::kWeights, &weights_, packed_.data()},
+                           {onednn::kBias, &bias_layout_, bias_}, {onednn::kTarget, &shape.target, out}});
+    return 0;
   }
 
   onednn::Primitive::Axis vertical_{}, horizontal_{};

@@ -205,7 +205,7 @@ class Primitive {
 
   struct Operand {
     int name;
-    const Layout *layout;
+    const Layout *layout;  // an empty one: this operand is not there
     const void *data;  // it is written to where it is the target
   };
 
@@ -224,7 +224,9 @@ class Primitive {
       ++count;
     };
     for (const auto &operand : operands) {
-      add(operand.name, *operand.layout, const_cast<void *>(operand.data));
+      if (operand.layout->get() != nullptr) {
+        add(operand.name, *operand.layout, const_cast<void *>(operand.data));
+      }
     }
     if (scratchpad_.size() > 0) {
       add(kScratchpad, scratchpad_, scratch.Get(scratchpad_.size()));

@@ -1,8 +1,8 @@
-// Matrix products by oneDNN in place of Lite's, in bfloat16 or float32.
+// Matrix products by oneDNN in place of Lite's, in bfloat16.
 //
 // A product of (batch, rows, depth) and (batch, depth, columns) is cut into blocks of rows and columns, of which our pool's
-// threads compute one at a time. In bfloat16, operands are rounded to it block by block, sums are in float32, and so is
-// what comes out. Weights are rounded and put in oneDNN's order once, when the model is loaded.
+// threads compute one at a time. Operands are rounded to bfloat16 block by block, sums are in float32, and so is what comes
+// out. Weights are rounded and put in oneDNN's order once, when the model is loaded.
 
 #ifndef KANDINSKY_MINDIR_PRODUCT_KERNEL_H
 #define KANDINSKY_MINDIR_PRODUCT_KERNEL_H
@@ -32,10 +32,10 @@ class ProductKernel : public mindspore::kernel::Kernel {
   using Tensors = std::vector<mindspore::MSTensor>;
 
   // nullptr: a product that Lite's own kernel is to compute.
-  static std::shared_ptr<Kernel> Make(onednn::DataType type, int shares, const Tensors &inputs, const Tensors &outputs,
+  static std::shared_ptr<Kernel> Make(int shares, const Tensors &inputs, const Tensors &outputs,
                                       const mindspore::schema::Primitive *primitive) {
     try {
-      auto kernel = std::make_shared<ProductKernel>(type, inputs, outputs);
+      auto kernel = std::make_shared<ProductKernel>(inputs, outputs);
       return kernel->Plan(NodeAttributes(primitive), shares) ? kernel : nullptr;
     } catch (const std::exception &error) {
       std::fprintf(stderr, "[ERROR] a product is left to Lite: %s\n", error.what());
@@ -43,7 +43,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
     }
   }
 
-  ProductKernel(onednn::DataType type, const Tensors &inputs, const Tensors &outputs) : type_(type) {
+  ProductKernel(const Tensors &inputs, const Tensors &outputs) {
     inputs_ = inputs;
     outputs_ = outputs;
   }
@@ -68,7 +68,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
 
   static constexpr std::int64_t kFloat = sizeof(float);
   static constexpr std::int64_t kFewestRows = 32, kFewestColumns = 64;  // of a block, below which oneDNN gets slow
-  static constexpr std::size_t kAlignment = 64;
+  static constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector register
 
   bool Plan(const NodeAttributes &attributes, int shares) {
     constexpr int kTransposeA = 0, kTransposeB = 1, kActivation = 2;  // fields of MatMulFusion
@@ -148,15 +148,13 @@ class ProductKernel : public mindspore::kernel::Kernel {
     if (inputs_.size() > 2) {
       block.bias = Layout(onednn::kFloat32, 1, columns, columns, 1);
     }
-    block.a_rounded = type_ == onednn::kFloat32 ? block.a : Layout(type_, rows, depth_, depth_, 1);
+    block.a_rounded = Layout(onednn::kBfloat16, rows, depth_, depth_, 1);
     // The weights of a block of columns have one order, whatever rows they meet.
-    const Layout order = last_row ? At(false, last_column).b_rounded : Layout::Any(type_, depth_, columns);
+    const Layout order = last_row ? At(false, last_column).b_rounded : Layout::Any(onednn::kBfloat16, depth_, columns);
     block.product = Primitive::Product(block.a_rounded, order, block.bias, block.out);
     block.b_rounded = block.product.weights();
     block.round_b = Primitive::Reorder(block.b, block.b_rounded);
-    if (type_ != onednn::kFloat32) {
-      block.round_a = Primitive::Reorder(block.a, block.a_rounded);
-    }
+    block.round_a = Primitive::Reorder(block.a, block.a_rounded);
   }
 
   static std::size_t Aligned(std::size_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
@@ -181,7 +179,9 @@ class ProductKernel : public mindspore::kernel::Kernel {
                          {onednn::kTarget, &block.b_rounded, packed_.data() + PackedOffset(batch, part)}});
       return 0;
     };
-    SharePool::instance().Run(pack, nullptr, static_cast<int>(matrices * column_parts_));
+    if (SharePool::instance().Run(pack, nullptr, static_cast<int>(matrices * column_parts_)) != 0) {
+      throw std::runtime_error("its weights cannot be packed");
+    }
   }
 
   // The first element of a block of the right side.
@@ -196,36 +196,23 @@ class ProductKernel : public mindspore::kernel::Kernel {
     const std::int64_t row_part = rest % row_parts_, batch = rest / row_parts_;
     const Block &block = At(row_part == row_parts_ - 1, column_part == column_parts_ - 1);
     const std::int64_t row = row_part * row_step_, column = column_part * column_step_;
-    try {
-      const char *a = a_ + kFloat * (batch * rows_ * depth_ + row * (transpose_a_ ? 1 : depth_));
-      if (type_ != onednn::kFloat32) {
-        void *rounded = rounded_a.Get(block.a_rounded.size());
-        block.round_a.Run({{onednn::kSource, &block.a, a}, {onednn::kTarget, &block.a_rounded, rounded}});
-        a = static_cast<const char *>(rounded);
-      }
-      const char *b = packed_.data() == nullptr ? nullptr : packed_.data() + PackedOffset(shared_b_ ? 0 : batch, column_part);
-      if (b == nullptr) {
-        void *rounded = rounded_b.Get(block.b_rounded.size());
-        block.round_b.Run({{onednn::kSource, &block.b, B(b_, batch, column_part)},
-                           {onednn::kTarget, &block.b_rounded, rounded}});
-        b = static_cast<const char *>(rounded);
-      }
-      char *out = out_ + kFloat * (batch * rows_ * columns_ + row * columns_ + column);
-      if (bias_ == nullptr) {
-        block.product.Run({{onednn::kSource, &block.a_rounded, a}, {onednn::kWeights, &block.b_rounded, b},
-                           {onednn::kTarget, &block.out, out}});
-      } else {
-        block.product.Run({{onednn::kSource, &block.a_rounded, a}, {onednn::kWeights, &block.b_rounded, b},
-                           {onednn::kBias, &block.bias, bias_ + kFloat * column}, {onednn::kTarget, &block.out, out}});
-      }
-      return 0;
-    } catch (const std::exception &error) {
-      std::fprintf(stderr, "[ERROR] %s\n", error.what());
-      return 1;
+    const char *a = a_ + kFloat * (batch * rows_ * depth_ + row * (transpose_a_ ? 1 : depth_));
+    void *a_rounded = rounded_a.Get(block.a_rounded.size());
+    block.round_a.Run({{onednn::kSource, &block.a, a}, {onednn::kTarget, &block.a_rounded, a_rounded}});
+    const char *b = packed_.data() == nullptr ? nullptr : packed_.data() + PackedOffset(shared_b_ ? 0 : batch, column_part);
+    if (b == nullptr) {
+      void *rounded = rounded_b.Get(block.b_rounded.size());
+      block.round_b.Run({{onednn::kSource, &block.b, B(b_, batch, column_part)},
+                         {onednn::kTarget, &block.b_rounded, rounded}});
+      b = static_cast<const char *>(rounded);
     }
+    char *out = out_ + kFloat * (batch * rows_ * columns_ + row * columns_ + column);
+    block.product.Run({{onednn::kSource, &block.a_rounded, a_rounded}, {onednn::kWeights, &block.b_rounded, b},
+                       {onednn::kBias, &block.bias, bias_ == nullptr ? nullptr : bias_ + kFloat * column},
+                       {onednn::kTarget, &block.out, out}});
+    return 0;
   }
 
-  const onednn::DataType type_;
   bool transpose_a_ = false, transpose_b_ = false;
   bool shared_b_ = false;  // one matrix on the right for all on the left
   std::int64_t batch_ = 1, rows_ = 0, depth_ = 0, columns_ = 0;
@@ -238,11 +225,11 @@ class ProductKernel : public mindspore::kernel::Kernel {
 };
 
 // Has oneDNN compute all products.
-inline void RegisterProducts(onednn::DataType type, int shares) {
+inline void RegisterProducts(int shares) {
   onednn::library();  // throws where there is none
   RegisterKernels(mindspore::schema::PrimitiveType_MatMulFusion,
-                  [type, shares](const auto &inputs, const auto &outputs, const auto *primitive, const auto *) {
-                    return ProductKernel::Make(type, shares, inputs, outputs, primitive);
+                  [shares](const auto &inputs, const auto &outputs, const auto *primitive, const auto *) {
+                    return ProductKernel::Make(shares, inputs, outputs, primitive);
                   });
 }
 

@@ -12,6 +12,8 @@
 #include <atomic>
 #include <climits>
 #include <cstdint>
+#include <cstdio>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -68,8 +70,14 @@ class SharePool {
  private:
   static constexpr int kSpins = 4000;  // some 50 microseconds: operators follow each other more closely than that
 
+  // An exception is a failure of the share: out of a thread it would end the process.
   static int RunShare(const Task &task, void *content, int share, int shares) {
-    return task(content, share, static_cast<float>(share) / shares, static_cast<float>(share + 1) / shares);
+    try {
+      return task(content, share, static_cast<float>(share) / shares, static_cast<float>(share + 1) / shares);
+    } catch (const std::exception &error) {
+      std::fprintf(stderr, "[ERROR] %s\n", error.what());
+      return 1;
+    }
   }
 
   void Grow(int helpers) {

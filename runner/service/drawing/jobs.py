@@ -129,6 +129,7 @@ class Line:
     def __init__(self, most: int, most_bytes: int, pace: Pace):
         self.most, self._most_bytes, self._pace = most, most_bytes, pace
         self._jobs: deque[Job] = deque()
+        self._promised: list[float] = []  # when those who found no room were told to come again
         self._changed = threading.Condition()
         self.current: Job | None = None
         self.closed = False
@@ -143,7 +144,7 @@ class Line:
                 raise stopping()
             full = sum(other.size for other in self._jobs) + job.size > self._most_bytes
             if len(self._jobs) >= self.most or (full and self._jobs):
-                raise busy(len(self._jobs), self.room_in())
+                raise busy(len(self._jobs), self._room_in())
             self._jobs.append(job)
             self._changed.notify()
 
@@ -178,10 +179,19 @@ class Line:
         jobs = list(self._jobs)
         return jobs.index(job) + (self.current is not None) if job in jobs else None
 
-    def room_in(self) -> float:
-        """Seconds until half of those who wait now have had their turn, by measure of what pictures took."""
+    def _room_in(self) -> float:
+        """Seconds until there is room for one more, by measure of what pictures took.
+
+        Each place that gets free before is somebody's who was told so. A promise ends with its time.
+        """
+        now = time.monotonic()
+        self._promised = [due for due in self._promised if due > now]
         jobs = [*([self.current] if self.current is not None else []), *self._jobs]
-        return sum(map(self._pace.left, jobs[:1 + len(self._jobs) // 2]))
+        turns = list(map(self._pace.left, jobs)) or [0.0]
+        places = len(self._promised) + 1
+        seconds = sum(turns[:places]) + max(places - len(turns), 0) * sum(turns) / len(turns)
+        self._promised.append(now + seconds)
+        return seconds
 
 
 def _mean(before: float | None, now: float) -> float:

@@ -7,13 +7,12 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 from ...bundle.checked_files import sha256_of
 from ...bundle.manifest import FILE_NAME
 from ...common.errors import UserError, one_line
-from ...pictures.provenance import Provenance
+from ...pictures.provenance import Provenance, versions_of
 from ...pipelines import KandinskyV22CombinedPipeline
 from ...request import Request
 from ...upkeep.replay import require_right, verify
@@ -49,9 +48,7 @@ class Worker(threading.Thread):
         self.on_end: Callable[[], None] = lambda: None
         self.bundle_sha256 = sha256_of(pipeline.bundle.path / FILE_NAME)
         engine = pipeline.models.engine
-        self._versions = {name: version(name) for name in ("kandinsky-mindir", "numpy")} | {f"lite {engine.name}": engine.version}
-        if pipeline.models.precision != "float32":
-            self._versions["precision"] = pipeline.models.precision
+        self._versions = versions_of(engine.name, engine.version, pipeline.models.precision)
 
     def run(self) -> None:
         try:

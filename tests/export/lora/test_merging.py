@@ -257,3 +257,16 @@ def test_tensors_with_the_same_bytes_are_told(tmp_path):
     for numbers, expected in (((0,), {0, 1}), ((1,), {0, 1}), ((2,), set()), ((2, 4), set()), ((0, 2), {0, 1})):
         moves = {Place.of(index[str(number)]): moved for number in numbers}
         assert twins(tmp_path, index.values(), moves) == {Place.of(index[str(number)]) for number in expected}
+
+
+def test_other_decoders_are_said_to_stay_as_they_are(bundles, files, tmp_path, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def stop(*_):
+        raise Enough
+
+    monkeypatch.setattr(merging, "staged_folder", stop)  # what is said is said before the work
+    with pytest.warns(UserWarning, match="changes the decoder for texts alone: controlnet_unet and inpaint_unet stay as they are"):
+        with pytest.raises(Enough):
+            merge_bundle(bundles("family"), [Given.parse(str(files[0]))], tmp_path / "merged")

@@ -11,7 +11,7 @@ PROGRAM = r"""
 #include <cstdio>
 #include <cstdlib>
 #include <random>
-#include <string>
+#include <stdexcept>
 #include "thread_pool.h"
 
 #define REQUIRE(condition) if (!(condition)) { std::printf("line %d: %s\n", __LINE__, #condition); return 1; }
@@ -37,10 +37,11 @@ int main(int, char **argv) {
         SharePool::instance().Run([&](void *, int, float, float) { return ++inner, 0; }, nullptr, 3);
         if (inner != 3) return 2;
       }
+      if (share == failing && job % 2) throw std::runtime_error("in a thread of the pool");
       return share == failing ? 5 : 0;
     };
     const int status = SharePool::instance().Run(task, &job, shares);
-    REQUIRE(status == (failing < shares ? 5 : 0));
+    REQUIRE(status == (failing >= shares ? 0 : job % 2 ? 1 : 5));
     for (int i = 0; i < shares; ++i) {
       REQUIRE(runs[i] == 1 && begins[i] == float(i) / shares && ends[i] == float(i + 1) / shares);
     }

@@ -1,0 +1,80 @@
+"""Installing oneDNN beside Lite's libraries: once, whole or not at all, and every obstacle is one line."""
+
+import hashlib
+import sys
+import tarfile
+import zipfile
+
+import pytest
+import stand_ins
+from kandinsky_mindir.runner import UserError
+from kandinsky_mindir.runner.engine import onednn, precision, runtime
+from stand_ins import contents, program
+
+FAILING_PIP = """#!/bin/sh
+echo "ERROR: No matching distribution found for onednn" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A small wheel laid out as oneDNN's, taken for the right one, and named by the environment."""
+    path = tmp_path / "onednn.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("libdnnl.so", onednn.LIBRARY, f"{onednn.LIBRARY}.2"):
+            archive.writestr(f"onednn.data/data/lib/{name}", name)
+    monkeypatch.setattr(onednn, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setenv(onednn.WHEEL_VARIABLE, str(path))
+    return path
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """The folder of an installed runtime."""
+    stand_ins.empty_cache(tmp_path, monkeypatch)
+    return runtime.install(lambda _: None, wheel=stand_ins.wheel(tmp_path, monkeypatch)).root
+
+
+def test_it_is_put_beside_lite_s_libraries_once(wheel, root, monkeypatch):
+    before = sorted((root / "lib").iterdir())
+    runtime.ensure_onednn(lambda _: None)
+    assert sorted((root / "lib").iterdir()) == sorted([*before, root / "lib" / onednn.LIBRARY])
+    assert (root / "lib" / onednn.LIBRARY).read_text() == onednn.LIBRARY
+    monkeypatch.setenv(onednn.WHEEL_VARIABLE, "not looked at any more")
+    runtime.ensure_onednn(pytest.fail)
+    monkeypatch.setattr(precision, "processor", lambda: "x86_64 avx512_bf16")
+    monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
+    assert runtime.info()["bfloat16"] == f"oneDNN {onednn.VERSION}, installed"
+
+
+def other_wheel(wheel, monkeypatch):
+    wheel.write_bytes(b"another")
+
+
+def no_wheel(wheel, monkeypatch):
+    wheel.unlink()
+
+
+def no_network(wheel, monkeypatch):
+    monkeypatch.delenv(onednn.WHEEL_VARIABLE)
+    monkeypatch.setattr(sys, "executable", program(wheel.parent / "python", FAILING_PIP))
+
+
+@pytest.mark.parametrize("obstacle, message", [
+    (other_wheel, "sha256 is .*, not .*: not the oneDNN 3.2 wheel"),
+    (no_wheel, r"no such wheel file \(KANDINSKY_MINDIR_ONEDNN_WHEEL\)"),
+    (no_network, "pip could not fetch oneDNN 3.2: No matching distribution found for onednn .*KANDINSKY_MINDIR_ONEDNN_WHEEL"),
+])
+def test_what_stands_in_the_way_is_one_line_and_nothing_is_left(wheel, root, monkeypatch, obstacle, message):
+    obstacle(wheel, monkeypatch)
+    with pytest.raises(UserError, match=message) as caught:
+        runtime.ensure_onednn(lambda _: None)
+    assert "\n" not in str(caught.value)
+    assert contents(root.parent) == [root.name] and not (root / "lib" / onednn.LIBRARY).exists()
+
+
+def test_an_archive_of_the_runtime_brings_it(wheel, root, tmp_path):
+    runtime.ensure_onednn(lambda _: None)
+    with tarfile.open(runtime.write_archive(tmp_path / "runtime.tar.gz", lambda _: None)) as archive:
+        assert f"{root.name}/lib/{onednn.LIBRARY}" in archive.getnames()
