@@ -53,11 +53,9 @@ class SharePool {
     }
     task_.store(&task, std::memory_order_relaxed);
     content_.store(content, std::memory_order_relaxed);
-    shares_.store(shares, std::memory_order_relaxed);
     status_.store(0, std::memory_order_relaxed);
     left_.store(shares, std::memory_order_relaxed);
-    const uint64_t job = (next_.load(std::memory_order_relaxed) >> 32) + 1;
-    next_.store(job << 32, std::memory_order_release);
+    next_.store(static_cast<uint64_t>(shares) << 32, std::memory_order_release);
     jobs_.fetch_add(1);
     if (asleep_.load() > 0) {
       Wake(&jobs_);
@@ -96,17 +94,16 @@ class SharePool {
   // Takes shares of the job at hand until there are none.
   void Work() {
     for (uint64_t next = next_.load(std::memory_order_acquire);;) {
-      // What is read here is of another job if that has begun meanwhile. Then `next` has changed, and no share is taken.
-      const Task *task = task_.load(std::memory_order_relaxed);
-      void *content = content_.load(std::memory_order_relaxed);
-      const int shares = shares_.load(std::memory_order_relaxed), share = static_cast<int>(next & UINT32_MAX);
+      const int shares = static_cast<int>(next >> 32), share = static_cast<int>(next & UINT32_MAX);
       if (share >= shares) {
         return;
       }
       if (!next_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
         continue;
       }
-      if (const int result = RunShare(*task, content, share, shares); result != 0) {
+      // The job at hand cannot end before this share has: only now is what is read here surely of the same job.
+      const Task *task = task_.load(std::memory_order_relaxed);
+      if (const int result = RunShare(*task, content_.load(std::memory_order_relaxed), share, shares); result != 0) {
         status_.store(result, std::memory_order_relaxed);
       }
       if (left_.fetch_sub(1) == 1 && waits_.load() > 0) {
@@ -147,11 +144,11 @@ class SharePool {
 
   std::mutex turn_;  // one job at a time
   std::vector<std::thread> helpers_;
-  // The job at hand: its number and the number of its next share, together.
+  // The job at hand: how many shares it has and the number of the next one, together.
   std::atomic<uint64_t> next_{0};
   std::atomic<const Task *> task_{nullptr};
   std::atomic<void *> content_{nullptr};
-  std::atomic<int> shares_{0}, status_{0};
+  std::atomic<int> status_{0};
   std::atomic<uint32_t> left_{0}, jobs_{0};   // shares that are not done; jobs that have begun
   std::atomic<int> asleep_{0}, waits_{0};
 };
