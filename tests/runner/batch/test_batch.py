@@ -105,11 +105,11 @@ def test_a_row_that_cannot_be_made_is_recorded_and_named(place, capsys, monkeypa
     assert record["tries"] == 2 and "sha256" in record["error"]
 
 
-def test_killed_at_random_moments(bundles, tmp_path):
-    """Of 200 pictures the program batch_kills.py, and the slow test below."""
+def test_killed_at_a_random_moment(bundles, tmp_path):
+    """The command, once. Of 200 pictures, and of workers, the program batch_kills.py, and the slow test below."""
     count, _, commands, workers, runs, _ = batch_kills.disturb(
-        batch_kills.Batch(tmp_path / "place", bundles("narrow"), 12, 2, 1), 2, np.random.default_rng(0))
-    assert count == 12 and commands >= 1 and runs == commands + 1 and commands + workers == 2
+        batch_kills.Batch(tmp_path / "place", bundles("narrow"), 6, 2, 1), 1, np.random.default_rng(0))
+    assert (count, commands, workers, runs) == (6, 1, 0, 2)
 
 
 @pytest.mark.slow

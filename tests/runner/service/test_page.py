@@ -116,6 +116,7 @@ def test_a_picture_from_a_prompt(page, server):
     keep_screenshot(page, "page_prompt.png")
 
 
+@pytest.mark.slow
 def test_a_mix_by_sliders(page, server, tmp_path):
     """A change of a weight draws anew from the same seed, and the prior is not run again."""
     Image.new("RGB", (24, 24), "red").save(tmp_path / "red.png")
@@ -138,6 +139,7 @@ def test_a_mix_by_sliders(page, server, tmp_path):
     keep_screenshot(page, "page_mix.png")
 
 
+@pytest.mark.slow
 def test_keyboard_alone(page):
     page.reload()
     until(page, "document.getElementById('state').textContent === 'Ready.'")
@@ -155,6 +157,7 @@ def test_keyboard_alone(page):
     assert {"negative", "size", "steps", "sampler", "seed", "draw", "Again", "Download"} <= seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ("light", "dark"))
 def test_on_a_phone(scheme, browser, server):
     context = browser.new_context(viewport={"width": 360, "height": 700}, color_scheme=scheme, has_touch=True, is_mobile=True)
@@ -167,6 +170,7 @@ def test_on_a_phone(scheme, browser, server):
     context.close()
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said(page, server, monkeypatch):
     page.click("#draw")
     assert page.text_content("#message") == "Write what to draw."
