@@ -43,6 +43,7 @@
 #include "mapped_weights.h"
 #include "product_kernel.h"
 #include "thread_pool.h"
+#include "winograd_kernel.h"
 
 namespace {
 
@@ -75,6 +76,7 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
   if (precision == "bfloat16") {
     RegisterProducts(SharePool::Shares(threads));
     RegisterConvolutions(SharePool::Shares(threads));
+    RegisterWinograd(SharePool::Shares(threads));
     cpu->SetProvider(kOurProvider);
     cpu->SetProviderDevice("CPU");
   } else if (precision != "float32") {
@@ -119,16 +121,25 @@ class FileView {
 class SharedModel {
  public:
   SharedModel(const char *path, int type, const std::shared_ptr<mindspore::Context> &context, int memory,
-              const char *table, int keep, int replies) {
+              const char *table, int keep, int replies, bool fuse) {
     // An unchecked failure here would be a segmentation fault at the first use of the model.
     if (type == mindspore::kMindIR_Lite) {
       if (table != nullptr) {
         weights_ = std::make_unique<MappedWeights>(open(path, O_RDWR), FileView(path).size(), table, keep, replies);
+        if (fuse) {
+          FuseWinograd(weights_->lean.data(), weights_->lean.file_size());
+        }
         Check(model_.Build(weights_->lean.data(), weights_->lean.size(), mindspore::kMindIR_Lite, context));
         weights_->EndBuilding();
       } else {
         const FileView file(path);
-        Check(model_.Build(file.data(), file.size(), mindspore::kMindIR_Lite, context));  // Lite copies what it keeps
+        const auto *data = static_cast<const char *>(file.data());
+        std::vector<char> own(data, data + file.size());
+        own.resize(file.size() + ModelGraph::kRoom);
+        if (fuse) {
+          FuseWinograd(own.data(), file.size());
+        }
+        Check(model_.Build(own.data(), own.size(), mindspore::kMindIR_Lite, context));  // Lite copies what it keeps
       }
     } else {
       Check(model_.Build(path, static_cast<mindspore::ModelType>(type), context));
@@ -260,7 +271,8 @@ int main(int argc, char **argv) {
   dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
   try {
     SharedModel model(argv[1], std::atoi(argv[2]), MakeContext(argv[3], std::atoi(argv[4]), std::atoi(argv[5]), argv[6]),
-                      std::atoi(argv[7]), argc > 8 ? argv[8] : nullptr, argc > 9 ? std::atoi(argv[9]) : -1, fileno(replies));
+                      std::atoi(argv[7]), argc > 8 ? argv[8] : nullptr, argc > 9 ? std::atoi(argv[9]) : -1, fileno(replies),
+                      std::strcmp(argv[6], "bfloat16") == 0);
     model.Describe(replies);
     std::fprintf(replies, "ready\n");
     std::fflush(replies);

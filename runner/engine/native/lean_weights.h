@@ -22,8 +22,8 @@
 
 class LeanWeights {
  public:
-  // file: descriptor of the `.ms` file, in memory.
-  LeanWeights(int file, size_t size) : file_size_(size), size_(std::max(size, kPooled + kPage)) {
+  // file: descriptor of the `.ms` file, in memory. room: bytes of zeros that are wanted behind it.
+  LeanWeights(int file, size_t size, size_t room) : file_size_(size), size_(std::max(size + room, kPooled + kPage)) {
     lent_ = static_cast<char *>(aligned_alloc(kPage, (size_ + 2 * kPage - 1) / kPage * kPage));  // Lite may free it
     if (lent_ == nullptr || ftruncate(file, static_cast<off_t>(size_)) != 0) {
       throw std::runtime_error("there is no room for the file");
@@ -44,8 +44,9 @@ class LeanWeights {
   }
 
   // The file, to build the model from: where Lite will copy it to, so that nothing is left to copy.
-  const char *data() const { return lent_; }
+  char *data() const { return lent_; }
   size_t size() const { return size_; }
+  size_t file_size() const { return file_size_; }
 
   // The memory that Lite asks for to copy the file into; nullptr if it is for something else.
   void *Memory(size_t size) {
@@ -74,7 +75,7 @@ extern "C" void *CopyUnlessThere(void *to, const void *from, size_t size) {
 }
 
 // In place of the C library's, too.
-extern "C" int posix_memalign(void **memory, size_t alignment, size_t size) {
+extern "C" int posix_memalign(void **memory, size_t alignment, size_t size) noexcept {
   LeanWeights *lean = LeanWeights::current();
   *memory = lean == nullptr ? nullptr : lean->Memory(size);
   if (*memory == nullptr) {

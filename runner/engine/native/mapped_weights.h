@@ -8,6 +8,7 @@
 #include <string>
 
 #include "lean_weights.h"
+#include "model_graph.h"
 #include "packed_weights.h"
 #include "weight_files.h"
 
@@ -16,7 +17,7 @@ struct MappedWeights {
   // (runner/bundle/ms_layout.py: Layout.assemble). keep: descriptor of an empty file for packed weights, or -1. replies: see
   // WeightFiles.
   MappedWeights(int file, size_t size, const char *table, int keep, int replies)
-      : files(replies), lean(file, size), packed(lean.data(), size) {
+      : files(replies), lean(file, size, ModelGraph::kRoom), packed(lean.data(), size) {
     packed.Keep(keep);
     std::ifstream lines(table);
     size_t position, length, offset;

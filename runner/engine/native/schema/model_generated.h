@@ -9,8 +9,17 @@ struct Primitive;
 
 enum PrimitiveType : int {
   PrimitiveType_NONE = 0,
+  PrimitiveType_Activation = 2,
+  PrimitiveType_AddFusion = 5,
+  PrimitiveType_BiasAdd = 23,
+  PrimitiveType_Concat = 31,
   PrimitiveType_Conv2DFusion = 35,
   PrimitiveType_MatMulFusion = 89,
+  PrimitiveType_MulFusion = 99,
+  PrimitiveType_Reshape = 119,
+  PrimitiveType_SliceFusion = 135,
+  PrimitiveType_SubFusion = 152,
+  PrimitiveType_Custom = 191,
 };
 
 enum QuantType : int { QuantType_QUANT_NONE = 0 };

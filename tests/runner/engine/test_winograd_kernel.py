@@ -1,0 +1,169 @@
+"""3x3 convolutions that become one node: found in the graph, and in bfloat16 what rounding the products' factors explains."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kandinsky_mindir.export.contents.weights import WeightsWriter
+from kandinsky_mindir.export.graphs.lowering import lower
+from kandinsky_mindir.export.graphs.mindir import compile_graph
+from kandinsky_mindir.models import pictures, winograd
+from kandinsky_mindir.models.layers import Conv2d
+from kandinsky_mindir.runner import engine as engines
+from kandinsky_mindir.runner.engine import precision
+from kandinsky_mindir.runner.engine.compiler import find_compiler
+from mindspore import nn
+
+here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
+WINOGRAD, DOUBLED = winograd.WinogradConv2d, winograd.DoubledConv2d
+
+# Says how many convolutions became a node, and how many nodes are left of how many.
+COUNT = r"""
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <vector>
+#include "model_graph.h"
+#include "winograd_fusion.h"
+
+int main(int, char **argv) {
+  std::ifstream file(argv[1], std::ios::binary);
+  std::vector<char> data((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::size_t size = data.size();
+  data.resize(size + ModelGraph::kRoom);
+  ModelGraph graph(data.data(), size);
+  const std::size_t before = graph.order().size();
+  const int found = WinogradFusion::Apply(&graph);
+  graph.Sweep();
+  const ModelGraph again(data.data(), size);  // as Lite will read it
+  int ours = 0;
+  for (const auto number : again.order()) ours += again.node(number).type == 191;
+  std::printf("%d %d %zu %zu\n", found, ours, before, again.order().size());
+}
+"""
+
+
+class Convolution(nn.Cell):
+    """A cell's convolution of a picture in bands of at most `rows` rows, channels last."""
+
+    def __init__(self, conv, rows):
+        super().__init__()
+        self.conv, self.rows = conv, rows
+
+    def construct(self, x):
+        return pictures.joined(self.conv.over(pictures.cut((x,), pictures.BAND // self.rows, 1)), 1)
+
+
+class Graph:
+    """The `.ms` file of a cell's convolution with random weights, and those. rows: even, so that tiles begin where bands do."""
+
+    def __init__(self, folder, engine, cell, shape, filters, rows=100):
+        random = np.random.default_rng(1)
+        built = Convolution(cell(shape[-1], filters), rows)
+        self.weights = {}
+        with WeightsWriter(folder / "weights.bin") as writer:
+            for parameter in built.get_parameters():
+                values = random.standard_normal(parameter.shape).astype(np.float32)
+                self.weights[parameter.name.rpartition(".")[2]] = values
+                writer.write(parameter.name, values)
+        self.x = random.standard_normal(shape).astype(np.float32)
+        model = compile_graph(built, [("x", shape, "float32")], ["y"], writer.index, "weights.bin")
+        (folder / "graph.mindir").write_bytes(lower(model).SerializeToString())
+        self.ms = folder / "graph.ms"
+        engine.convert(folder / "graph.mindir", self.ms)
+
+    def run(self, precision, threads):
+        with engines.create("bridge", precision=precision).load(self.ms, threads=threads) as model:
+            return model.run([self.x])[0]
+
+
+@pytest.fixture(scope="module")
+def count(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("count")
+    (folder / "main.cc").write_text(COUNT)
+    headers = Path(engines.__file__).parent / "native"
+    command = [*find_compiler(), "-std=c++17", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover",
+               f"-I{headers}", "main.cc", "-o", "count"]  # fmt: skip
+    subprocess.run(command, cwd=folder, check=True)
+
+    def run(path):
+        result = subprocess.run([folder / "count", path], capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stderr
+        return tuple(map(int, result.stdout.split()))
+
+    return run
+
+
+def rounded(array):
+    """To bfloat16 and back, to the nearest, to even where two are as near."""
+    bits = array.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
+
+
+# What is combined of an axis of a tile's pixels, and of the products: models/winograd.py.
+BEFORE = {4: [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], 3: [[1, -1, 0], [0, 1, 0], [0, 1, -1]]}
+AFTER = {4: [[1, 1, 1, 0], [0, 1, -1, -1]], 3: [[1, 1, 0], [0, 1, -1]]}
+
+
+def by_tiles(x, weights, taps, round_off):
+    """(The convolution in float64 after `round_off` of both factors of each product, the sum of the sizes of its terms)."""
+    before, after = np.array(BEFORE[taps], np.float64), np.array(AFTER[taps], np.float64)
+    batch, height, width, channels = x.shape
+    step = taps - 2
+    rows, columns = -(-height // step), -(-width // step)
+    padded = np.zeros((batch, step * rows + 2, step * columns + 2, channels))
+    padded[:, 1 : height + 1, 1 : width + 1] = x
+    tiles = np.stack([[padded[:, i : i + step * rows : step, j : j + step * columns : step] for j in range(taps)] for i in range(taps)])
+    kernel = np.stack([weights[f"{'plain' if taps == 4 else 'doubled'}_{column}"] for column in range(taps)], 1)
+    left, right = round_off(np.einsum("ia,jb,abnrcx->ijnrcx", before, before, tiles)), round_off(kernel)
+
+    def joined(values, after):
+        products = np.einsum("ijnrcx,ijyx->ijnrcy", *values)
+        pixels = np.einsum("pi,qj,ijnrcy->nrpcqy", after, after, products)
+        return pixels.reshape(batch, 2 * rows, 2 * columns, -1)[:, : height * 2 // step, : width * 2 // step]
+
+    return joined((left, right), after) + weights["bias"], joined((np.abs(left), np.abs(right)), np.abs(after)) + np.abs(weights["bias"])
+
+
+@here
+@pytest.mark.parametrize("cell, shape, filters, rows", [
+    (WINOGRAD, (2, 8, 6, 32), 48, 100), (WINOGRAD, (1, 7, 5, 16), 32, 100), (WINOGRAD, (2, 13, 6, 32), 16, 4),
+    (WINOGRAD, (2, 34, 40, 16), 528, 100), (DOUBLED, (2, 5, 7, 32), 48, 100), (DOUBLED, (1, 13, 4, 16), 16, 6),
+])  # fmt: skip
+def test_bfloat16_is_what_rounding_the_factors_explains(cell, shape, filters, rows, count, engine, tmp_path):
+    graph = Graph(tmp_path, engine, cell, shape, filters, rows)
+    bands = -(-shape[1] // rows)
+    found, ours, before, after = count(graph.ms)
+    assert (found, ours) == (bands, bands) and after < before / 4
+    taps = 4 if cell is WINOGRAD else 3
+    exact, _ = by_tiles(graph.x.astype(np.float64), graph.weights, taps, lambda values: values)
+    expected, sizes = by_tiles(graph.x.astype(np.float64), graph.weights, taps, rounded)
+    for threads in (1, 2, 3):
+        actual = graph.run("bfloat16", threads)
+        # Each of a product's terms and of the products is rounded to 2^-24 of a partial sum, which is no larger than the sum
+        # of all sizes. A sum of pixels that float32 rounds may fall to the other side of a tie of bfloat16, seldom: the sides
+        # lie at most 2^-7 of that term apart, and no term is half of all.
+        bound = (shape[-1] + taps * taps + 1) * 2.0**-24 * 1.01 * sizes
+        near = np.abs(actual - expected) <= bound
+        assert near.mean() > 0.99 and (np.abs(actual - expected) <= bound + 2.0**-8 * sizes).all()
+        assert np.linalg.norm(actual - exact) > 1e-3 * np.linalg.norm(exact)  # it is not the composed float32 convolution
+    assert np.linalg.norm(graph.run("float32", 2) - exact) < 1e-5 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("cell, channels, filters", [
+    (WINOGRAD, 24, 32), (WINOGRAD, 32, 24), (lambda *sides: Conv2d(*sides, 3, padding=1), 32, 32),
+])  # fmt: skip
+def test_others_stay_as_they_are(cell, channels, filters, count, engine, tmp_path):
+    """What is composed otherwise, and numbers of channels that no vector divides."""
+    graph = Graph(tmp_path, engine, cell, (1, 6, 6, channels), filters)
+    found, ours, before, after = count(graph.ms)
+    assert (found, ours) == (0, 0) and after == before
+
+
+@here
+def test_nothing_is_lost_of_a_nan(engine, tmp_path):
+    graph = Graph(tmp_path, engine, WINOGRAD, (1, 6, 6, 16), 16)
+    graph.x[0, 3, 3, 5] = np.nan
+    actual = graph.run("bfloat16", 2)
+    assert np.isnan(actual[0, 2:4, 2:4]).all()
