@@ -25,7 +25,7 @@ OF_PARTS = (
     "export/graphs/operators.py", "export/contents/ms_files.py", "export/contents/weights.py",
     "export/lora/adapter.py", "export/lora/spelling.py", "export/lora/tensors.py",
     "runner/bundle/mindir_archive.py", "runner/bundle/ms_layout.py", "runner/bundle/tensor_index.py",
-    "runner/engine/native/convert.cc", "runner/engine/native/follow_parent.h",
+    "runner/engine/framework/mindir.py", "runner/engine/native/convert.cc", "runner/engine/native/follow_parent.h",
 )  # fmt: skip
 # What is imported beside that, and why a change of it changes no part.
 NOT_OF_PARTS = {
@@ -45,6 +45,7 @@ NOT_OF_PARTS = {
     "runner/__init__.py": "names of the runner's classes",
     "runner/common/*.py": "errors, locks, scratch folders",
     "runner/engine/*.py": "starts convert.cc, with the Lite whose version is hashed",
+    "runner/engine/framework/*.py": "runs what is exported",
 }
 # The same for the sealed examples, beside the parts.
 OF_EXAMPLES = (

@@ -18,13 +18,14 @@ from ..runner.bundle.ms_layout import WEIGHTS
 from ..runner.bundle.tensor_index import StoredTensor
 from ..runner.common.errors import UserError, one_line
 from ..runner.engine import Engine
+from ..runner.engine.framework.mindir import output_tensors
 from .checkpoint.tensor_names import resolve
 from .contents.ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
 from .contents.weights import WeightsWriter
 from .graphs.cutting import cut
 from .graphs.graph_specs import GraphSpec
 from .graphs.lowering import lower
-from .graphs.mindir import compile_graph, give_back_memory, output_tensors, weight_bytes
+from .graphs.mindir import compile_graph, give_back_memory, weight_bytes
 from .isolation import isolated
 from .lora.tensors import MergedTensors
 from .origins import part_origin

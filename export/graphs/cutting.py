@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
-from .mindir import GRAPH, output_nodes
+from ...runner.engine.framework.mindir import output_nodes
+from .mindir import GRAPH
 from .node_layers import CONSTANT, REFERENCE
 
 RESHAPE, TUPLE = "Reshape", "MakeTuple"

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import mindspore
-from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto, TensorProto
+from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
 from ...runner.bundle.tensor_index import StoredTensor
 from ...runner.common.errors import UserError
 from ...runner.common.scratch import scratch_folder
+from ...runner.engine.framework.mindir import output_nodes
 from ..isolation import interrupt_after
-from .node_layers import REFERENCE
 
 DTYPES = {"float32": mindspore.float32, "int32": mindspore.int32}
 REPORTS = "MS_OM_PATH"  # the variable that says where MindSpore puts them
@@ -77,12 +77,6 @@ def give_back_memory() -> None:
     getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
 
 
-def output_tensors(model: ModelProto) -> list[TensorProto]:
-    """Type and shape of each output of a graph."""
-    (output,) = model.graph.output
-    return list(output.tensor) or [value.tensors[0] for value in output.attr_info.values]
-
-
 def weight_bytes(model: ModelProto) -> int:
     """Bytes of all weights that a graph uses."""
     return sum(parameter.external_data.length for parameter in model.graph.parameter)
@@ -122,15 +116,3 @@ def _rename(model: ModelProto, inputs: Sequence[str], outputs: Sequence[str]) ->
         if node:
             # Lite calls an output by the scope of the node that computes it; lowering.py still wants the scope.
             node.doc_string, node.domain = node.domain, name
-
-
-def output_nodes(model: ModelProto) -> list[NodeProto | None]:
-    """The node that computes each output of the graph; None for an input or a weight that is handed through."""
-    nodes = {node.name: node for node in model.graph.node}
-    operators = {REFERENCE + primitive.name: primitive.op_type for primitive in model.primitives}
-    node = nodes.get(model.graph.output[0].name)
-    while node and operators.get(node.op_type) == "Depend":  # the value, and what must have happened before
-        node = nodes.get(node.input[0])
-    if node and operators.get(node.op_type) == "MakeTuple":
-        return [nodes.get(name) for name in node.input]
-    return [node]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto
 
-REFERENCE = "REF::"  # before the name of a node's operator among ModelProto.primitives
+from ...runner.engine.framework.mindir import REFERENCE
+
 CONSTANT = "Constant"  # a node without an operator
 STRUCTURE = (CONSTANT, "Depend", "Load", "MakeTuple", "UpdateState")  # computes nothing
 

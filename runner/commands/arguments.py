@@ -11,6 +11,7 @@ from ..bundle.checked_files import CHECKS
 from ..common.errors import UserError
 from ..common.memory import as_bytes
 from ..diffusion.noise import GENERATORS
+from ..engine import ENGINES
 from ..engine.precision import CHOICES
 from ..schedulers import SHORT_NAMES
 
@@ -151,9 +152,9 @@ def add_precision(parser) -> None:
 def add_engine(parser: argparse.ArgumentParser, plans: bool = True) -> None:
     """plans: whether the command can stop at a plan of its memory, and verify the bundle first."""
     group = parser.add_argument_group("engine")
-    group.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
-                       help="bridge: Lite's C++ libraries, fetched when first needed; vendor: the mindspore_lite package "
-                       "(default auto: bridge)")
+    group.add_argument("--engine", choices=ENGINES, default="auto",
+                       help="bridge: Lite's C++ libraries, fetched when first needed; vendor: the mindspore_lite package; "
+                       "mindspore: MindSpore itself (default auto: bridge)")
     group.add_argument("--device", choices=("cpu", "ascend"), default="cpu", help="where graphs run (default cpu)")
     add_threads(group)
     add_precision(group)

@@ -1,4 +1,4 @@
-"""Ways to run graphs on MindSpore Lite, all behind interface.Engine. Importing this loads none of them."""
+"""Ways to run graphs, all behind interface.Engine. Importing this loads none of them."""
 
 from typing import cast
 
@@ -7,7 +7,7 @@ from .precision import choose
 
 __all__ = ["ENGINES", "Engine", "EngineError", "LiteModel", "ModelFileEngine", "PackedModel", "TensorSpec", "create"]
 
-ENGINES = ("auto", "bridge", "vendor")
+ENGINES = ("auto", "bridge", "mindspore", "vendor")
 
 
 def create(name: str = "auto", say: Say = say_on_stderr, precision: str = "float32") -> Engine:
@@ -15,16 +15,21 @@ def create(name: str = "auto", say: Say = say_on_stderr, precision: str = "float
 
     "bridge", which "auto" means, is our own program over Lite's C++ libraries: it is installed at first use, and
     `say` is told what goes on. "vendor" is the `mindspore_lite` package, where the running Python can import it.
-    precision: of its products and convolutions, see precision.choose; the vendor's package computes in float32.
+    "mindspore" is MindSpore itself, which the extra of that name installs. precision: of its products and convolutions, see
+    precision.choose; the vendor's package and MindSpore compute in float32.
     """
     chosen = choose(precision, say)
     if name in ("auto", "bridge"):
         from .bridge import BridgeEngine
 
         return BridgeEngine(say, precision=chosen)
+    if name in ENGINES and precision not in ("float32", "auto"):
+        raise EngineError(f"the engine {name!r} computes in float32, not {precision}: use the engine 'bridge'")
+    if name == "mindspore":
+        from .framework.engine import MindSporeEngine
+
+        return MindSporeEngine()
     if name == "vendor":
-        if precision not in ("float32", "auto"):
-            raise EngineError(f"the engine 'vendor' computes in float32, not {precision}: use the engine 'bridge'")
         from .vendor import VendorEngine
 
         return cast(Engine, VendorEngine(EngineError))  # it stands alone, so its TensorSpec is a class of its own

@@ -50,6 +50,7 @@ class BridgeEngine:
     name = "bridge"
     version = runtime.VERSION
     takes_model_files = True
+    reads = "lite"
 
     def __init__(self, say: Say = say_on_stderr, deadline: float | None = None, precision: str = "float32"):
         self.deadline, self.precision = _deadline(deadline), precision

@@ -61,6 +61,7 @@ class Engine(Protocol):
     version: str
     precision: str  # of products and convolutions, "float32" or "bfloat16"; all else is float32
     takes_model_files: bool  # `load` takes an ms_file.ModelFile, too; `convert` makes `.ms` files, `pack` packs them
+    reads: str  # which MindIR of a GraphInfo it reads: "lite", lowered for Lite 2.0, or "mindir", as MindSpore wrote it
 
     def load(self, path: Any, *, device: str = "cpu", threads: int | None = None) -> LiteModel:
         """Load a MindIR or `.ms` file; `device` is "cpu", "ascend" or "ascend:1". EngineError names the file."""

@@ -23,6 +23,7 @@ class VendorEngine:
     name = "vendor"
     precision = "float32"
     takes_model_files = False  # it opens files by name only
+    reads = "lite"
 
     def __init__(self, error: Type[Exception] = RuntimeError):
         os.environ.setdefault("GLOG_v", "4")  # read at import: from 3 down, Lite logs lines for graphs that run well

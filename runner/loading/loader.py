@@ -39,7 +39,7 @@ def load(
     load_any = _load_mindir if resident is None else partial(_load_pieces, resident=resident)
     model = load_any(bundle, graph, engine, device, threads)
     try:
-        _check_tensors(graph, model, bundle.path / (graph.lite if resident is None else graph.ms[-1]))
+        _check_tensors(graph, model, bundle.path / (_mindir(graph, engine) if resident is None else graph.ms[-1]))
     except BaseException:
         model.close()
         raise
@@ -79,8 +79,13 @@ def _load_piece(bundle: Bundle, path: str, engine: Engine, device: str, threads:
 
 
 def _load_mindir(bundle: Bundle, graph: GraphInfo, engine: Engine, device: str, threads: int | None) -> LiteModel:
-    with bundle.reading(*bundle.weights_of(graph.part)), bundle.unpacked(graph, graph.lite) as path:
+    with bundle.reading(*bundle.weights_of(graph.part)), bundle.unpacked(graph, _mindir(graph, engine)) as path:
         return engine.load(path, device=device, threads=threads)
+
+
+def _mindir(graph: GraphInfo, engine: Engine) -> str:
+    """The MindIR file that the engine reads."""
+    return graph.lite if engine.reads == "lite" else graph.mindir
 
 
 def _check_tensors(graph: GraphInfo, model: LiteModel, path: Path) -> None:

@@ -69,7 +69,8 @@ class Pipeline(Habits):
         """Open an exported bundle.
 
         bundle: its folder. engine: "bridge" (Lite's C++ libraries, fetched when first needed), "vendor" (the
-        mindspore_lite package), "auto". device: "cpu" or "ascend". threads: of the engine; None for one on each CPU.
+        mindspore_lite package), "mindspore" (MindSpore itself), "auto". device: "cpu" or "ascend". threads: of the engine;
+        None for one on each CPU.
         precision: of products and convolutions: "float32", "bfloat16", which is faster on processors that have it and
         changes pictures a little, or "auto" for bfloat16 where the processor has it; None for what `torch_dtype` or
         `mindspore_dtype` says among `others`, if it is one of these, else float32.

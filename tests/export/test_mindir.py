@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from kandinsky_mindir.export.contents.weights import ALIGNMENT, WeightsWriter
 from kandinsky_mindir.export.graphs.lowering import lower
-from kandinsky_mindir.export.graphs.mindir import REPORTS, compile_graph, output_tensors
+from kandinsky_mindir.export.graphs.mindir import REPORTS, compile_graph
 from kandinsky_mindir.models.layers import Conv2d, Linear
 from kandinsky_mindir.models.pictures import to_channels_first, to_channels_last
 from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
 from kandinsky_mindir.runner.common.errors import UserError
+from kandinsky_mindir.runner.engine.framework.mindir import output_tensors
 from mindspore import Tensor, nn, ops
 
 # Small whole numbers: every product and sum is exact in float32, so results must be equal, not close.

@@ -89,7 +89,7 @@ class _Stop(Exception):
 class NoEngine:
     """Takes files in Lite's place and loads none. takes_model_files: whether it would take `.ms` files."""
 
-    precision = "float32"
+    precision, reads = "float32", "lite"
 
     def __init__(self, takes_model_files: bool):
         self.takes_model_files = takes_model_files

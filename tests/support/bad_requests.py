@@ -183,7 +183,7 @@ INTERPOLATE = [
 ]
 
 OPENING = [
-    (dict(engine="cuda"), "unknown engine 'cuda': use one of auto, bridge, vendor"),
+    (dict(engine="cuda"), "unknown engine 'cuda': use one of auto, bridge, mindspore, vendor"),
     (dict(engine=None), "unknown engine None"),
     (dict(engine="vendor"), "the engine 'vendor' needs the mindspore_lite package"),
     (dict(device="gpu"), "unknown device 'gpu': use cpu, ascend or ascend:ID"),

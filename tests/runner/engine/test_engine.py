@@ -229,7 +229,7 @@ def test_bad_options(bridge, graphs, options, message):
 
 def test_engine_names():
     assert engine.create("auto").name == "bridge"
-    with pytest.raises(EngineError, match="unknown engine 'onnx': use one of auto, bridge, vendor"):
+    with pytest.raises(EngineError, match="unknown engine 'onnx': use one of auto, bridge, mindspore, vendor"):
         engine.create("onnx")
 
 

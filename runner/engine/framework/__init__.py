@@ -1,0 +1,1 @@
+"""MindSpore itself as an engine, and what of its MindIR the runner reads."""
