@@ -41,9 +41,9 @@
 #include "follow_parent.h"
 #include "kernel_registry.h"
 #include "mapped_weights.h"
+#include "our_nodes.h"
 #include "product_kernel.h"
 #include "thread_pool.h"
-#include "winograd_kernel.h"
 
 namespace {
 
@@ -76,7 +76,7 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
   if (precision == "bfloat16") {
     RegisterProducts(SharePool::Shares(threads));
     RegisterConvolutions(SharePool::Shares(threads));
-    RegisterWinograd(SharePool::Shares(threads));
+    RegisterOurKernels(SharePool::Shares(threads));
     cpu->SetProvider(kOurProvider);
     cpu->SetProviderDevice("CPU");
   } else if (precision != "float32") {
@@ -127,7 +127,7 @@ class SharedModel {
       if (table != nullptr) {
         weights_ = std::make_unique<MappedWeights>(open(path, O_RDWR), FileView(path).size(), table, keep, replies);
         if (fuse) {
-          FuseWinograd(weights_->lean.data(), weights_->lean.file_size());
+          MakeOurNodes(weights_->lean.data(), weights_->lean.file_size());
         }
         Check(model_.Build(weights_->lean.data(), weights_->lean.size(), mindspore::kMindIR_Lite, context));
         weights_->EndBuilding();
@@ -137,7 +137,7 @@ class SharedModel {
         std::vector<char> own(data, data + file.size());
         own.resize(file.size() + ModelGraph::kRoom);
         if (fuse) {
-          FuseWinograd(own.data(), file.size());
+          MakeOurNodes(own.data(), file.size());
         }
         Check(model_.Build(own.data(), own.size(), mindspore::kMindIR_Lite, context));  // Lite copies what it keeps
       }

@@ -26,6 +26,7 @@ class ModelGraph {
   struct Node {
     int type = 0;
     Tensors inputs, outputs;
+    FlatTable attributes;  // the operator's own table
   };
 
   // file: a `.ms` file of `size` bytes, with kRoom bytes of zeros behind it.
@@ -42,7 +43,7 @@ class ModelGraph {
     for (const FlatTable &table : tables_) {
       const FlatTable primitive = table.Table(kPrimitive);
       nodes_.push_back({primitive.Value<std::uint8_t>(0), table.Values<std::uint32_t>(kInputs),
-                        table.Values<std::uint32_t>(kOutputs)});
+                        table.Values<std::uint32_t>(kOutputs), primitive.Table(1)});
       for (const std::uint32_t tensor : nodes_.back().outputs) {
         makers_[tensor] = static_cast<std::uint32_t>(nodes_.size() - 1);
       }
@@ -78,7 +79,7 @@ class ModelGraph {
   // Makes of a node one of our own, with the same outputs.
   void Replace(std::uint32_t number, const std::string &type, const Tensors &inputs) {
     Node &node = nodes_.at(number);
-    node = {mindspore::schema::PrimitiveType_Custom, inputs, node.outputs};
+    node = {mindspore::schema::PrimitiveType_Custom, inputs, node.outputs, {}};
     const std::size_t list = Append(inputs.size() * sizeof(std::uint32_t), inputs.data(), inputs.size());
     Refer(tables_[number].Field(kInputs), list);
     Refer(tables_[number].Field(kPrimitive), AppendPrimitive(type));

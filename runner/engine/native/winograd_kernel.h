@@ -19,14 +19,13 @@
 #include "include/api/kernel.h"
 #include "include/api/types.h"
 #include "kernel_registry.h"
-#include "model_graph.h"
 #include "onednn.h"
 #include "packed_weights.h"
 #include "thread_pool.h"
 #include "winograd_fusion.h"
 #include "winograd_transforms.h"
 
-#ifdef KANDINSKY_WINOGRAD
+#ifdef KANDINSKY_VECTORS
 
 class WinogradKernel : public mindspore::kernel::Kernel {
  public:
@@ -62,15 +61,14 @@ class WinogradKernel : public mindspore::kernel::Kernel {
     in_ = static_cast<const float *>(inputs_[0].MutableData());
     bias_ = static_cast<const float *>(inputs_.back().MutableData());
     out_ = static_cast<float *>(outputs_[0].MutableData());
-    // One memory for all kernels, which run one after another.
-    static onednn::Scratch memory;
+    static thread_local onednn::Scratch memory;  // one for all kernels of a model, which run one after another
     const std::size_t products = static_cast<std::size_t>(taps_ * taps_);
     rounded_ = static_cast<std::uint16_t *>(memory.Get(products * (rounded_step_ * kBfloat + sums_step_ * kFloat)));
     sums_ = reinterpret_cast<float *>(rounded_ + products * rounded_step_);
     for (first_ = 0; first_ < tiles_; first_ += stretch_) {
       count_ = std::min(stretch_, tiles_ - first_);
-      for (const auto &[task, number] : {std::pair(&scatter_, shares_), std::pair(&multiply_, static_cast<int>(products * parts_)),
-                                         std::pair(&gather_, shares_)}) {
+      const int blocks = static_cast<int>(taps_ * taps_ * parts_);
+      for (const auto &[task, number] : {std::pair(&scatter_, shares_), {&multiply_, blocks}, {&gather_, shares_}}) {
         if (const int status = SharePool::instance().Run(*task, nullptr, number); status != 0) {
           return status;
         }
@@ -151,7 +149,9 @@ class WinogradKernel : public mindspore::kernel::Kernel {
   }
 
   // The tiles of a share, counted within the stretch.
-  std::pair<std::int64_t, std::int64_t> Tiles(int share) const { return {count_ * share / shares_, count_ * (share + 1) / shares_}; }
+  std::pair<std::int64_t, std::int64_t> Tiles(int share) const {
+    return {count_ * share / shares_, count_ * (share + 1) / shares_};
+  }
 
   // Row, column and picture of a tile.
   struct Place {
@@ -180,7 +180,8 @@ class WinogradKernel : public mindspore::kernel::Kernel {
   int Multiply(int share) {
     const auto product = static_cast<std::size_t>(share / parts_);
     const std::int64_t part = share % parts_, row = share / parts_ / taps_, column = share / parts_ % taps_;
-    const char *weights = packed_[static_cast<std::size_t>(column)].data() + static_cast<std::size_t>(row * parts_ + part) * weights_size_;
+    const char *weights = packed_[static_cast<std::size_t>(column)].data() +
+                          static_cast<std::size_t>(row * parts_ + part) * weights_size_;
     product_.Run({{onednn::kSource, &rounded_layout_, rounded_ + product * rounded_step_},
                   {onednn::kWeights, &weights_, weights},
                   {onednn::kTarget, &sums_layout_, sums_ + product * sums_step_ + part * (out_channels_ / parts_)}});
@@ -215,25 +216,6 @@ class WinogradKernel : public mindspore::kernel::Kernel {
   std::uint16_t *rounded_ = nullptr;
   std::int64_t first_ = 0, count_ = 0;
 };
-
-// Has the convolutions that FuseWinograd finds computed here.
-inline void RegisterWinograd(int shares) {
-  RegisterOurNodes(kWinogradType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
-    return WinogradKernel::Make(shares, inputs, outputs);
-  });
-}
-
-// Makes nodes of the convolutions in a `.ms` file with ModelGraph::kRoom behind it.
-inline void FuseWinograd(char *file, std::size_t size) {
-  ModelGraph graph(file, size);
-  WinogradFusion::Apply(&graph);
-  graph.Sweep();
-}
-
-#else  // the composed convolutions stay
-
-inline void RegisterWinograd(int) {}
-inline void FuseWinograd(char *, std::size_t) {}
 
 #endif
 #endif

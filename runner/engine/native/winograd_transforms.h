@@ -7,13 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__x86_64__)
-#define KANDINSKY_WINOGRAD 1
-#include <immintrin.h>
+#include "vectors.h"
+
+#ifdef KANDINSKY_VECTORS
 
 namespace winograd {
-
-#define KANDINSKY_AVX512_BF16 __attribute__((target("avx512f,avx512bf16")))
 
 // Two results along an axis, of `Taps` products. 4: of neighbors; 3: of a picture doubled to the nearest.
 template <int Taps>
@@ -48,7 +46,8 @@ KANDINSKY_AVX512_BF16 inline void Join(const __m512 *in, std::size_t step, __m51
 // pixels: of each pixel of the tile, its channels; nullptr is a pixel of zeros. out: where the first product takes the tile's
 // channels; the others do `step` numbers farther each.
 template <int Taps>
-KANDINSKY_AVX512_BF16 inline void Scatter(const float *const *pixels, std::int64_t channels, std::uint16_t *out, std::size_t step) {
+KANDINSKY_AVX512_BF16 inline void Scatter(const float *const *pixels, std::int64_t channels, std::uint16_t *out,
+                                          std::size_t step) {
   for (std::int64_t channel = 0; channel < channels; channel += 16) {
     __m512 tile[Taps * Taps];
     for (int i = 0; i < Taps * Taps; ++i) {

@@ -6,6 +6,7 @@ import small_graph
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.engine import precision
 from mindspore import Parameter, Tensor, nn, ops
+from our_nodes import rounded
 
 RANDOM = np.random.default_rng(0)
 
@@ -42,12 +43,6 @@ def convolved(picture, weight, bias, stride, padding):
     seen = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[1:3], (1, 2))[:, ::stride, ::stride]
     result = np.tensordot(seen, weight.astype(np.float64), ([3, 4, 5], [3, 1, 2]))
     return result if bias is None else result + bias
-
-
-def rounded(array):
-    """To bfloat16 and back, to the nearest, to even where two are as near."""
-    bits = array.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
 
 
 class Convolution(nn.Cell):

@@ -6,6 +6,7 @@ import small_graph
 from kandinsky_mindir.runner import UserError, engine
 from kandinsky_mindir.runner.engine import EngineError, precision
 from mindspore import Parameter, Tensor, nn, ops
+from our_nodes import rounded
 
 here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
 RANDOM = np.random.default_rng(0)
@@ -33,12 +34,6 @@ CASES = [
 def product(left, right, transposed):
     right = right.astype(np.float64)
     return left.astype(np.float64) @ (np.swapaxes(right, -1, -2) if transposed else right)
-
-
-def rounded(array):
-    """To bfloat16 and back, to the nearest, to even where two are as near."""
-    bits = array.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
 
 
 class Products(nn.Cell):

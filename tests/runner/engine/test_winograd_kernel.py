@@ -1,9 +1,7 @@
 """3x3 convolutions that become one node: found in the graph, and in bfloat16 what rounding the products' factors explains."""
 
-import subprocess
-from pathlib import Path
-
 import numpy as np
+import our_nodes
 import pytest
 from kandinsky_mindir.export.contents.weights import WeightsWriter
 from kandinsky_mindir.export.graphs.lowering import lower
@@ -12,37 +10,10 @@ from kandinsky_mindir.models import pictures, winograd
 from kandinsky_mindir.models.layers import Conv2d
 from kandinsky_mindir.runner import engine as engines
 from kandinsky_mindir.runner.engine import precision
-from kandinsky_mindir.runner.engine.compiler import find_compiler
 from mindspore import nn
 
 here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
 WINOGRAD, DOUBLED = winograd.WinogradConv2d, winograd.DoubledConv2d
-
-# Says how many convolutions became a node, and how many nodes are left of how many.
-COUNT = r"""
-#include <cstdio>
-#include <fstream>
-#include <iterator>
-#include <vector>
-#include "model_graph.h"
-#include "winograd_fusion.h"
-
-int main(int, char **argv) {
-  std::ifstream file(argv[1], std::ios::binary);
-  std::vector<char> data((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  const std::size_t size = data.size();
-  data.resize(size + ModelGraph::kRoom);
-  ModelGraph graph(data.data(), size);
-  const std::size_t before = graph.order().size();
-  const int found = WinogradFusion::Apply(&graph);
-  graph.Sweep();
-  const ModelGraph again(data.data(), size);  // as Lite will read it
-  int ours = 0;
-  for (const auto number : again.order()) ours += again.node(number).type == 191;
-  std::printf("%d %d %zu %zu\n", found, ours, before, again.order().size());
-}
-"""
-
 
 class Convolution(nn.Cell):
     """A cell's convolution of a picture in bands of at most `rows` rows, channels last."""
@@ -79,26 +50,8 @@ class Graph:
 
 
 @pytest.fixture(scope="module")
-def count(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("count")
-    (folder / "main.cc").write_text(COUNT)
-    headers = Path(engines.__file__).parent / "native"
-    command = [*find_compiler(), "-std=c++17", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover",
-               f"-I{headers}", "main.cc", "-o", "count"]  # fmt: skip
-    subprocess.run(command, cwd=folder, check=True)
-
-    def run(path):
-        result = subprocess.run([folder / "count", path], capture_output=True, text=True, timeout=60)
-        assert result.returncode == 0, result.stderr
-        return tuple(map(int, result.stdout.split()))
-
-    return run
-
-
-def rounded(array):
-    """To bfloat16 and back, to the nearest, to even where two are as near."""
-    bits = array.astype(np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
+def program(tmp_path_factory):
+    return our_nodes.build(tmp_path_factory.mktemp("program"))
 
 
 # What is combined of an axis of a tile's pixels, and of the products: models/winograd.py.
@@ -131,14 +84,14 @@ def by_tiles(x, weights, taps, round_off):
     (WINOGRAD, (2, 8, 6, 32), 48, 100), (WINOGRAD, (1, 7, 5, 16), 32, 100), (WINOGRAD, (2, 13, 6, 32), 16, 4),
     (WINOGRAD, (2, 34, 40, 16), 528, 100), (DOUBLED, (2, 5, 7, 32), 48, 100), (DOUBLED, (1, 13, 4, 16), 16, 6),
 ])  # fmt: skip
-def test_bfloat16_is_what_rounding_the_factors_explains(cell, shape, filters, rows, count, engine, tmp_path):
+def test_bfloat16_is_what_rounding_the_factors_explains(cell, shape, filters, rows, program, engine, tmp_path):
     graph = Graph(tmp_path, engine, cell, shape, filters, rows)
     bands = -(-shape[1] // rows)
-    found, ours, before, after = count(graph.ms)
+    found, _, ours, before, after = our_nodes.count(program, graph.ms)
     assert (found, ours) == (bands, bands) and after < before / 4
     taps = 4 if cell is WINOGRAD else 3
     exact, _ = by_tiles(graph.x.astype(np.float64), graph.weights, taps, lambda values: values)
-    expected, sizes = by_tiles(graph.x.astype(np.float64), graph.weights, taps, rounded)
+    expected, sizes = by_tiles(graph.x.astype(np.float64), graph.weights, taps, our_nodes.rounded)
     for threads in (1, 2, 3):
         actual = graph.run("bfloat16", threads)
         # Each of a product's terms and of the products is rounded to 2^-24 of a partial sum, which is no larger than the sum
@@ -154,10 +107,10 @@ def test_bfloat16_is_what_rounding_the_factors_explains(cell, shape, filters, ro
 @pytest.mark.parametrize("cell, channels, filters", [
     (WINOGRAD, 24, 32), (WINOGRAD, 32, 24), (lambda *sides: Conv2d(*sides, 3, padding=1), 32, 32),
 ])  # fmt: skip
-def test_others_stay_as_they_are(cell, channels, filters, count, engine, tmp_path):
+def test_others_stay_as_they_are(cell, channels, filters, program, engine, tmp_path):
     """What is composed otherwise, and numbers of channels that no vector divides."""
     graph = Graph(tmp_path, engine, cell, (1, 6, 6, channels), filters)
-    found, ours, before, after = count(graph.ms)
+    found, _, ours, before, after = our_nodes.count(program, graph.ms)
     assert (found, ours) == (0, 0) and after == before
 
 

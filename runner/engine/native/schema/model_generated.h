@@ -18,6 +18,7 @@ enum PrimitiveType : int {
   PrimitiveType_MulFusion = 99,
   PrimitiveType_Reshape = 119,
   PrimitiveType_SliceFusion = 135,
+  PrimitiveType_Softmax = 138,
   PrimitiveType_SubFusion = 152,
   PrimitiveType_Custom = 191,
 };

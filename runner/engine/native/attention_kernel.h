@@ -1,0 +1,182 @@
+// Attention as one node, in bfloat16: what AttentionFusion finds.
+//
+// Our pool's threads take blocks of queries, each of one head. Scores of a block stay in a core's cache; they are computed,
+// made weights and multiplied with the values before the next block's. Products are oneDNN's, of factors rounded to bfloat16,
+// with sums in float32.
+
+#ifndef KANDINSKY_MINDIR_ATTENTION_KERNEL_H
+#define KANDINSKY_MINDIR_ATTENTION_KERNEL_H
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "attention_fusion.h"
+#include "include/api/kernel.h"
+#include "include/api/types.h"
+#include "kernel_registry.h"
+#include "onednn.h"
+#include "softmax_row.h"
+#include "thread_pool.h"
+
+#ifdef KANDINSKY_VECTORS
+
+class AttentionKernel : public mindspore::kernel::Kernel {
+ public:
+  using Tensors = std::vector<mindspore::MSTensor>;
+
+  // nullptr: a node that is none of AttentionFusion's.
+  static std::shared_ptr<Kernel> Make(const Tensors &inputs, const Tensors &outputs) {
+    try {
+      return std::make_shared<AttentionKernel>(inputs, outputs);
+    } catch (const std::exception &error) {
+      std::fprintf(stderr, "[ERROR] attention cannot be computed: %s\n", error.what());
+      return nullptr;
+    }
+  }
+
+  // inputs: queries (heads, tokens, depth), keys and values (heads, seen, depth), and what is added to scores (heads or 1,
+  // tokens, seen), where something is. outputs: (heads, tokens, depth).
+  AttentionKernel(const Tensors &inputs, const Tensors &outputs) {
+    inputs_ = inputs;
+    outputs_ = outputs;
+    const auto queries = inputs.at(0).Shape(), keys = inputs.at(1).Shape();
+    if (queries.size() != 3 || keys.size() != 3 || inputs.at(2).Shape() != keys || outputs.at(0).Shape() != queries ||
+        keys[0] != queries[0] || keys[2] != queries[2]) {
+      throw std::runtime_error("its shapes are no attention's");
+    }
+    heads_ = queries[0], tokens_ = queries[1], depth_ = queries[2], seen_ = keys[1];
+    biased_ = inputs.size() > 3;
+    bias_step_ = biased_ && inputs[3].ElementNum() != tokens_ * seen_ ? tokens_ * seen_ : 0;
+    if (biased_ && inputs[3].ElementNum() != tokens_ * seen_ && inputs[3].ElementNum() != heads_ * tokens_ * seen_) {
+      throw std::runtime_error("what it adds to the scores has another shape than they");
+    }
+    Describe();
+  }
+
+  int Prepare() override { return 0; }
+  int ReSize() override { return 1; }  // graphs have one shape
+
+  int Execute() override {
+    queries_ = static_cast<const float *>(inputs_[0].MutableData());
+    keys_ = static_cast<const float *>(inputs_[1].MutableData());
+    values_ = static_cast<const float *>(inputs_[2].MutableData());
+    bias_ = biased_ ? static_cast<const float *>(inputs_[3].MutableData()) : nullptr;
+    out_ = static_cast<float *>(outputs_[0].MutableData());
+    static thread_local onednn::Scratch memory;  // one for all kernels of a model, which run one after another
+    packed_ = static_cast<char *>(memory.Get(static_cast<std::size_t>(heads_) * (keys_size_ + values_size_)));
+    if (const int status = SharePool::instance().Run(pack_, nullptr, static_cast<int>(2 * heads_)); status != 0) {
+      return status;
+    }
+    return SharePool::instance().Run(compute_, nullptr, static_cast<int>(heads_ * parts_));
+  }
+
+ private:
+  // What all blocks of so many queries share.
+  struct Block {
+    std::int64_t rows;
+    onednn::Layout queries, rounded, scores, weights, out;
+    onednn::Primitive round, score, mix;
+  };
+
+  static constexpr std::int64_t kScoreBytes = 1 << 19;  // of a block's scores and weights, about: half of a core's cache
+  static constexpr std::int64_t kFewestRows = 32, kMostRows = 256;
+  static constexpr std::int64_t kFloat = sizeof(float), kBfloat = sizeof(std::uint16_t);
+
+  static std::int64_t Aligned(std::int64_t size) { return (size + 63) / 64 * 64; }
+
+  void Describe() {
+    using onednn::Layout, onednn::Primitive;
+    const std::int64_t fitting = std::clamp(kScoreBytes / ((kFloat + kBfloat) * seen_), kFewestRows, kMostRows);
+    parts_ = (tokens_ + fitting - 1) / fitting;
+    const std::int64_t step = std::min(tokens_, ((tokens_ + parts_ - 1) / parts_ + 15) / 16 * 16);
+    parts_ = (tokens_ + step - 1) / step;
+    keys_layout_ = Layout(onednn::kFloat32, depth_, seen_, 1, depth_);
+    values_layout_ = Layout(onednn::kFloat32, seen_, depth_, depth_, 1);
+    for (Block *block : {&most_, &last_}) {
+      block->rows = block == &most_ ? step : tokens_ - (parts_ - 1) * step;
+      block->queries = Layout(onednn::kFloat32, block->rows, depth_, depth_, 1);
+      block->rounded = Layout(onednn::kBfloat16, block->rows, depth_, depth_, 1);
+      block->scores = Layout(onednn::kFloat32, block->rows, seen_, seen_, 1);
+      block->weights = Layout(onednn::kBfloat16, block->rows, seen_, seen_, 1);
+      block->out = Layout(onednn::kFloat32, block->rows, depth_, depth_, 1);
+      block->round = Primitive::Reorder(block->queries, block->rounded);
+      // Keys and values have one order, whatever rows they meet.
+      const bool first = block == &most_;
+      block->score = Primitive::Product(block->rounded, first ? Layout::Any(onednn::kBfloat16, depth_, seen_) : packed_keys_,
+                                        Layout(), block->scores);
+      block->mix = Primitive::Product(block->weights, first ? Layout::Any(onednn::kBfloat16, seen_, depth_) : packed_values_,
+                                      Layout(), block->out);
+      packed_keys_ = block->score.weights();
+      packed_values_ = block->mix.weights();
+    }
+    round_keys_ = Primitive::Reorder(keys_layout_, packed_keys_);
+    round_values_ = Primitive::Reorder(values_layout_, packed_values_);
+    keys_size_ = static_cast<std::size_t>(Aligned(static_cast<std::int64_t>(packed_keys_.size())));
+    values_size_ = static_cast<std::size_t>(Aligned(static_cast<std::int64_t>(packed_values_.size())));
+    pack_ = [this](void *, int share, float, float) { return Pack(share); };
+    compute_ = [this](void *, int share, float, float) { return Compute(share); };
+  }
+
+  char *Keys(std::int64_t head) const { return packed_ + static_cast<std::size_t>(head) * (keys_size_ + values_size_); }
+  char *Values(std::int64_t head) const { return Keys(head) + keys_size_; }
+
+  int Pack(int share) {
+    const std::int64_t head = share / 2, offset = head * seen_ * depth_;
+    if (share % 2 == 0) {
+      round_keys_.Run({{onednn::kSource, &keys_layout_, keys_ + offset}, {onednn::kTarget, &packed_keys_, Keys(head)}});
+    } else {
+      round_values_.Run({{onednn::kSource, &values_layout_, values_ + offset}, {onednn::kTarget, &packed_values_, Values(head)}});
+    }
+    return 0;
+  }
+
+  int Compute(int share) {
+    static thread_local onednn::Scratch scratch;
+    const std::int64_t head = share / parts_, part = share % parts_, first = part * most_.rows;
+    const Block &block = part == parts_ - 1 ? last_ : most_;
+    const std::int64_t scores_size = Aligned(block.rows * seen_ * kFloat), weights_size = Aligned(block.rows * seen_ * kBfloat);
+    const auto size = static_cast<std::size_t>(scores_size + weights_size + block.rows * depth_ * kBfloat);
+    char *memory = static_cast<char *>(scratch.Get(size));
+    auto *scores = reinterpret_cast<float *>(memory);
+    auto *weights = reinterpret_cast<std::uint16_t *>(memory + scores_size);
+    void *rounded = memory + scores_size + weights_size;
+    const std::int64_t place = (head * tokens_ + first) * depth_;
+    block.round.Run({{onednn::kSource, &block.queries, queries_ + place}, {onednn::kTarget, &block.rounded, rounded}});
+    block.score.Run({{onednn::kSource, &block.rounded, rounded}, {onednn::kWeights, &packed_keys_, Keys(head)},
+                     {onednn::kTarget, &block.scores, scores}});
+    float factors[kMostRows];
+    for (std::int64_t row = 0; row < block.rows; ++row) {
+      const float *bias = bias_ == nullptr ? nullptr : bias_ + head * bias_step_ + (first + row) * seen_;
+      factors[row] = SoftmaxRow(scores + row * seen_, bias, static_cast<std::size_t>(seen_), weights + row * seen_);
+    }
+    float *out = out_ + place;
+    block.mix.Run({{onednn::kSource, &block.weights, weights}, {onednn::kWeights, &packed_values_, Values(head)},
+                   {onednn::kTarget, &block.out, out}});
+    for (std::int64_t row = 0; row < block.rows; ++row) {
+      for (std::int64_t column = 0; column < depth_; ++column) {
+        out[row * depth_ + column] *= factors[row];
+      }
+    }
+    return 0;
+  }
+
+  std::int64_t heads_ = 0, tokens_ = 0, depth_ = 0, seen_ = 0, parts_ = 1, bias_step_ = 0;
+  bool biased_ = false;
+  Block most_{}, last_{};
+  onednn::Layout keys_layout_, values_layout_, packed_keys_, packed_values_;
+  onednn::Primitive round_keys_, round_values_;
+  std::size_t keys_size_ = 0, values_size_ = 0;
+  SharePool::Task pack_, compute_;
+  // Of the run at hand.
+  const float *queries_ = nullptr, *keys_ = nullptr, *values_ = nullptr, *bias_ = nullptr;
+  float *out_ = nullptr;
+  char *packed_ = nullptr;
+};
+
+#endif
+#endif

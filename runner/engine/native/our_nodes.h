@@ -1,0 +1,39 @@
+// Nodes of our own in Lite's graphs: what is made of a `.ms` file before Lite reads it, and the kernels of what is found.
+
+#ifndef KANDINSKY_MINDIR_OUR_NODES_H
+#define KANDINSKY_MINDIR_OUR_NODES_H
+
+#include <cstddef>
+
+#include "attention_kernel.h"
+#include "model_graph.h"
+#include "vectors.h"
+#include "winograd_kernel.h"
+
+#ifdef KANDINSKY_VECTORS
+
+// In models that are built from now on.
+inline void RegisterOurKernels(int shares) {
+  RegisterOurNodes(kWinogradType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
+    return WinogradKernel::Make(shares, inputs, outputs);
+  });
+  RegisterOurNodes(kAttentionType, [](const auto &inputs, const auto &outputs, const auto *, const auto *) {
+    return AttentionKernel::Make(inputs, outputs);
+  });
+}
+
+// Changes a `.ms` file in memory, with ModelGraph::kRoom bytes of zeros behind it.
+inline void MakeOurNodes(char *file, std::size_t size) {
+  ModelGraph graph(file, size);
+  WinogradFusion::Apply(&graph);
+  AttentionFusion::Apply(&graph);
+  graph.Sweep();
+}
+
+#else  // graphs stay as they are
+
+inline void RegisterOurKernels(int) {}
+inline void MakeOurNodes(char *, std::size_t) {}
+
+#endif
+#endif

@@ -1,0 +1,55 @@
+// The weights of attention from one row of scores.
+
+#ifndef KANDINSKY_MINDIR_SOFTMAX_ROW_H
+#define KANDINSKY_MINDIR_SOFTMAX_ROW_H
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "vectors.h"
+
+#ifdef KANDINSKY_VECTORS
+
+// e^x to about 2^-22 of it, for x up to 0; 0 below -104. Range reduction and polynomial are those of expf in Cephes.
+KANDINSKY_AVX512_BF16 inline __m512 ExpOfNegative(__m512 x) {
+  x = _mm512_max_ps(_mm512_set1_ps(-120.0F), x);  // in this order a NaN stays one
+  const __m512 power = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341F)), 0);
+  const __m512 rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(-2.12194440e-4F),
+                                       _mm512_fnmadd_ps(power, _mm512_set1_ps(0.693359375F), x));
+  __m512 sum = _mm512_set1_ps(1.9875691500e-4F);
+  for (const float term : {1.3981999507e-3F, 8.3334519073e-3F, 4.1665795894e-2F, 1.6666665459e-1F, 5.0000001201e-1F}) {
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(term));
+  }
+  sum = _mm512_add_ps(_mm512_fmadd_ps(sum, _mm512_mul_ps(rest, rest), rest), _mm512_set1_ps(1.0F));
+  return _mm512_scalef_ps(sum, power);
+}
+
+// weights: of `count` scores, e to the score less the largest, rounded to bfloat16. bias: is added to the scores; nullptr
+// where nothing is. Returns one by the sum of the weights as they are rounded, with which they sum to one.
+KANDINSKY_AVX512_BF16 inline float SoftmaxRow(float *scores, const float *bias, std::size_t count, std::uint16_t *weights) {
+  const __m512 none = _mm512_set1_ps(-__builtin_inff());
+  __m512 largest = none;
+  for (std::size_t i = 0; i < count; i += 16) {
+    const auto here = static_cast<__mmask16>(count - i >= 16 ? 0xFFFF : (1U << (count - i)) - 1);
+    __m512 score = _mm512_mask_loadu_ps(none, here, scores + i);
+    if (bias != nullptr) {
+      score = _mm512_mask_add_ps(score, here, score, _mm512_maskz_loadu_ps(here, bias + i));
+      _mm512_mask_storeu_ps(scores + i, here, score);
+    }
+    largest = _mm512_max_ps(largest, score);
+  }
+  const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+  __m512 sum = _mm512_setzero_ps();
+  for (std::size_t i = 0; i < count; i += 16) {
+    const auto here = static_cast<__mmask16>(count - i >= 16 ? 0xFFFF : (1U << (count - i)) - 1);
+    const __m512 power = ExpOfNegative(_mm512_sub_ps(_mm512_maskz_loadu_ps(here, scores + i), top));
+    const __m256i rounded = reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(here, power));
+    _mm256_mask_storeu_epi16(weights + i, here, rounded);
+    sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16)));
+  }
+  return 1.0F / _mm512_reduce_add_ps(sum);
+}
+
+#endif
+#endif

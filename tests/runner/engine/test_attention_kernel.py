@@ -1,0 +1,116 @@
+"""Attention that becomes one node: found in the graph, and in bfloat16 what rounding its factors and weights explains."""
+
+import numpy as np
+import our_nodes
+import pytest
+import small_graph
+from kandinsky_mindir.models.layers import Attention
+from kandinsky_mindir.runner import engine as engines
+from kandinsky_mindir.runner.engine import precision
+from mindspore import nn, ops
+
+here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
+RANDOM = np.random.default_rng(3)
+
+
+def normal(*shape):
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def causal(tokens):
+    return np.triu(np.full((1, tokens, tokens), -1e4, np.float32), 1)
+
+
+# Heads, tokens, tokens seen, depth, what is added to the scores: blocks of queries and vectors of scores that fit and do not.
+CASES = {
+    "an encoder's, of images": (4, 257, 257, 40, None),
+    "an encoder's, of texts": (3, 77, 77, 32, causal(77)),
+    "one for each head": (4, 3, 81, 32, normal(4, 3, 81)),
+    "of pixels and image tokens": (2, 64, 74, 64, None),
+    "many seen": (1, 500, 3000, 16, None),
+    "one token": (2, 1, 1, 8, None),
+}
+
+
+class Attends(nn.Cell):
+    def __init__(self, depth):
+        super().__init__()
+        self.attention = Attention(depth)
+
+    def construct(self, q, k, v, bias=None):
+        return self.attention(q, k, v, bias)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    return our_nodes.build(tmp_path_factory.mktemp("program"))
+
+
+def inputs_of(heads, tokens, seen, depth, bias):
+    return [normal(heads, tokens, depth), normal(heads, seen, depth), normal(heads, seen, depth), *([] if bias is None else [bias])]
+
+
+def run(ms, inputs, name, threads):
+    with engines.create("bridge", precision=name).load(ms, threads=threads) as model:
+        return model.run(inputs)[0]
+
+
+def attention(q, k, v, bias=0.0):
+    """(In float64: the result, and what it would be of the values' sizes.)"""
+    scores = np.einsum("htd,hsd->hts", q.astype(np.float64), k) + bias
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return weights @ v, weights @ np.abs(v), np.abs(q).astype(np.float64).max() * np.abs(k).max() * q.shape[-1]
+
+
+@here
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_bfloat16_is_what_rounding_explains(case, program, engine, tmp_path):
+    inputs = inputs_of(*case)
+    small_graph.write(tmp_path, lambda: Attends(case[3]), lambda: inputs)
+    engine.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
+    _, found, ours, _, _ = our_nodes.count(program, tmp_path / "graph.ms")
+    assert (found, ours) == (1, 1)
+    q, k, v, *bias = inputs
+    scaled = q * np.float32(1 / np.sqrt(case[3]))
+    exact, _, _ = attention(scaled, k, v, *bias)
+    expected, sizes, largest = attention(*map(our_nodes.rounded, (scaled, k, v)), *bias)
+    # A score is a sum of depth products in float32: it is off by depth + 1 roundings of 2^-24, and so, relatively, is the
+    # power of it, which is computed to 2^-22. A weight is rounded by 2^-9, above and below the line of the mean.
+    bound = 2 * (2.0**-9 + (case[3] + 1) * 2.0**-24 * largest + 2.0**-22 + (case[2] + 2) * 2.0**-24) * sizes
+    for threads in (1, 2, 3):
+        assert (np.abs(run(tmp_path / "graph.ms", inputs, "bfloat16", threads) - expected) <= 1.01 * bound).all()
+    assert np.linalg.norm(run(tmp_path / "graph.ms", inputs, "float32", 2) - exact) < 1e-5 * np.linalg.norm(exact)
+
+
+@here
+@pytest.mark.parametrize("place", ["queries", "keys", "values"])
+def test_nothing_is_lost_of_a_nan(place, engine, tmp_path):
+    inputs = inputs_of(2, 20, 20, 16, None)
+    small_graph.write(tmp_path, lambda: Attends(16), lambda: inputs)
+    engine.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
+    inputs[["queries", "keys", "values"].index(place)][1, 7, 3] = np.nan
+    actual = run(tmp_path / "graph.ms", inputs, "bfloat16", 2)
+    where = {"queries": actual[1, 7], "keys": actual[1], "values": actual[1, :, 3]}[place]
+    assert np.isnan(where).all() and np.isfinite(actual[0]).all()
+
+
+class Scores(nn.Cell):
+    """Not attention: the softmax is over another axis, or what it makes is multiplied on the other side."""
+
+    def __init__(self, axis, transposed):
+        super().__init__()
+        self.softmax = ops.Softmax(axis)
+        self.scores, self.mix = ops.BatchMatMul(transpose_b=True), ops.BatchMatMul(transpose_b=transposed)
+
+    def construct(self, q, k, v):
+        return self.mix(self.softmax(self.scores(q, k)), v)
+
+
+@pytest.mark.parametrize("axis, transposed", [(1, False), (-1, True)])
+def test_others_stay_as_they_are(axis, transposed, program, engine, tmp_path):
+    inputs = [normal(2, 16, 16) for _ in range(3)]
+    small_graph.write(tmp_path, lambda: Scores(axis, transposed), lambda: inputs)
+    engine.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
+    _, found, ours, before, after = our_nodes.count(program, tmp_path / "graph.ms")
+    assert (found, ours) == (0, 0) and before == after
