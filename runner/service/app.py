@@ -68,7 +68,7 @@ class _Health:
         office, settings, manifest = self._office, self._office.settings, self._office.worker.pipeline.bundle.manifest
         return JSONResponse({
             "model": office.name, "sizes": sized(office.reader.sizes).split(", "), "defaults": manifest.defaults,
-            "samplers": [CHECKPOINT, *SHORT_NAMES],
+            "samplers": [CHECKPOINT, *SHORT_NAMES], "pictures": office.reader.takes,
             "limits": {"n": settings.images, "steps": settings.steps, "items": settings.items, "prompt": settings.prompt,
                        "body": settings.body, "pixels": settings.pixels, "queue": settings.queue},
         })  # fmt: skip

@@ -12,7 +12,7 @@ from ..pictures.images import pixels_sha256
 from ..pipelines import KandinskyV22CombinedPipeline
 from ..request import Item, Request
 from ..tasks import DECODERS, InputPicture
-from .drawing.errors import invalid
+from .drawing.errors import invalid, public
 from .drawing.images import FORMATS, Form, decode, decode_mask
 from .drawing.jobs import Drawing
 from .settings import Settings
@@ -70,6 +70,7 @@ OWN: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "prior_guidance_scale": ("prior_guidance_scale", number),
     "guidance_rescale": ("guidance_rescale", number),
     "strength": ("strength", number),
+    "paste": ("paste", truth),
     "sampler": ("scheduler", text),
     "scheduler": ("scheduler", text),
 }
@@ -78,7 +79,7 @@ OPENAI = ("model", "prompt", "n", "size", "stream", "partial_images", "output_fo
           "safety_identifier", "moderation", "quality", "style", "input_fidelity")  # fmt: skip
 ONLY = {"response_format": ("b64_json",), "background": ("auto", "opaque")}
 MIX = ("items", "weights")
-BROUGHT = {"image": "image", "mask": "mask_image"}  # a field -> the request's
+BROUGHT = {"image": "image", "mask": "mask_image", "hint": "hint"}  # a field -> the request's
 KNOWN = {*OWN, *OPENAI, *ONLY, *MIX, *BROUGHT, "progress"}
 
 
@@ -91,6 +92,15 @@ class Reader:
         self.sizes = [size for size in sizes if not settings.sizes or size in settings.sizes]
         if not self.sizes:
             raise UserError(f"the bundle has no size of those to allow: it has {sized(sizes)}")
+
+    @property
+    def takes(self) -> list[str]:
+        """Which pictures the bundle can use: the fields of BROUGHT, and items for pictures in a mix."""
+        manifest = self.pipeline.bundle.manifest
+        names = {graph.name for graph in manifest.graphs}
+        can = {"image": "movq_encoder" in names, "mask": "inpaint" in manifest.schedulers,
+               "hint": "controlnet" in manifest.schedulers, "items": "image_encoder" in names}
+        return [name for name, there in can.items() if there]
 
     def form(self, body: Mapping[str, Any]) -> Form:
         name = text(body.get("output_format", "png"), "output_format")
@@ -135,24 +145,38 @@ class Reader:
         return self.drawn_by(fields, whole(body.get("n", 1), "n"), tuple(pictures), self.brought(body))
 
     def brought(self, body: Mapping[str, Any]) -> dict[str, Image.Image]:
-        """The picture to start from and the mask of what to repaint, in base64 or as a form's bytes, by the request's fields."""
+        """The picture to start from, the mask of what to repaint and the depth to follow, in base64 or as a form's bytes, by
+        the request's fields."""
         most, found = self.settings.pixels, {}
         for name, field in BROUGHT.items():
             if name in body:
-                found[field] = decode(body[name], name, most) if field == "image" else decode_mask(body[name], name, most)
+                mask = name == "mask"
+                found[field] = decode_mask(body[name], name, most, clear=True) if mask else decode(body[name], name, most)
+        if len({found[name].size for name in ("image", "mask_image") if name in found}) > 1:
+            raise invalid("mask has another size than image: send one of the same width and height", "mask")
         return found
+
+    def variations(self, body: Mapping[str, Any]) -> list[Drawing]:
+        """Pictures like the one that `body` brings: a mix of that picture alone."""
+        own = {name: value for name, value in body.items() if name not in BROUGHT}
+        if own.keys() & {*MIX, "prompt"}:
+            raise invalid("a variation follows a picture alone: for more send items, or an edit", "prompt")
+        picture = decode(body["image"], "image", self.settings.pixels)
+        return self.drawings({**own, "items": [{"image": picture}]})
 
     def drawn_by(self, fields: Mapping[str, Any], count: int, pictures: tuple[Image.Image, ...] = (),
                  brought: Mapping[str, Image.Image] = {}, *, seeds: bool = False) -> list[Drawing]:
-        """brought: by the request's fields. seeds: whether each picture has a seed of its own, one above the other's; else all
-        are drawn from one."""
+        """brought: by the request's fields. With a mask, pixels that are kept are the picture's own unless `fields` say
+        otherwise. seeds: whether each picture has a seed of its own, one above the other's; else all are drawn from one."""
         if tuple(brought) not in DECODERS:
-            raise invalid(f"{' and '.join(brought)} alone: this server cannot draw from that", "mask")
+            raise invalid(f"{' and '.join(brought)}: this server cannot draw from that together", "image")
         if not 1 <= count <= self.settings.images:
             raise invalid(f"{count} pictures in one request: 1 to {self.settings.images} can be asked for", "n")
         for name, param in (("prompt", "prompt"), ("negative_prompt", "negative_prompt"), ("negative_prior_prompt",) * 2):
             if len(fields.get(name) or "") > self.settings.prompt:
                 raise invalid(f"{param} has more than {self.settings.prompt} characters", param)
+        if "mask_image" in brought:
+            fields = {"paste": True, **fields}
         try:
             named = {name: (InputPicture(sha256=pixels_sha256(picture)),) for name, picture in brought.items()}
             request = self.pipeline.complete(Request(**{"num_images_per_prompt": 1 if seeds else count, **fields, **named}))
@@ -162,7 +186,7 @@ class Reader:
             else:
                 each = [request.alone(row) for row in range(count)]
         except UserError as error:
-            raise invalid(str(error), _param(str(error))) from None
+            raise invalid(public(error, self.pipeline.bundle.path), _param(str(error))) from None
         return [Drawing(one, pictures, dict(brought)) for one in each]
 
     def _check(self, request: Request) -> None:
@@ -174,8 +198,10 @@ class Reader:
             raise invalid(f"size is {request.width}x{request.height} (width x height): choose one of "
                           f"{sized(self.sizes)}", "size", "invalid_size")
         decoder, prior = self.pipeline.decoder_of(request), self.pipeline.prior_pipe
-        if request.brings:
+        if "image" in request.brings:
             self.pipeline.bundle.manifest.find("movq_encoder", 1, (request.height or 0, request.width or 0))
+        if any(item.text is None for item in request.items):
+            self.pipeline.bundle.manifest.find("image_encoder")
         strength = 1.0 if request.strength is None else request.strength
         sampler = decoder.as_scheduler(request.scheduler)
         decoder.sampling(steps[0], 1, request.guidance_scale, scheduler=sampler, strength=strength)
@@ -212,7 +238,8 @@ class Reader:
                         raise invalid(f"a text in items has more than {self.settings.prompt} characters", "items")
                     items.append(Item(number(weight, "weights"), text=item["text"]))
                 else:
-                    pictures.append(decode(item["image"], "items", self.settings.pixels))
+                    found = item["image"]  # a picture already, or one to decode
+                    pictures.append(found if isinstance(found, Image.Image) else decode(found, "items", self.settings.pixels))
                     items.append(Item(number(weight, "weights"), sha256=pixels_sha256(pictures[-1])))
             except UserError as error:
                 raise invalid(str(error), "items") from None

@@ -18,10 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .drawing.errors import ApiError
 from .drawing.metrics import Metrics
+from .page_files import FILES
 from .settings import Settings
 
 # Without a key: whether the process lives, and the page itself, which holds nothing of anybody.
-OPEN = ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready", "/page.js", "/page.css", "/favicon.ico")
+OPEN = (*FILES, "/health", "/ready", "/v2/health/live", "/v2/health/ready", "/favicon.ico")
 CONTENT = "; ".join([
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data: blob:", "connect-src 'self'",
     "form-action 'none'", "frame-ancestors 'none'", "base-uri 'none'",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Http
 
-from .drawing.errors import ApiError, invalid
+from .drawing.errors import TICKET, ApiError, invalid, public
 from .drawing.jobs import Job, Kept, Line
 from .drawing.metrics import Metrics
 from .drawing.worker import Worker
@@ -19,6 +19,7 @@ from .fields import BROUGHT, Reader
 from .settings import Settings
 
 MOST_PART = 1 << 16  # bytes of a field of a form that is no file
+SMALL = 1 << 14  # bytes of JSON that take less time to read than to give to another thread
 
 
 class Office:
@@ -29,13 +30,23 @@ class Office:
         self.kept = Kept(settings.kept, settings.keep_seconds)
         self.name = "kandinsky-2-2"
 
-    def accept(self, job: Job, http: Http) -> None:
-        """Put a job into the line. ApiError 503 before the server is ready, 429 where there is no room."""
+    def require_room(self, http: Http) -> None:
+        """ApiError 503 before the server is ready, 429 where there is no room: before anything is reckoned for a request."""
         if self.worker.state != "ready":
             raise not_ready(self.worker)
+        with self._counted():
+            self.line.require_room(http.cookies.get(TICKET))
+
+    def accept(self, job: Job, http: Http) -> None:
+        """Put a job into the line. ApiError 429 where there is no room any more."""
         http.state.facts["job"] = job.id
+        with self._counted():
+            self.line.put(job, http.cookies.get(TICKET))
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         try:
-            self.line.put(job)
+            yield
         except ApiError as error:
             if error.status == 429:
                 self.metrics.rejected.inc()
@@ -85,7 +96,7 @@ async def body_of(http: Http) -> dict[str, Any]:
         data = await http.body()
     except ClientDisconnect:
         raise ApiError(499, "the caller has gone", "gone") from None
-    found = await asyncio.to_thread(parse, data)
+    found = parse(data) if len(data) < SMALL else await asyncio.to_thread(parse, data)
     if not isinstance(found, dict):
         raise invalid("the body must be a JSON object", code="invalid_json")
     return {name: value for name, value in found.items() if value is not None}
@@ -111,7 +122,7 @@ async def form_of(http: Http) -> dict[str, Any]:
 
 
 def parse(data: bytes) -> Any:
-    """JSON, strictly: no field twice, no NaN, nothing nested beyond what Python's parser takes."""
+    """JSON, strictly: no field twice, no NaN, no half of a character, nothing nested beyond what Python's parser takes."""
     def once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
@@ -122,11 +133,15 @@ def parse(data: bytes) -> Any:
         raise invalid(f"{text} is no number of JSON", code="invalid_json")
 
     with suppress(ValueError, RecursionError):
-        return json.loads(data, object_pairs_hook=once, parse_constant=number)
+        found = json.loads(data, object_pairs_hook=once, parse_constant=number)
+        if b"\\ud" in data or b"\\uD" in data:  # half of a pair is no text, and no answer could repeat it
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     raise invalid("the body is not JSON", code="invalid_json")
 
 
 def not_ready(worker: Worker) -> ApiError:
     if worker.state == "failed":
-        return ApiError(503, f"the server cannot draw: {worker.reason}", "not_ready")
+        reason = public(worker.reason, worker.pipeline.bundle.path)
+        return ApiError(503, f"the server cannot draw: {reason}", "not_ready")
     return ApiError(503, "the models are being loaded: try again soon", "not_ready", headers={"Retry-After": "5"})

@@ -1,4 +1,4 @@
-"""The page for people, at `/`: three files of this package."""
+"""The page for people, at `/`: a few files of this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.routing import Route
 FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in ("page", "easel", "gallery", "mix", "stream")},
 }
 
 

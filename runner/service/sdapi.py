@@ -11,14 +11,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from PIL import ImageChops
 from starlette.requests import Request as Http
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..common.memory import available
 from ..schedulers import CHECKPOINT, SHORT_NAMES
-from .drawing.errors import invalid
+from .drawing.errors import Json, invalid
 from .drawing.images import Form, as_base64, decode, decode_mask, encode
 from .drawing.jobs import Drawing, Job
 from .fields import number, text, whole
@@ -34,7 +33,7 @@ SCHEDULES = ("automatic", "uniform", "karras", "exponential")
 # What must be at one of these values, or left out: here it cannot be done.
 ONLY: dict[str, tuple[Any, ...]] = {
     "enable_hr": (False,), "tiling": (False,), "restore_faces": (False,), "styles": ([],), "script_name": ("", "None"),
-    "subseed_strength": (0,), "seed_resize_from_h": (0, -1), "seed_resize_from_w": (0, -1), "alwayson_scripts": ({},),
+    "subseed_strength": (0,), "seed_resize_from_h": (0, -1), "seed_resize_from_w": (0, -1),
     "override_settings": ({},), "save_images": (False,), "refiner_checkpoint": ("",), "comments": ({},),
 }  # fmt: skip
 DEFAULT_STEPS = {"steps": 20}  # as there, where a client leaves them open
@@ -61,19 +60,19 @@ class A1111:
         return [Route(f"/sdapi/v1/{name}", function, methods=[method]) for name, method, function in rows]
 
     async def txt2img(self, http: Http) -> Response:
-        body = await body_of(http)
-        return await self._answer(http, body, await asyncio.to_thread(self._drawings, body))
+        return await self._answer(http, self._drawings)
 
     async def img2img(self, http: Http) -> Response:
-        body = await body_of(http)
-        return await self._answer(http, body, await asyncio.to_thread(self._starting_from, body))
+        return await self._answer(http, self._starting_from)
 
-    async def _answer(self, http: Http, body: Mapping[str, Any], drawings: list[Drawing]) -> Response:
-        job = Job(drawings, Form(), "a1111")
+    async def _answer(self, http: Http, reading: Callable[[Mapping[str, Any]], list[Drawing]]) -> Response:
+        body = await body_of(http)
+        self._office.require_room(http)
+        job = Job(await asyncio.to_thread(reading, body), Form(), "a1111")
         job.warnings += remarks(body)
         self._office.accept(job, http)
         await self._office.finish(job, http)
-        return JSONResponse(_result(job, body))
+        return Json(_result(job, body))
 
     def _drawings(self, body: Mapping[str, Any]) -> list[Drawing]:
         fields, count = self._fields(body)
@@ -89,8 +88,8 @@ class A1111:
         brought = {"image": decode(pictures[0], "init_images", most)}
         fields, count = self._fields(body)
         if body.get("mask"):
-            mask = decode_mask(body["mask"], "mask", most)
-            brought["mask_image"] = ImageChops.invert(mask) if body.get("inpainting_mask_invert") else mask
+            invert = bool(whole(body.get("inpainting_mask_invert", 0), "inpainting_mask_invert"))
+            brought["mask_image"] = decode_mask(body["mask"], "mask", most, clear=False, invert=invert)
         else:
             fields["strength"] = number(body.get("denoising_strength", 0.75), "denoising_strength")
         return self._office.reader.drawn_by({"task": "text2image", **fields}, count, (), brought, seeds=True)
@@ -98,6 +97,10 @@ class A1111:
     def _fields(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """(fields of a request, how many pictures)."""
         body = {**DEFAULT_STEPS, **body}
+        if scripts := body.get("alwayson_scripts"):
+            named = ", ".join(map(str, scripts))[:100] if isinstance(scripts, dict) else json.dumps(scripts)[:100]
+            raise invalid(f"alwayson_scripts asks for {named}: this server runs no scripts. A depth to follow can be sent as "
+                          "the field hint of /v1/images/generations", "alwayson_scripts")
         for name, values in ONLY.items():
             if body.get(name, values[0]) not in values:
                 raise invalid(f"{name} must be {' or '.join(map(json.dumps, values))}: this server has nothing of it", name)
@@ -230,6 +233,6 @@ def _result(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
         "sampler_name": body.get("sampler_name"), "infotexts": texts, "index_of_first_image": 0, "warnings": job.warnings,
         "interrupted": job.interrupted,
     }  # fmt: skip
-    images = [as_base64(drawn.data) for drawn in job.drawn] if body.get("send_images", True) else []
+    images = [drawn.text for drawn in job.drawn] if body.get("send_images", True) else []
     short = {name: value for name, value in body.items() if not isinstance(value, (str, list, dict)) or len(str(value)) < 1000}
     return {"images": images, "parameters": short, "info": json.dumps(info)}

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ from .settings import Settings
 MOST_CONNECTIONS = 1000
 KEEP_ALIVE = 15  # seconds that an idle connection stays open
 BACKLOG = 256
+SWITCH = 0.0005  # seconds after which a thread that computes in Python lets the loop go on: a request has several such waits
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -58,7 +60,12 @@ class Service:
 
     def run(self, listening: socket.socket) -> None:
         """Serve until a signal comes. UserError if the worker ends by itself."""
-        asyncio.run(self._run(listening))
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
+        try:
+            asyncio.run(self._run(listening))
+        finally:
+            sys.setswitchinterval(interval)
         if self.worker.state == "failed":
             raise UserError(self.worker.reason)
 

@@ -2,10 +2,11 @@
 
     python tests/programs/load.py BUNDLE --minutes 5 --callers 50
 
-Callers ask in a loop, more than the server can draw: each for a seed of its own, and compares the picture with what that seed
-gave when it was alone. Some vanish in the middle, send slowly, send a gigabyte, or send 10,000 headers. It prints what came
-of them, how long /health took, how long the line was, what memory the server took, and how many who came back after the
-seconds of a 429 found room; the exit status is 1 if anything was wrong.
+Callers ask in a loop, three times as many as the server has room for: each for a seed of its own, and compares the picture
+with what that seed gave when it was alone. They keep cookies, as clients of HTTP do, and with them their turn. Some vanish in
+the middle, send slowly, send a gigabyte, or send 10,000 headers. It prints what came of them, how long /health took (asked
+from a process of its own, which waits for nothing else), how long the line was, what memory the server took, and how many who
+came back after the seconds of a 429 found room; the exit status is 1 if anything was wrong.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import multiprocessing
 import random
 import socket
 import subprocess
@@ -22,10 +24,12 @@ import time
 import urllib.parse
 from collections import Counter
 from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
 
 SEEDS = 20  # different pictures
 MOST_HEALTH = 0.050  # seconds, 99 of 100
 MOST_GROWTH = 1.15  # of the server's memory, from a third of the time to its end: 15 % is for the allocator's own holes
+LEAST_ROOM = 0.9  # of those who come back when they were told to
 GIGABYTE = 1 << 30
 BODY = {"prompt": "a cat", "steps": 10, "prior_steps": 2, "size": "16x16"}
 
@@ -37,16 +41,20 @@ class Found:
     counts: Counter = field(default_factory=Counter)
     health: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)
     longest: int = 0
     faults: list[str] = field(default_factory=list)
 
 
-def ask(host, body, timeout=120):
-    """(status, JSON, seconds of Retry-After or None)."""
+def ask(host, body, cookies=None, timeout=120):
+    """(status, JSON, seconds of Retry-After or None). cookies: of this caller, in and out."""
     connection = http.client.HTTPConnection(host, timeout=timeout)
+    cookies = SimpleCookie() if cookies is None else cookies
     try:
-        connection.request("POST", "/v1/images/generations", json.dumps(body), {"Content-Type": "application/json"})
+        sent = {"Cookie": "; ".join(f"{name}={one.value}" for name, one in cookies.items())} if cookies else {}
+        connection.request("POST", "/v1/images/generations", json.dumps(body), {"Content-Type": "application/json", **sent})
         answer = connection.getresponse()
+        cookies.load(answer.getheader("Set-Cookie", ""))
         later = answer.getheader("Retry-After")
         return answer.status, json.loads(answer.read()), later and int(later)
     finally:
@@ -60,11 +68,11 @@ def digest(answer):
 
 def caller(host, known, found, until, number):
     rows = random.Random(number)
-    waited = False
+    waited, cookies = False, SimpleCookie()
     while time.monotonic() < until:
         seed = rows.randrange(SEEDS)
         try:
-            status, answer, later = ask(host, {**BODY, "seed": seed})
+            status, answer, later = ask(host, {**BODY, "seed": seed}, cookies)
         except Exception as error:
             found.faults.append(f"a caller lost its connection: {type(error).__name__} {error}")
             continue
@@ -77,6 +85,7 @@ def caller(host, known, found, until, number):
         elif status == 429:
             if not later or later < 1:
                 found.faults.append("a 429 without the time to come back")
+            found.told.append(later or 0)
             time.sleep(min(later or 1, max(until - time.monotonic(), 0)))
         elif status != 200:
             found.faults.append(f"status {status}: {answer}")
@@ -131,11 +140,12 @@ def disturb(host, found, until):
         time.sleep(0.2)
 
 
-def watch(host, found, until, most_waiting):
-    """/health, by itself, ten times a second; the line and the memory, once a second."""
+def watch(host, seconds, pipe):
+    """/health, by itself, ten times a second; the line and the memory, once a second: a `Found`, into the pipe."""
+    found, until = Found(), time.monotonic() + seconds
     for number in range(1 << 30):
         if time.monotonic() >= until:
-            return
+            break
         began = time.monotonic()
         get(host, "/health")
         found.health.append(time.monotonic() - began)
@@ -145,7 +155,7 @@ def watch(host, found, until, most_waiting):
             found.longest = max(found.longest, int(float(values["kandinsky_mindir_queue_length"])))
             found.memory.append(float(values["process_resident_memory_bytes"]))
         time.sleep(0.1)
-    assert found.longest <= most_waiting
+    pipe.send(found)
 
 
 def get(host, path):
@@ -164,13 +174,23 @@ def load(host, seconds, callers, most_waiting):
         status, answer, _ = ask(host, {**BODY, "seed": seed})
         assert status == 200, answer
         known[seed] = digest(answer)[0]
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    watcher = spawn.Process(target=watch, args=(host, seconds, there))
+    watcher.start()
     until = time.monotonic() + seconds
     threads = [threading.Thread(target=caller, args=(host, known, found, until, number)) for number in range(callers)]
-    threads += [threading.Thread(target=disturb, args=(host, found, until)), threading.Thread(target=watch, args=(host, found, until, most_waiting))]
+    threads += [threading.Thread(target=disturb, args=(host, found, until))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if here.poll(60):
+        watched = here.recv()
+        found.health, found.memory, found.longest = watched.health, watched.memory, watched.longest
+    else:
+        found.faults.append("the server did not answer the one who watched")
+    watcher.join(10)
     if found.longest > most_waiting:
         found.faults.append(f"{found.longest} waited, {most_waiting} may")
     return found
@@ -181,9 +201,10 @@ def report(found, seconds):
     health = sorted(found.health)
     slowest = health[min(int(len(health) * 0.99), len(health) - 1)]
     early = found.memory[len(found.memory) // 3]
+    room, none = found.counts["came back to room"], found.counts["came back too early"]
     lines = [
         f"{found.counts[200]} pictures in {seconds:g} s, {found.counts[429]} times no room, {found.counts['disturbed']} disturbances",
-        f"{found.counts['came back to room']} came back to room, {found.counts['came back too early']} to none",
+        f"{room} came back to room, {none} to none; they were told {sum(found.told) / max(len(found.told), 1):.1f} s to wait in the mean",
         f"/health: {slowest * 1000:.1f} ms at 99 of 100 of {len(health)}, {max(health) * 1000:.1f} ms at most",
         f"the line: {found.longest} at most; memory: {early / 1e6:.0f} MB, then {max(found.memory) / 1e6:.0f} MB at most",
     ]
@@ -191,6 +212,8 @@ def report(found, seconds):
         found.faults.append("the memory grows")
     if slowest > MOST_HEALTH:
         found.faults.append("/health is slow")
+    if room < LEAST_ROOM * (room + none):
+        found.faults.append("who came back when it was told to found no room")
     return "\n".join([*lines, *(f"WRONG: {fault}" for fault in found.faults[:10])]), not found.faults
 
 

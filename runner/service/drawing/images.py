@@ -14,6 +14,7 @@ from ...pictures.images import read_picture
 from ...pictures.provenance import Provenance
 from .errors import invalid
 
+HALF = 127  # of 255: a mask repaints what is above
 FORMATS = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
 
@@ -29,18 +30,23 @@ def decode(text: object, param: str, most_pixels: int) -> Image.Image:
     return read(data_of(text, param), param, most_pixels)
 
 
-def decode_mask(text: object, param: str, most_pixels: int) -> Image.Image:
-    """The mask of base64 text or bytes, as RGB: white is what to repaint.
+def decode_mask(text: object, param: str, most_pixels: int, *, clear: bool, invert: bool = False) -> Image.Image:
+    """The mask of base64 text or bytes, as RGB: white is what to repaint. ApiError where there is nothing to repaint.
 
-    Two senses are usual. Where some of the mask is transparent, that is what to repaint (OpenAI's); else what is white.
+    In a mask without transparency that is what is white. In one with it, what is transparent (clear: OpenAI's sense) or
+    what is opaque (A1111's: modules/processing.py, create_binary_mask). invert: then the other way round.
     """
     data = data_of(text, param)
-    plain = read(data, param, most_pixels)
+    mask = read(data, param, most_pixels)
     with Image.open(io.BytesIO(data)) as image:
-        if "A" not in image.getbands() and "transparency" not in image.info:
-            return plain
-        alpha = image.convert("RGBA").getchannel("A")
-    return plain if alpha.getextrema() == (255, 255) else ImageChops.invert(alpha).convert("RGB")
+        if image.has_transparency_data:
+            alpha = image.convert("RGBA").getchannel("A")
+            if alpha.getextrema() != (255, 255):
+                mask = (ImageChops.invert(alpha) if clear else alpha).convert("RGB")
+    mask = ImageChops.invert(mask) if invert else mask
+    if mask.convert("L").getextrema()[1] <= HALF:
+        raise invalid(f"{param} shows nothing to repaint", param)
+    return mask
 
 
 def data_of(text: object, param: str) -> bytes:

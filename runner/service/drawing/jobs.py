@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from ...request import Request
 from .errors import ApiError, busy, stopping
 from .images import Form
+from .turns import Turns
 
 UNKNOWN_STEP = 1.0  # seconds, until one was measured
 WEIGHT = 0.3  # of the newest measurement in the running mean
@@ -36,9 +38,9 @@ class Drawing(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A finished picture as a file. request: makes it again. seconds: that it took."""
+    """A finished picture as a file in base64. request: makes it again. seconds: that it took."""
 
-    data: bytes
+    text: str
     request: Request
     seconds: float
 
@@ -129,7 +131,7 @@ class Line:
     def __init__(self, most: int, most_bytes: int, pace: Pace):
         self.most, self._most_bytes, self._pace = most, most_bytes, pace
         self._jobs: deque[Job] = deque()
-        self._promised: list[float] = []  # when those who found no room were told to come again
+        self._turns = Turns(most)
         self._changed = threading.Condition()
         self.current: Job | None = None
         self.closed = False
@@ -137,16 +139,28 @@ class Line:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def put(self, job: Job) -> None:
-        """ApiError 429 where there is no room, 503 once the line is closed."""
+    def require_room(self, ticket: str | None = None) -> None:
+        """As `put` of a job without pictures, which then is not put."""
         with self._changed:
-            if self.closed:
-                raise stopping()
+            self._admit(ticket, self.most - len(self._jobs), keep=True)
+
+    def put(self, job: Job, ticket: str | None = None) -> None:
+        """ApiError 429 where there is no room, 503 once the line is closed. ticket: that the caller got with an earlier 429."""
+        with self._changed:
             full = sum(other.size for other in self._jobs) + job.size > self._most_bytes
-            if len(self._jobs) >= self.most or (full and self._jobs):
-                raise busy(len(self._jobs), self._room_in())
+            self._admit(ticket, 0 if full and self._jobs else self.most - len(self._jobs))
             self._jobs.append(job)
             self._changed.notify()
+
+    def _admit(self, ticket: str | None, free: int, *, keep: bool = False) -> None:
+        """keep: the promise that the ticket stands for."""
+        if self.closed:
+            raise stopping()
+        now, times = time.monotonic(), self._places_in(len(self._turns) + 1)
+        if not self._turns.admits(ticket, free, times, now):
+            raise busy(len(self._jobs), *self._turns.promise(ticket, times, now))
+        if not keep:
+            self._turns.used(ticket)
 
     def take(self) -> Job | None:
         """The next job, which is then the one in hand; waits for one. None once the line is closed."""
@@ -179,19 +193,12 @@ class Line:
         jobs = list(self._jobs)
         return jobs.index(job) + (self.current is not None) if job in jobs else None
 
-    def _room_in(self) -> float:
-        """Seconds until there is room for one more, by measure of what pictures took.
-
-        Each place that gets free before is somebody's who was told so. A promise ends with its time.
-        """
-        now = time.monotonic()
-        self._promised = [due for due in self._promised if due > now]
+    def _places_in(self, count: int) -> list[float]:
+        """Seconds until each of the next `count` places gets empty, by measure of what pictures took."""
         jobs = [*([self.current] if self.current is not None else []), *self._jobs]
         turns = list(map(self._pace.left, jobs)) or [0.0]
-        places = len(self._promised) + 1
-        seconds = sum(turns[:places]) + max(places - len(turns), 0) * sum(turns) / len(turns)
-        self._promised.append(now + seconds)
-        return seconds
+        turns += [sum(turns) / len(turns)] * (count - len(turns))  # those who will take the places
+        return list(accumulate(turns[:count]))
 
 
 def _mean(before: float | None, now: float) -> float:

@@ -16,8 +16,8 @@ from ...pictures.provenance import Provenance, versions_of
 from ...pipelines import KandinskyV22CombinedPipeline
 from ...request import Request
 from ...upkeep.replay import require_right, verify
-from .errors import ApiError
-from .images import encode
+from .errors import ApiError, public
+from .images import as_base64, encode
 from .jobs import Drawing, Drawn, Job, Line, Pace
 from .metrics import Metrics
 from .preview import Preview
@@ -95,7 +95,7 @@ class Worker(threading.Thread):
             except Cancelled:
                 state = "cancelled"
             except UserError as fault:
-                state, error = "failed", ApiError(500, str(fault), "picture_failed")
+                state, error = "failed", ApiError(500, public(fault, self.pipeline.bundle.path), "picture_failed")
             except MemoryError:
                 state, error = "failed", ApiError(503, "not enough memory: ask for a smaller picture", "out_of_memory")
             except Exception as fault:
@@ -147,11 +147,11 @@ class Worker(threading.Thread):
         seconds = time.monotonic() - began
         self._pace.measured(drawing.request, clock.intervals, clock.seconds, seconds)
         if job is None:
-            return Drawn(b"", drawing.request, seconds)
+            return Drawn("", drawing.request, seconds)
         request = picture.request or drawing.request
         provenance = Provenance(request=request, bundle=self.pipeline.bundle.path.name,
                                 bundle_sha256=self.bundle_sha256, versions=self._versions)
-        return Drawn(encode(picture.image, job.form, provenance), request, seconds)
+        return Drawn(as_base64(encode(picture.image, job.form, provenance)), request, seconds)
 
     def _follow(self, job: Job, call: Any, index: int, latents: Any) -> None:
         if job.cancelled:

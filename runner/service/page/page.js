@@ -1,27 +1,42 @@
-"use strict";
 // The page: a form to a request, a stream of progress and previews, a gallery. No framework, no other host.
-const $ = id => document.getElementById(id);
-let limits = null, items = [], running = null, lastSeed = null, timer = 0;
+import {Easel} from "./easel.js";
+import {Gallery} from "./gallery.js";
+import {Mix} from "./mix.js";
+import {ask, headers} from "./stream.js";
 
-function headers() {
-  const key = $("key").value;
-  return {"Content-Type": "application/json", ...(key ? {Authorization: `Bearer ${key}`} : {})};
-}
+const $ = id => document.getElementById(id);
+const chosen = name => document.querySelector(`input[name=${name}]:checked`).value;
+let limits = null, running = null, lastSeed = null, timer = 0;
+const easel = new Easel($("canvas"), () => ({tool: chosen("tool"), colour: $("colour").value, brush: Number($("brush").value)}), showMarked);
+const mix = new Mix($("items"), () => { if ($("live").checked && lastSeed !== null) later(); }, say);
+const gallery = new Gallery($("gallery"), restore, change);
 
 async function connect() {
   try {
-    const answer = await fetch("v1/capabilities", {headers: headers()});
+    const answer = await fetch("v1/capabilities", {headers: headers($("key").value)});
     $("keyrow").hidden = answer.status !== 401 && !$("key").value;
     if (answer.status === 401) { $("state").textContent = "This server asks for a key."; return; }
     limits = await answer.json();
-    fill($("size"), limits.sizes);
-    fill($("sampler"), limits.samplers, true);
-    const {width, height} = limits.defaults.decoder;
-    $("size").value = limits.sizes.includes(`${width}x${height}`) ? `${width}x${height}` : limits.sizes[0];
-    if (!$("steps").value) $("steps").value = limits.defaults.decoder.num_inference_steps;
-    $("steps").max = limits.limits.steps;
+    offer(limits);
     $("state").textContent = "Ready.";
   } catch { $("state").textContent = "The server does not answer. Is it running?"; }
+}
+
+function offer({sizes, samplers, defaults, pictures, limits}) {
+  fill($("size"), sizes);
+  fill($("sampler"), samplers, true);
+  const {width, height, num_inference_steps} = defaults.decoder;
+  $("size").value = sizes.includes(`${width}x${height}`) ? `${width}x${height}` : sizes[0];
+  if (!$("steps").value) $("steps").value = num_inference_steps;
+  $("steps").max = limits.steps;
+  mix.most = limits.items;
+  const can = name => pictures.includes(name);
+  gallery.changes = can("image");
+  document.querySelector("input[value=edit]").closest("label").hidden = !can("image");
+  $("addimage").disabled = !can("items");
+  for (const tool of ["mark", "erase"]) document.querySelector(`input[value=${tool}]`).closest("label").hidden = !can("mask");
+  if (!can("mask")) document.querySelector("input[value=paint]").checked = true;
+  resize();
 }
 
 function fill(select, values, keepFirst) {
@@ -29,39 +44,19 @@ function fill(select, values, keepFirst) {
   for (const value of values) select.add(new Option(value, value));
 }
 
-const mixes = () => document.querySelector("input[name=kind]:checked").value === "mix";
+function resize() { easel.resize(...$("size").value.split("x").map(Number)); }
 
-function showKind() { $("mixpart").hidden = !mixes(); $("textpart").hidden = mixes(); }
-
-function addItem(item) {
-  if (limits && items.length >= limits.limits.items) { say(`At most ${limits.limits.items} can be mixed.`); return; }
-  items.push({weight: 0.5, ...item});
-  showItems();
+function showKind() {
+  $("mixpart").hidden = chosen("kind") !== "mix";
+  $("textpart").hidden = chosen("kind") === "mix";
+  $("editpart").hidden = chosen("kind") !== "edit";
 }
 
-function showItems() {
-  $("items").replaceChildren(...items.map((item, index) => {
-    const row = document.createElement("li"), number = index + 1, name = item.image ? "picture" : "text";
-    let subject;
-    if (item.image) {
-      subject = document.createElement("img");
-      subject.src = item.image; subject.alt = `picture ${number}: ${item.name}`;
-    } else {
-      subject = document.createElement("input");
-      subject.value = item.text; subject.setAttribute("aria-label", `text ${number}`);
-      subject.oninput = () => { item.text = subject.value; };
-    }
-    const slider = document.createElement("input"), shown = document.createElement("output"), drop = document.createElement("button");
-    Object.assign(slider, {type: "range", min: -1, max: 1, step: 0.05, value: item.weight});
-    slider.setAttribute("aria-label", `weight of ${name} ${number}`);
-    shown.textContent = item.weight.toFixed(2);
-    slider.oninput = () => { item.weight = Number(slider.value); shown.textContent = item.weight.toFixed(2); };
-    slider.onchange = () => { if ($("live").checked && lastSeed !== null) later(); };
-    drop.type = "button"; drop.textContent = "Remove"; drop.setAttribute("aria-label", `remove ${name} ${number}`);
-    drop.onclick = () => { items.splice(index, 1); showItems(); };
-    row.append(subject, slider, shown, drop);
-    return row;
-  }));
+function showMarked(share) {
+  $("strengthrow").hidden = share > 0;
+  $("pasterow").hidden = !share;
+  $("marked").textContent = share ? `Marked: ${Math.max(Math.round(share * 100), 1)} % of the picture. That is repainted.`
+    : "Nothing is marked: the whole picture is changed.";
 }
 
 function later() { clearTimeout(timer); timer = setTimeout(() => draw(lastSeed), 250); }
@@ -70,11 +65,13 @@ function body(seed) {
   const found = {size: $("size").value, steps: Number($("steps").value), stream: true, partial_images: 3, progress: true};
   if ($("negative").value) found.negative_prompt = $("negative").value;
   if ($("sampler").value) found.sampler = $("sampler").value;
-  const chosen = $("seed").value.trim() || (seed === null || seed === undefined ? "" : String(seed));
-  if (chosen) found.seed = Number(chosen);
-  if (mixes()) found.items = items.map(({text, image, weight}) => image ? {image, weight} : {text, weight});
-  else found.prompt = $("prompt").value;
-  return found;
+  const given = $("seed").value.trim() || (seed === null || seed === undefined ? "" : String(seed));
+  if (given) found.seed = Number(given);
+  if (chosen("kind") === "mix") return {...found, items: mix.asked};
+  found.prompt = $("prompt").value;
+  if (chosen("kind") === "text") return found;
+  found.image = easel.image;
+  return easel.marked ? {...found, mask: easel.mask, paste: $("paste").checked} : {...found, strength: Number($("strength").value)};
 }
 
 function say(text) { $("message").textContent = text; }
@@ -82,38 +79,15 @@ function say(text) { $("message").textContent = text; }
 async function draw(seed) {
   if (running) running.abort();
   const own = running = new AbortController(), asked = body(seed);
-  if (mixes() && !items.length) { say("Add a text or a picture to mix."); running = null; return; }
-  if (!mixes() && !asked.prompt.trim()) { say("Write what to draw."); $("prompt").focus(); running = null; return; }
+  if (asked.items && !asked.items.length) { say("Add a text or a picture to mix."); running = null; return; }
+  if (!asked.items && !asked.prompt.trim()) { say("Write what to draw."); $("prompt").focus(); running = null; return; }
   $("stop").disabled = false; $("progress").value = 0; say("Waiting …");
   try {
-    const answer = await fetch("v1/images/generations", {method: "POST", headers: headers(), body: JSON.stringify(asked), signal: own.signal});
-    if (!answer.ok) {
-      const {error} = await answer.json();
-      say(`No picture: ${error.message}`);
-      if (answer.status === 401) connect();
-      return;
-    }
-    for await (const event of events(answer.body)) show(event, asked);
+    for await (const event of ask(asked, $("key").value, own.signal)) show(event, asked);
   } catch (error) {
     if (running === own) say(error.name === "AbortError" ? "Stopped." : "The connection broke: draw again.");
   } finally {
     if (running === own) { running = null; $("stop").disabled = true; $("preview").hidden = true; }
-  }
-}
-
-async function* events(stream) {
-  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    const {value, done} = await reader.read();
-    if (done) return;
-    text += value;
-    const parts = text.split("\n\n");
-    text = parts.pop();
-    for (const part of parts) {
-      const line = part.split("\n").find(line => line.startsWith("data: "));
-      if (line) yield JSON.parse(line.slice(6));
-    }
   }
 }
 
@@ -129,54 +103,66 @@ function show(event, asked) {
   } else if (event.type === "image_generation.completed") {
     lastSeed = event.seed;
     say([`Done in ${event.seconds.toFixed(1)} s.`, ...(event.warnings || [])].join(" "));
-    keep(event, asked);
-  } else if (event.type === "error") say(`No picture: ${event.error.message}`);
+    gallery.keep(event, asked);
+  } else if (event.type === "error") {
+    say(`No picture: ${event.error.message}`);
+    if (event.status === 401) connect();
+  }
 }
 
-function keep(event, asked) {
-  const row = document.createElement("li"), image = document.createElement("img"), text = document.createElement("p");
-  const again = document.createElement("button"), save = document.createElement("a");
-  const subject = asked.items
-    ? asked.items.map(item => `${item.weight.toFixed(2)} x ${item.text || "a picture"}`).join(", ") : asked.prompt;
-  image.src = `data:image/png;base64,${event.b64_json}`;
-  image.alt = subject;
-  text.textContent = [subject, asked.negative_prompt && `away from ${asked.negative_prompt}`, `seed ${event.seed}`,
-    `${asked.steps} steps`, asked.size, asked.sampler].filter(Boolean).join(" · ");
-  again.type = "button"; again.textContent = "Again"; again.setAttribute("aria-label", `put back the settings of: ${subject}`);
-  again.onclick = () => restore(asked, event.seed);
-  save.className = "button"; save.textContent = "Download"; save.href = image.src; save.download = `picture-${event.seed}.png`;
-  row.append(image, text, again, " ", save);
-  $("gallery").prepend(row);
-}
-
-function restore(asked, seed) {
-  document.querySelector(`input[name=kind][value=${asked.items ? "mix" : "text"}]`).checked = true;
+function choose(kind) {
+  document.querySelector(`input[name=kind][value=${kind}]`).checked = true;
   showKind();
+}
+
+async function restore(asked, seed) {
+  choose(asked.items ? "mix" : asked.image ? "edit" : "text");
   $("prompt").value = asked.prompt || "";
-  items = (asked.items || []).map(item => ({name: "a picture", ...item}));
-  showItems();
+  mix.set(asked.items || []);
   $("negative").value = asked.negative_prompt || "";
   $("size").value = asked.size; $("steps").value = asked.steps; $("sampler").value = asked.sampler || ""; $("seed").value = seed;
+  resize();
+  if (asked.image) await easel.load(asked.image);
+  if (asked.mask) { await easel.loadMarks(asked.mask); $("paste").checked = asked.paste; }
+  if (asked.strength) setStrength(asked.strength);
   draw(seed);
+}
+
+async function change(address) {
+  choose("edit");
+  await easel.load(address);
+  $("canvas").focus();
+}
+
+function setStrength(value) { $("strength").value = value; $("strengthshown").textContent = Number(value).toFixed(2); }
+
+function opened(input, use) {
+  input.addEventListener("change", () => {
+    const [file] = input.files;
+    if (!file) return;
+    const reader = new FileReader();
+    reader.onload = () => Promise.resolve(use(reader.result, file.name)).catch(() => say(`${file.name} is no picture that can be read.`));
+    reader.readAsDataURL(file);
+    input.value = "";
+  });
 }
 
 $("form").addEventListener("submit", event => { event.preventDefault(); draw(null); });
 $("stop").addEventListener("click", () => running && running.abort());
 $("kind").addEventListener("change", showKind);
+$("size").addEventListener("change", resize);
 $("key").addEventListener("change", connect);
+$("strength").addEventListener("input", () => setStrength($("strength").value));
+$("blank").addEventListener("click", () => easel.blank());
+$("undo").addEventListener("click", () => easel.undo());
+$("unmark").addEventListener("click", () => easel.unmark());
 $("addtext").addEventListener("click", () => {
-  addItem({text: ""});
+  mix.add({text: ""});
   const added = $("items").querySelector("li:last-child input:not([type=range])");
   if (added) added.focus();
 });
-$("addimage").addEventListener("change", event => {
-  const file = event.target.files[0];
-  if (!file) return;
-  const reader = new FileReader();
-  reader.onload = () => addItem({image: reader.result, name: file.name});
-  reader.readAsDataURL(file);
-  event.target.value = "";
-});
+opened($("addimage"), (image, name) => mix.add({image, name}));
+opened($("open"), image => easel.load(image));
 document.addEventListener("keydown", event => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); draw(null); }
   if (event.key === "Escape" && running) running.abort();

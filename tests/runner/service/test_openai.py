@@ -9,7 +9,6 @@ import pytest
 from kandinsky_mindir.runner import Item, KandinskyV22CombinedPipeline, Request
 from kandinsky_mindir.runner.pictures.images import pixels_sha256
 from kandinsky_mindir.runner.pictures.provenance import Provenance
-from kandinsky_mindir.runner.service.drawing.images import decode_mask
 from kandinsky_mindir.runner.tasks import InputPicture
 from PIL import Image
 from served import STEPS, held, served, wait
@@ -247,13 +246,11 @@ def test_two_pictures_are_not_one(client):
         client.images.edit(image=[picture, picture], prompt="a")
 
 
-def test_both_senses_of_masks():
-    """White is repainted, or, in a mask with transparent pixels, those are."""
-    white = Image.new("L", (4, 1))
-    white.putpixel((1, 0), 255)
-    clear = Image.new("RGBA", (4, 1), "white")
-    clear.putpixel((1, 0), (255, 255, 255, 0))
-    opaque = white.convert("RGBA")
-    for mask in (white, clear, opaque):
-        found = decode_mask(as_text(mask), "mask", 100)
-        assert [found.getpixel((x, 0))[0] for x in range(4)] == [0, 255, 0, 0]
+def test_a_variation_is_a_mix_of_the_picture_alone(client, pipeline):
+    answer = client.images.create_variation(image=("red.png", base64.b64decode(as_text(red())), "image/png"), size="16x16", n=1,
+                                            extra_body={"seed": "7", **STEPS})
+    request = Request(task="interpolate", items=(Item(1.0, sha256=pixels_sha256(red())),), seed=7, **REQUEST)
+    (expected,) = pipeline.make(request, pictures=[red()])
+    assert opened(answer.data[0].b64_json).tobytes() == expected.image.tobytes()
+    with pytest.raises(openai.BadRequestError, match="a picture alone"):
+        client.images.create_variation(image=("a.png", base64.b64decode(as_text(red()))), extra_body={"prompt": "a cat"})
