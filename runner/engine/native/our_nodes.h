@@ -7,6 +7,7 @@
 
 #include "attention_kernel.h"
 #include "model_graph.h"
+#include "norm_kernels.h"
 #include "vectors.h"
 #include "winograd_kernel.h"
 
@@ -20,6 +21,15 @@ inline void RegisterOurKernels(int shares) {
   RegisterOurNodes(kAttentionType, [](const auto &inputs, const auto &outputs, const auto *, const auto *) {
     return AttentionKernel::Make(inputs, outputs);
   });
+  RegisterOurNodes(kDeviationsType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
+    return RowsKernel::Make<DeviationsKernel>(shares, 1, inputs, outputs);
+  });
+  RegisterOurNodes(kAffineType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
+    return RowsKernel::Make<AffineKernel<false>>(shares, 2, inputs, outputs);
+  });
+  RegisterOurNodes(kAffineSwishType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
+    return RowsKernel::Make<AffineKernel<true>>(shares, 2, inputs, outputs);
+  });
 }
 
 // Changes a `.ms` file in memory, with ModelGraph::kRoom bytes of zeros behind it.
@@ -27,6 +37,7 @@ inline void MakeOurNodes(char *file, std::size_t size) {
   ModelGraph graph(file, size);
   WinogradFusion::Apply(&graph);
   AttentionFusion::Apply(&graph);
+  NormFusion::Apply(&graph);
   graph.Sweep();
 }
 

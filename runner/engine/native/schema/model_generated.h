@@ -16,6 +16,7 @@ enum PrimitiveType : int {
   PrimitiveType_Conv2DFusion = 35,
   PrimitiveType_MatMulFusion = 89,
   PrimitiveType_MulFusion = 99,
+  PrimitiveType_ReduceFusion = 118,
   PrimitiveType_Reshape = 119,
   PrimitiveType_SliceFusion = 135,
   PrimitiveType_Softmax = 138,
