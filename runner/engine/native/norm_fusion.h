@@ -1,9 +1,9 @@
 // Finds what group norms do to whole pictures (models/layers.py), and makes one node of each pass.
 //
-// A norm reads its picture (batch, height, width, channels) for the means of squared deviations, and for the result: a
 // A norm reads its picture (batch, height, width, channels) for the means of squared deviations, and for the result: it is
 // multiplied by one number a channel and another is added, mostly followed by x * sigmoid(x). The sums over groups are of few
 // numbers, and stay.
+
 #ifndef KANDINSKY_MINDIR_NORM_FUSION_H
 #define KANDINSKY_MINDIR_NORM_FUSION_H
 

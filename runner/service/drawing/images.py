@@ -44,7 +44,7 @@ def decode_mask(text: object, param: str, most_pixels: int, *, clear: bool, inve
             if alpha.getextrema() != (255, 255):
                 mask = (ImageChops.invert(alpha) if clear else alpha).convert("RGB")
     mask = ImageChops.invert(mask) if invert else mask
-    if mask.convert("L").getextrema()[1] <= HALF:
+    if max(mask.convert("L").tobytes()) <= HALF:
         raise invalid(f"{param} shows nothing to repaint", param)
     return mask
 
