@@ -7,6 +7,7 @@ import binascii
 import io
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageChops, PngImagePlugin
 
 from ...common.errors import UserError
@@ -44,7 +45,7 @@ def decode_mask(text: object, param: str, most_pixels: int, *, clear: bool, inve
             if alpha.getextrema() != (255, 255):
                 mask = (ImageChops.invert(alpha) if clear else alpha).convert("RGB")
     mask = ImageChops.invert(mask) if invert else mask
-    if max(mask.convert("L").tobytes()) <= HALF:
+    if np.asarray(mask.convert("L")).max() <= HALF:
         raise invalid(f"{param} shows nothing to repaint", param)
     return mask
 
