@@ -1,0 +1,18 @@
+"""The parts of the C++ library that need no bundle, as a program that the tests of this folder call."""
+
+import pytest
+from native_leaves import Leaves, compiled, require_libraries
+
+
+@pytest.fixture(scope="session")
+def native_cache(pytestconfig):
+    """Where compiled objects are kept between runs."""
+    require_libraries()
+    return pytestconfig.cache.mkdir("native")
+
+
+@pytest.fixture(scope="session")
+def leaves(native_cache):
+    program = Leaves(compiled("leaves", native_cache))
+    yield program
+    program.close()
