@@ -137,9 +137,10 @@ def why_not(bundle: Path, threads: int | None, precision: str = "float32") -> st
                "threads": f"{made_for['threads']} threads, not {wanted['threads']}",
                "precision": f"{made_for['precision']}, not {wanted['precision']}"}
     chosen = [f"--{name} {made_for[name]}" for name in ("threads", "precision") if name in other]
-    remedy = f"choose {' '.join(chosen)}, or " if len(chosen) == len(other) else ""
+    remedies = [f"choose {' '.join(chosen)}"] if len(chosen) == len(other) else []
+    remedies += ["run kandinsky-mindir pack on the bundle again"] if precision != "float16" else []  # nothing packs for it
     return (f"what is packed in {bundle} is for {' and '.join(reasons[name] for name in other)}: models load as exported, which "
-            f"is slower and takes more memory; {remedy}run kandinsky-mindir pack on the bundle again")
+            f"is slower and takes more memory{'; ' if remedies else ''}{', or '.join(remedies)}")
 
 
 def processor() -> str:

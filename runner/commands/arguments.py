@@ -144,9 +144,9 @@ def add_threads(parser) -> None:
 def add_precision(parser) -> None:
     """The option --precision, for a parser or a group of one."""
     parser.add_argument("--precision", choices=CHOICES,
-                        help="of products and convolutions (default float32, or with --like what the picture was made in): "
-                        "bfloat16 is faster on processors that have it, and changes pictures a little; auto: bfloat16 where "
-                        "the processor has it")
+                        help="in which graphs are computed (default float32, or with --like what the picture was made in): "
+                        "bfloat16 (x86_64) and float16 (aarch64) are faster on processors that have them, and change "
+                        "pictures a little; auto: the one that the processor has")
 
 
 def add_engine(parser: argparse.ArgumentParser, plans: bool = True) -> None:

@@ -180,5 +180,5 @@ def without_meaning(given: Iterable[str], known: Iterable[str], where: str) -> N
     if unknown:
         raise UserError(f"{where} has no option {', '.join(unknown)}; it has {', '.join(known)}")
     if given:
-        warnings.warn(f"{', '.join(given)}: this means nothing for a bundle, which is a folder; precision= chooses float32 or "
-                      "bfloat16", stacklevel=3)
+        warnings.warn(f"{', '.join(given)}: this means nothing for a bundle, which is a folder; precision= chooses float32, "
+                      "bfloat16 or float16", stacklevel=3)

@@ -43,8 +43,9 @@ class BridgeEngine:
     """Lite 2.0 as `runtime` installed it.
 
     say: receives a line when something has to be fetched first. deadline: seconds that a load, a run or a conversion may
-    take before it counts as hung; by default $KANDINSKY_MINDIR_DEADLINE, else an hour. precision: of matrix products
-    and convolutions of `.ms` models, "float32", which Lite's own kernels compute, or "bfloat16", which is oneDNN's work.
+    take before it counts as hung; by default $KANDINSKY_MINDIR_DEADLINE, else an hour. precision: of `.ms` models:
+    "float32", which Lite's own kernels compute, "bfloat16", in which oneDNN computes matrix products and convolutions, or
+    "float16", in which other kernels of Lite compute all between a model's inputs and outputs.
     """
 
     name = "bridge"

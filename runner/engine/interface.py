@@ -59,7 +59,7 @@ class Engine(Protocol):
 
     name: str
     version: str
-    precision: str  # of products and convolutions, "float32" or "bfloat16"; all else is float32
+    precision: str  # one of precision.PRECISIONS: of products and convolutions; "float16" is of all that a graph computes
     takes_model_files: bool  # `load` takes an ms_file.ModelFile, too; `convert` makes `.ms` files, `pack` packs them
     reads: str  # which MindIR of a GraphInfo it reads: "lite", lowered for Lite 2.0, or "mindir", as MindSpore wrote it
 

@@ -128,16 +128,23 @@ def info() -> dict[str, Any]:
         "installed": found.root.exists(),
         "built": found.built,
         "bfloat16": _bfloat16(found),
+        "float16": _float16(),
         "bytes": sum(file.stat().st_size for file in files),
     }
 
 
 def _bfloat16(found: Runtime) -> str:
     """What computes products and convolutions in bfloat16 here, or why nothing does."""
-    if reason := lacking():
+    if reason := lacking("bfloat16"):
         return f"no: {reason}"
     there = (found.root / "lib" / onednn.LIBRARY).exists()
     return f"oneDNN {onednn.VERSION}, {'installed' if there else 'fetched when it is first asked for'}"
+
+
+def _float16() -> str:
+    """What computes in float16 here, or why nothing does."""
+    reason = lacking("float16")
+    return f"no: {reason}" if reason else "MindSpore Lite's own kernels"
 
 
 def _find() -> Runtime:

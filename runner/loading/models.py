@@ -46,7 +46,7 @@ class Models:
 
     @property
     def precision(self) -> str:
-        """Of products and convolutions: "float32", "bfloat16"."""
+        """In which graphs are computed, one of engine.precision.PRECISIONS."""
         return self.engine.precision if takes_model_files(self.engine, self.device) else "float32"
 
     @property

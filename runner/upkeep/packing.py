@@ -47,6 +47,9 @@ def pack(bundle: Bundle, engine: Engine, threads: int | None = None) -> Iterator
     Each piece is loaded as it is and packed, and runs both ways on the same inputs: it is left out unless the outputs are
     the same, bit for bit. UserError if there is nothing to pack or no room for it.
     """
+    if engine.precision == "float16":
+        raise UserError("Lite's kernels in float16 keep their weights in memory of their own, so there is nothing to pack: use "
+                        f"{bundle.path} as it is, or pack it with --precision float32")
     pieces = [(graph, path) for graph in bundle.manifest.graphs for path in graph.ms]
     if not (pieces and engine.takes_model_files):
         raise UserError(f"{bundle.path} has no graphs in Lite's own format that could be packed")

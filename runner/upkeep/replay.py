@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ..bundle.manifest import GraphInfo
@@ -12,11 +12,18 @@ from ..common.errors import UserError
 from ..loading.models import Models
 
 ADVICE = "kandinsky-mindir verify --bisect names the layer"
-# The relative error that products and convolutions in a precision explain, whatever the graph. bfloat16 keeps 8 bits of a
+# The relative error that products and convolutions in bfloat16 explain, whatever the graph. It keeps 8 bits of a
 # factor, and so rounds it by 2^-9 at most; evenly spread, a product of two is off by sqrt(2/3) of that, root mean square.
 # Roundings do not know of each other and add up as a random walk does. The longest row of products is that of the image
 # encoder: 48 layers of 6, and one. Sums are in float32.
-PRODUCTS = {"float32": 0.0, "bfloat16": 289**0.5 * (2 / 3) ** 0.5 * 2.0**-9}
+PRODUCTS = 289**0.5 * (2 / 3) ** 0.5 * 2.0**-9
+# What is allowed in a precision, by what float32's rounding explains in that graph. float16 keeps 11 bits of everything where
+# float32 keeps 24: each rounding is 2^13 times as large, and so is, to first order, what comes of all of them.
+ALLOWED: dict[str, Callable[[float], float]] = {
+    "float32": lambda bound: bound,
+    "bfloat16": lambda bound: max(bound, PRODUCTS),
+    "float16": lambda bound: bound * 2.0**13,
+}
 
 
 class Verdict(NamedTuple):
@@ -91,7 +98,7 @@ def _replay(models: Models, graph: GraphInfo, example: SealedExample, tolerance:
         return Verdict(graph, float("inf"), 0.0, float("-inf"), time.monotonic() - started, str(error))
     seconds = time.monotonic() - started
     rows = [
-        (sample.relative_error(output), tolerance or max(sample.bound, PRODUCTS[models.precision]), sample.psnr(output))
+        (sample.relative_error(output), tolerance or ALLOWED[models.precision](sample.bound), sample.psnr(output))
         for sample, output in zip(example.outputs, outputs, strict=True)
     ]
     worst, bound, psnr = max(rows, key=lambda row: row[0] / row[1])

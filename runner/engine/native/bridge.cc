@@ -3,11 +3,11 @@
 //   bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]]
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
-// or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32" or "bfloat16" (product_kernel.h,
-// convolution_kernel.h), and MEMORY is the descriptor of an empty shared file, in which the program lays out the model's
-// inputs and outputs. PIECES, a file, says in lines what lies in other files of a `.ms` file
-// without a name (mapped_weights.h): whole pages of it, or what Lite makes of a weight in it; KEEP is the descriptor of an
-// empty file for all of the latter. It answers in lines on standard output: once loaded
+// or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32", "bfloat16" (product_kernel.h,
+// convolution_kernel.h) or "float16" (other kernels of Lite's), and MEMORY is the descriptor of an empty shared file, in
+// which the program lays out the model's inputs and outputs. PIECES, a file, says in lines what lies in other files of a
+// `.ms` file without a name (mapped_weights.h): whole pages of it, or what Lite makes of a weight in it; KEEP is the
+// descriptor of an empty file for all of the latter. It answers in lines on standard output: once loaded
 //
 //   packed POSITION LENGTH OFFSET                          (one line a weight in KEEP)
 //   input|output TYPE OFFSET RANK DIMENSION... NAME        (one line a tensor; TYPE is Lite's DataType)
@@ -79,6 +79,8 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
     RegisterOurKernels(SharePool::Shares(threads));
     cpu->SetProvider(kOurProvider);
     cpu->SetProviderDevice("CPU");
+  } else if (precision == "float16") {
+    cpu->SetEnableFP16(true);
   } else if (precision != "float32") {
     throw std::runtime_error("there are no kernels for " + precision);
   }

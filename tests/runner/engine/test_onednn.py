@@ -46,6 +46,7 @@ def test_it_is_put_beside_lite_s_libraries_once(wheel, root, monkeypatch):
     monkeypatch.setattr(precision, "processor", lambda: "x86_64 avx512_bf16")
     monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
     assert runtime.info()["bfloat16"] == f"oneDNN {onednn.VERSION}, installed"
+    assert runtime.info()["float16"] == "no: its kernels are for aarch64, not x86_64"
 
 
 def other_wheel(wheel, monkeypatch):

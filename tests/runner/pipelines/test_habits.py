@@ -13,6 +13,7 @@ from kandinsky_mindir.runner import (
     KandinskyV22PriorPipeline,
     UserError,
 )
+from kandinsky_mindir.runner.pipelines.habits import precision_of
 from kandinsky_mindir.runner.pipelines.outputs import KandinskyPriorPipelineOutput
 from references import MICRO
 
@@ -51,7 +52,7 @@ def test_outputs_are_mappings(prior, decoder):
 
 
 @pytest.mark.parametrize("options", (
-    {"mindspore_dtype": "float16"}, {"mindspore": "float16"}, {"torch_dtype": np.float16, "use_safetensors": True},
+    {"mindspore_dtype": "float64"}, {"mindspore": True}, {"torch_dtype": np.float16, "use_safetensors": True},
     {"variant": "fp16", "revision": "main", "local_files_only": True, "cache_dir": "x", "low_cpu_mem_usage": True},
 ))  # fmt: skip
 def test_options_without_meaning_get_one_line(options, bundles):
@@ -59,6 +60,16 @@ def test_options_without_meaning_get_one_line(options, bundles):
         KandinskyV22PriorPipeline.from_pretrained(bundles("narrow"), **options)
     (message,) = (str(warning.message) for warning in caught)
     assert message.startswith(", ".join(options) + ": this means nothing for a bundle") and "\n" not in message
+
+
+@pytest.mark.parametrize("options, found", (
+    ({"mindspore_dtype": "float16"}, "float16"), ({"mindspore": "mindspore.float16"}, "float16"), ({"dtype": "Float32"}, "float32"),
+    ({"torch_dtype": "torch.bfloat16"}, "bfloat16"), ({"torch_dtype": "torch.float16"}, "float16"),
+    ({"torch_dtype": "torch.float64"}, None),
+))
+def test_a_dtype_chooses_the_precision(options, found):
+    left = dict(options)
+    assert precision_of(left) == found and left == ({} if found else options)
 
 
 def test_an_option_that_nobody_knows_is_named(bundles):

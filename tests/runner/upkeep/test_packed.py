@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from damage import assert_one_line, cut, edit_json
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, cli
+from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, UserError, cli
 from kandinsky_mindir.runner.bundle import checked_files, packed
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
 from kandinsky_mindir.runner.bundle.ms_layout import HOLE, UNIT, WEIGHTS, Stretch
@@ -112,6 +112,15 @@ def test_made_for_something_else(copy, engine, monkeypatch, capsys, change, note
     assert note in capsys.readouterr().out
     list(pack(bundle, engine))
     assert bundle.packed and not leftovers(copy)
+
+
+def test_float16_is_refused_and_what_is_packed_for_another_precision_is_said(copy):
+    """Lite's kernels in float16 keep nothing: the line does not say to pack for them."""
+    with pytest.raises(UserError, match="in float16 keep their weights .*: use .* as it is, or pack it with --precision float32"):
+        list(pack(Bundle(copy), SimpleNamespace(precision="float16", takes_model_files=True)))
+    said = packed.why_not(copy, None, "float16")
+    assert said.endswith("more memory; choose --precision float32") and "float32, not float16" in said
+    assert packed.why_not(copy, None, "bfloat16").endswith("choose --precision float32, or run kandinsky-mindir pack on the bundle again")
 
 
 def test_engines_that_cannot_use_it(whole, engine):

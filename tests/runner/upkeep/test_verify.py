@@ -19,7 +19,7 @@ from kandinsky_mindir.runner.bundle.sealed_examples import Sample, SealedExample
 from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.loading.models import Models
-from kandinsky_mindir.runner.upkeep.replay import read_example, require_right, verify
+from kandinsky_mindir.runner.upkeep.replay import ALLOWED, read_example, require_right, verify
 from plants import LAYER, PLANTS, TEXT, Plant, dropped_bias, unpack
 
 
@@ -141,6 +141,24 @@ def test_a_sample_measures_relative_error():
     assert sample.relative_error(np.where(exact == exact[0, 0], np.nan, exact)) == np.inf
     # Each place counts: no stretch of twice the mean distance goes without a sample.
     assert np.diff(np.sort(np.append(positions(exact.size, 4096), [0, exact.size]))).max() <= 2 * exact.size / 4096
+
+
+def test_what_is_allowed_in_a_precision():
+    """A chain of products in float16, sums too, is right; one that is off by a fifth is not, nor is float16 in float32's place."""
+    random = np.random.default_rng(0)
+    x, weights = random.standard_normal((64, 64)), random.standard_normal((4, 64, 64)) / 8
+
+    def chain(dtype):
+        y = x.astype(dtype)
+        for weight in weights.astype(dtype):
+            y = np.add.accumulate(y[:, :, None] * weight, axis=1, dtype=dtype)[:, -1]  # one term after the other
+        return y
+
+    exact = chain(np.float64)
+    sample = Sample.of(exact, chain(np.float32), 4096)
+    half = sample.relative_error(chain(np.float16))
+    assert ALLOWED["float32"](sample.bound) < half < ALLOWED["float16"](sample.bound) < sample.relative_error(exact * 1.2)
+    assert ALLOWED["bfloat16"](sample.bound) == max(sample.bound, ALLOWED["bfloat16"](0.0)) > sample.bound
 
 
 def test_examples_come_back_as_written(tmp_path):
