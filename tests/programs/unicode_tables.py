@@ -1,12 +1,12 @@
-"""Writes runner/native/unicode_tables.h: which characters are letters, numbers and blanks, and what they are in lower case, to
-the `tokenizers` library that is installed. Run it when tests/runner/native/test_tokenizer.py says that they have changed."""
+"""Writes runner/native/inputs/unicode_tables.h: which characters are letters, numbers and blanks, and what they are in lower
+case, to the `tokenizers` library that is installed. Run it when tests/runner/native/test_tokenizer.py says that they have changed."""
 
 from itertools import groupby
 from pathlib import Path
 
 from tokenizers import Regex, __version__, normalizers, pre_tokenizers
 
-HEADER = Path(__file__).resolve().parents[2] / "runner" / "native" / "unicode_tables.h"
+HEADER = Path(__file__).resolve().parents[2] / "runner" / "native" / "inputs" / "unicode_tables.h"
 CHARACTERS = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 CLASSES = {"kLetters": r"\p{L}+", "kNumbers": r"\p{N}+", "kSpaces": r"\s+"}
 WIDTH = 120

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("export", "models", "runner", "artifacts/micro", "tests/support/checkpoints.py", "tests/support/references.py")
 LEFT_OUT = ("runner/cli.py", "runner/request.py", "runner/tasks.py", "runner/batch", "runner/commands",
             "runner/engine/bridge.py", "runner/engine/chain.py", "runner/engine/framework/engine.py", "runner/engine/vendor.py", "runner/inputs/conditions.py",
-            "runner/inputs/items.py", "runner/loading", "runner/pictures", "runner/pipelines", "runner/service", "runner/upkeep")
+            "runner/inputs/items.py", "runner/loading", "runner/native", "runner/pictures", "runner/pipelines", "runner/service", "runner/upkeep")
 LIBRARIES = ("diffusers", "mindspore", "numpy", "tokenizers", "torch", "transformers")
 GENERATIONS = 3  # digests whose folders stay: that of another branch is soon needed again
 

@@ -35,7 +35,7 @@ def require_libraries():
 def compiled(main, cache, flags=()):
     """The program of `main` (a source of tests/support/native) and all parts. Objects are kept in `cache`, by digest."""
     cache = Path(cache)
-    headers = b"".join(path.read_bytes() for path in sorted(NATIVE.glob("*.h")))
+    headers = b"".join(path.read_bytes() for path in sorted(NATIVE.rglob("*.h")))
     flags = [*FLAGS, *flags]
 
     def name_of(source, *more):
@@ -50,7 +50,7 @@ def compiled(main, cache, flags=()):
             partial.rename(target)
         return target
 
-    sources = [Path(__file__).parent / "native" / f"{main}.cc", *(NATIVE / f"{part}.cc" for part in PARTS)]
+    sources = [Path(__file__).parent / "native" / f"{main}.cc", *(next(NATIVE.rglob(f"{part}.cc")) for part in PARTS)]
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, sources))
     program = cache / name_of(sources[0], *(path.name.encode() for path in objects))

@@ -1,7 +1,8 @@
-"""The parts of the C++ library that need no bundle, as a program that the tests of this folder call."""
+"""The C++ program, and the parts of its library that need no bundle as a program that the tests of this folder call."""
 
 import pytest
 from native_leaves import Leaves, compiled, require_libraries
+from native_program import Program, built
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,9 @@ def leaves(native_cache):
     program = Leaves(compiled("leaves", native_cache))
     yield program
     program.close()
+
+
+@pytest.fixture(scope="session")
+def kandinsky(kept, engine):
+    """The C++ program."""
+    return Program(built(kept), engine)

@@ -7,18 +7,18 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "errors.h"
-#include "generators.h"
-#include "images.h"
-#include "png_file.h"
-#include "preprocessing.h"
-#include "resample.h"
-#include "schedulers.h"
-#include "sha256.h"
-#include "tokenizer.h"
-#include "unicode.h"
-#include "utf8.h"
-#include "whole_file.h"
+#include "common/errors.h"
+#include "diffusion/generators.h"
+#include "pictures/images.h"
+#include "pictures/png_file.h"
+#include "inputs/preprocessing.h"
+#include "inputs/resample.h"
+#include "schedulers/schedulers.h"
+#include "common/sha256.h"
+#include "inputs/tokenizer.h"
+#include "inputs/unicode.h"
+#include "common/utf8.h"
+#include "common/whole_file.h"
 
 using namespace kandinsky;
 using Parts = std::vector<std::string>;
