@@ -21,6 +21,7 @@ from ..runner.inputs.preprocessing import ImageProcessor
 from ..runner.inputs.tokens import Tokenizer
 from ..runner.loading.models import Models
 from ..runner.upkeep.replay import Verdict, require_right, verify
+from .ascend.graphs import add_graphs
 from .checkpoint.decoders import by_kind, require_one_movq
 from .checkpoint.folder import Checkpoint
 from .contents.constants import check_statistics, step_independent
@@ -46,6 +47,7 @@ def export_bundle(
     *,
     loras: Sequence[Given] = (),
     image_encoder: bool = True,
+    target: str = "cpu",
     overwrite: bool = False,
     engine: str = "auto",
     progress: bool = True,
@@ -55,7 +57,8 @@ def export_bundle(
     prior, decoder: folders in the diffusers layout; decoder may be several, each of another kind: text to image, inpainting,
     depth. sizes: (height, width) in pixels; None for the checkpoint's own.
     loras: files whose products are added to the weights of the prior and the UNet. image_encoder: False leaves it out: the
-    bundle makes pictures from texts, not from pictures. overwrite: replace a bundle that is there.
+    bundle makes pictures from texts, not from pictures. target: "ascend" adds the graphs for it to those for the CPU.
+    overwrite: replace a bundle that is there.
     engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
     be exported, before the work where that can be known. Whatever ends it later leaves the parts that are done for the
     same call to go on from; a bundle whose graphs do not compute what they should on this machine stays as OUTPUT.failed.
@@ -88,7 +91,8 @@ def export_bundle(
         "eos_token_id": configs["text_encoder"].eos_token_id,
         "vocab_size": configs["text_encoder"].vocab_size,
     }
-    parts = match_parts(specs, checkpoints, adapters)
+    targets = [] if target == "cpu" else [target]
+    parts = match_parts(specs, checkpoints, adapters, targets)
     lite = engines.create(engine)
     settings = _settings(configs)
 
@@ -121,6 +125,10 @@ def export_bundle(
         if not image_encoder:
             manifest = replace(manifest, graphs=tuple(graph for graph in manifest.graphs if graph.part != "image_encoder"))
         seal(Draft(folder, manifest), progress)
+        if targets:
+            written = {(graph.name, graph.batch, graph.size) for graph in manifest.graphs}
+            wanted = [spec for spec in specs if (spec.name, spec.batch, spec.size) in written]
+            manifest = replace(manifest, targets={target: add_graphs(folder, manifest, wanted, progress)})
         if not image_encoder:  # which a run that failed may go on from
             shutil.move(folder / "image_encoder", folder / NOTES / "image_encoder")
         manifest = replace(manifest, files=_files(folder))

@@ -7,6 +7,7 @@
   kandinsky-mindir export ... --lora style.safetensors:0.8        with a LoRA of the prior or the UNet in the weights
   kandinsky-mindir export ... --decoder kandinsky-2-2-decoder-inpaint        inpainting, too, beside the same prior
   kandinsky-mindir export ... --no-image-encoder                 smaller: texts only, no pictures as input
+  kandinsky-mindir export ... --target ascend                    with graphs for Ascend beside those for a CPU
 
 The folders are in the diffusers layout, with safetensors weights.
 """
@@ -38,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lora", action="append", metavar="FILE[:SCALE]",
                         help="add a LoRA to the weights of the prior or the UNet, may be repeated: safetensors, as diffusers, "
                              "peft or kohya's scripts write them")
+    parser.add_argument("--target", choices=("cpu", "ascend"), default="cpu",
+                        help="ascend: compile the graphs for Ascend, too, of MindSpore's own operators in float16, with files "
+                             "for the vendor's converter (default cpu)")
     parser.add_argument("--no-image-encoder", action="store_true", help="leave the image encoder out of the bundle")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
     parser.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
@@ -56,7 +60,8 @@ def run(args: argparse.Namespace) -> None:
     from .lora.adapter import Given
     from .staging import real
 
-    if args.add_size and (args.prior or args.size or args.lora or args.no_image_encoder or args.overwrite):
+    others = args.prior or args.size or args.lora or args.no_image_encoder or args.overwrite or args.target != "cpu"
+    if args.add_size and others:
         raise UserError("--add-size takes --output, --decoder, --engine and --quiet alone: the rest stays as the bundle has it")
     if not args.add_size and not args.prior:
         raise UserError("--prior is missing: give the prior's checkpoint folder (only --add-size goes without)")
@@ -73,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
                 args.size,
                 loras=[Given.parse(text) for text in args.lora or ()],
                 image_encoder=not args.no_image_encoder,
+                target=args.target,
                 overwrite=args.overwrite,
                 engine=args.engine,
                 progress=not args.quiet,

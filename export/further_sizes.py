@@ -69,6 +69,9 @@ def add_sizes(
     new_sizes = [size for size in dict.fromkeys(sizes) if size not in old.manifest.sizes]
     if not new_sizes:
         raise UserError(f"{bundle} has the size {' and '.join('x'.join(map(str, size)) for size in sizes)}: nothing to add")
+    if old.manifest.targets:
+        raise UserError(f"{bundle} has graphs for {' and '.join(old.manifest.targets)}, too: export all its sizes at once, with "
+                        "--target")
     folders = [decoder] if isinstance(decoder, (str, Path)) else decoder
     if RECORD in old.manifest.source:
         raise UserError(f"{bundle} has LoRAs in its weights, which {folders[0]} does not have: export all sizes with --lora, or "

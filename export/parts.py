@@ -58,19 +58,21 @@ def component(part: str) -> str:
     return "unet" if part.endswith("_unet") else part
 
 
-def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint], adapters: Sequence[Adapter] = ()) -> dict[str, Part]:
+def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint], adapters: Sequence[Adapter] = (),
+                targets: Sequence[str] = ()) -> dict[str, Part]:
     """The parts, all tensors matched to the cells' parameters: before the first is compiled, which may take minutes.
 
-    adapters: what is added to their weights.
+    adapters: what is added to their weights. targets: beside the CPU, whose cells' parameters the weights hold, too.
     """
     parts = {}
     for part, kind in PARTS.items():
         if kind not in checkpoints:
             continue
         cells = [(spec, spec.cell()) for spec in specs if spec.part == part]
-        shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
+        all_cells = [cell for _, cell in cells] + [spec.cell_for(target) for target in targets for spec, _ in cells]
+        shapes = {parameter.name: parameter.shape for cell in all_cells for parameter in cell.get_parameters()}
         tensors = MergedTensors(part, checkpoints[kind].tensors(component(part)), adapters)
-        origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], checkpoints[kind].config(component(part)),
+        origin = part_origin([spec for spec, _ in cells], all_cells, checkpoints[kind].config(component(part)),
                              tensors.files, tensors.scales)
         weight_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
         parts[part] = Part(cells, resolve(part, shapes, tensors), origin, weight_bytes)

@@ -8,8 +8,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .config import ImageEncoderConfig, TextEncoderConfig
-from .layers import ACTIVATIONS, Attention, Conv2d, LayerNorm, Linear, merge_heads, parameter, split_heads
-from .pictures import to_channels_last, to_tokens
+from .layers import parameter
+from .targets import ACTIVATIONS, Attention, Conv2d, Inside, LayerNorm, Linear, MergedHeads, SplitHeads, Tokens
 
 # Added to a score that must not count: its softmax is an exact zero in float32, and float16 can still hold it.
 MASKED = -10000.0
@@ -36,17 +36,15 @@ class SelfAttention(nn.Cell):
 
     def __init__(self, config):
         super().__init__()
-        width = config.hidden_size
-        self.heads = config.num_attention_heads
+        width, heads = config.hidden_size, config.num_attention_heads
         self.q_proj, self.k_proj = Linear(width, width), Linear(width, width)
         self.v_proj, self.out_proj = Linear(width, width), Linear(width, width)
-        self.attention = Attention(width // self.heads)
+        self.attention = Attention(width // heads, heads)
+        self.split, self.merged = SplitHeads(heads), MergedHeads(heads)
 
     def construct(self, x, mask=None):
-        q = split_heads(self.q_proj(x), self.heads)
-        k = split_heads(self.k_proj(x), self.heads)
-        v = split_heads(self.v_proj(x), self.heads)
-        return self.out_proj(merge_heads(self.attention(q, k, v, mask), self.heads))
+        q, k, v = self.split(self.q_proj(x)), self.split(self.k_proj(x)), self.split(self.v_proj(x))
+        return self.out_proj(self.merged(self.attention(q, k, v, mask)))
 
 
 class MLP(nn.Cell):
@@ -146,10 +144,11 @@ class PatchEmbeddings(nn.Cell):
             config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size, bias=False
         )
         self.position_embedding = Embedding(1 + config.num_patches, config.hidden_size)
+        self.inside, self.tokens = Inside(), Tokens()
 
     def construct(self, pixel_values):
         batch = pixel_values.shape[0]
-        patches = to_tokens(self.patch_embedding(to_channels_last(pixel_values)))
+        patches = self.tokens(self.patch_embedding(self.inside(pixel_values)))
         first = ops.broadcast_to(ops.reshape(self.class_embedding, (1, 1, -1)), (batch, 1, self.width))
         return ops.concat((first, patches), 1) + self.position_embedding.weight
 

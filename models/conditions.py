@@ -9,8 +9,7 @@ import dataclasses
 
 from mindspore import nn, ops
 
-from .layers import ACTIVATIONS, Conv2d
-from .pictures import to_channels_last
+from .targets import ACTIVATIONS, Conv2d, GivenMap, Inside, MadeMap
 from .unet import UNet
 
 # Channels and stride of the hint block's convolutions: models/embeddings.py, ImageHintTimeEmbedding. The last leads to latents.
@@ -31,13 +30,14 @@ class InpaintMap(nn.Cell):
     def __init__(self, config):
         super().__init__()
         self.conv_in_context = context_convolution(config)
+        self.inside, self.made_map = Inside(), MadeMap()
 
     def construct(self, masked_latents, mask):
-        return self.conv_in_context(to_channels_last(ops.concat((masked_latents, mask), 1)))
+        return self.made_map(self.conv_in_context(self.inside(ops.concat((masked_latents, mask), 1))))
 
 
 class HintBlock(nn.Cell):
-    """A hint (1, height, width, 3) -> (1, height / 8, width / 8, latent_channels)."""
+    """A hint, three channels -> height / 8, width / 8, latent_channels."""
 
     def __init__(self, config):
         super().__init__()
@@ -60,9 +60,10 @@ class HintMap(nn.Cell):
         super().__init__()
         self.add_embedding = HintBlock(config)
         self.conv_in_context = context_convolution(config)
+        self.inside, self.made_map = Inside(), MadeMap()
 
     def construct(self, hint):
-        return self.conv_in_context(self.add_embedding(to_channels_last(hint)))
+        return self.made_map(self.conv_in_context(self.add_embedding(self.inside(hint))))
 
 
 class ConditionedUNet(UNet):
@@ -70,6 +71,7 @@ class ConditionedUNet(UNet):
 
     def __init__(self, config):
         super().__init__(dataclasses.replace(config, in_channels=config.latent_channels))
+        self.given_map = GivenMap()
 
     def construct(self, sample, time_proj, time_addition, added_kv, added_map):
-        return self.denoised(self.conv_in(to_channels_last(sample)) + added_map, time_proj, time_addition, added_kv)
+        return self.denoised(self.conv_in(self.inside(sample)) + self.given_map(added_map), time_proj, time_addition, added_kv)

@@ -232,7 +232,8 @@ class Attention(nn.Cell):
     Without one, a large picture's heads come some after others, and where one has too many scores, its queries do.
     """
 
-    def __init__(self, dim):
+    def __init__(self, dim, heads=1):
+        """heads: of those that one operator for all of it needs to know; here they are rows."""
         super().__init__()
         self.scale = constant(1.0 / math.sqrt(dim))
         self.scores = ops.BatchMatMul(transpose_b=True)

@@ -5,9 +5,9 @@ Kandinsky decodes without quantizing and encodes to unquantized latents, so the 
 
 from mindspore import nn
 
-from .layers import ACTIVATIONS, Conv2d
-from .movq_blocks import DownBlock, MidBlock, PlainNorm, SpatialNorm, UpBlock, activated
-from .pictures import joined, to_channels_first, to_channels_last
+from .movq_blocks import DownBlock, MidBlock, UpBlock, activated
+from .pictures import joined
+from .targets import ACTIVATIONS, Conv2d, Inside, Outside, PlainNorm, SpatialNorm
 
 
 class Encoder(nn.Cell):
@@ -69,10 +69,11 @@ class MoVQDecoder(nn.Cell):
         super().__init__()
         self.post_quant_conv = Conv2d(config.latent_channels, config.latent_channels, 1)
         self.decoder = Decoder(config)
+        self.inside, self.outside = Inside(), Outside()
 
     def construct(self, latents):
-        latents = to_channels_last(latents)
-        return to_channels_first(self.decoder(self.post_quant_conv(latents), latents))
+        latents = self.inside(latents)
+        return self.outside(self.decoder(self.post_quant_conv(latents), latents))
 
 
 class MoVQEncoder(nn.Cell):
@@ -85,6 +86,7 @@ class MoVQEncoder(nn.Cell):
         super().__init__()
         self.encoder = Encoder(config)
         self.quant_conv = Conv2d(config.latent_channels, config.latent_channels, 1)
+        self.inside, self.outside = Inside(), Outside()
 
     def construct(self, image):
-        return to_channels_first(self.quant_conv(self.encoder(to_channels_last(image))))
+        return self.outside(self.quant_conv(self.encoder(self.inside(image))))

@@ -6,72 +6,10 @@ Pictures are tuples of bands (pictures.py) inside. The encoder normalizes plainl
 `norm` is the class to use. The encoder's `zq` is None.
 """
 
-from mindspore import nn, ops
+from mindspore import nn
 
-from .layers import ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear
-from .pictures import cut, height_of, joined, part, to_tokens
-from .winograd import conv3x3, doubled_conv3x3
-
-EPS = 1e-6  # of every norm in the MoVQ
-
-
-class PlainNorm(GroupNorm):
-    """Group norm, called as SpatialNorm is."""
-
-    def __init__(self, channels, config):
-        super().__init__(config.norm_num_groups, channels, EPS)
-
-    def construct(self, x, zq):
-        scale, shift = self.affine(x)
-        result = ()
-        for band in x:
-            result += (band * scale + shift,)
-        return result
-
-
-def blockwise_affine(x, scale, shift):
-    """``x * scale + shift``, where each pixel of `scale` and `shift` stands for a square block of x's.
-
-    The same as upsampling both to the nearest, but only widths are repeated: heights are an axis that broadcasts, so
-    that no map as large as x is made.
-    """
-    batch, height, width, channels = scale.shape
-    factor = x.shape[1] // height
-    if factor == 1:
-        return x * scale + shift
-
-    def widened(low):
-        pixels = ops.reshape(low, (batch * height * width, channels))
-        return ops.reshape(ops.concat((pixels,) * factor, 1), (batch * height, 1, width * factor * channels))
-
-    rows = ops.reshape(x, (batch * height, factor, width * factor * channels))
-    rows = rows * widened(scale) + widened(shift)
-    return ops.reshape(rows, (batch, height * factor, width * factor, channels))
-
-
-class SpatialNorm(nn.Cell):
-    """Group norm times conv_y(zq) plus conv_b(zq): Zheng et al. 2022, MoVQ (arXiv 2209.09002), equation 3.
-
-    The reference upsamples zq and then convolves. The convolutions are 1x1, so they commute with nearest upsampling;
-    so do the group norm's factors, which are constant over a channel: all are joined at latent resolution.
-    """
-
-    def __init__(self, channels, config):
-        super().__init__()
-        self.norm_layer = GroupNorm(config.SPATIAL_NORM_GROUPS, channels, EPS)
-        self.conv_y = Conv2d(config.latent_channels, channels, 1)
-        self.conv_b = Conv2d(config.latent_channels, channels, 1)
-
-    def construct(self, x, zq):
-        scale, shift = self.norm_layer.affine(x)
-        y = self.conv_y(zq)
-        scale, shift = y * scale, y * shift + self.conv_b(zq)
-        unit, start, result = height_of(x) // zq.shape[1], 0, ()
-        for band in x:
-            size = (zq.shape[0], band.shape[1] // unit)
-            result += (blockwise_affine(band, part(scale, (0, start), size), part(shift, (0, start), size)),)
-            start += size[1]
-        return result
+from .pictures import joined
+from .targets import ACTIVATIONS, Attention, Conv2d, Enlarged, Linear, Pixels, PlainNorm, SpatialNorm, Tokens, conv3x3
 
 
 def activated(act, bands):
@@ -113,13 +51,14 @@ class AttentionBlock(nn.Cell):
         self.to_q, self.to_k, self.to_v = (Linear(channels, channels) for _ in range(3))
         self.to_out = nn.CellList([Linear(channels, channels)])  # a list: the reference's second entry is a dropout
         self.attention = Attention(channels)
+        self.tokens, self.pixels = Tokens(), Pixels()
 
     def construct(self, x, zq):
         x = (joined(x, 1),)
         normed = self.spatial_norm(x, zq) if self.spatial_norm is not None else self.group_norm(x, zq)
-        tokens = to_tokens(normed[0])
+        tokens = self.tokens(normed[0])
         mixed = self.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
-        return (x[0] + ops.reshape(self.to_out[0](mixed), x[0].shape),)
+        return (x[0] + self.pixels(self.to_out[0](mixed), x[0]),)
 
 
 class MidBlock(nn.Cell):
@@ -147,20 +86,6 @@ class Downsample(nn.Cell):
 
     def construct(self, x):
         return (self.conv(joined(x, 1)),)
-
-
-class Upsample(nn.Cell):
-    """Nearest doubling, then a convolution; here pictures become large, and are cut between rows of `zq`."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.channels = channels
-        self.conv = doubled_conv3x3(channels, channels)
-
-    def construct(self, x, zq):
-        batch, _, width, _ = x[0].shape
-        doubled = 4 * batch * (2 * 2 * width) * self.channels  # what a row becomes, in bytes
-        return self.conv.over(cut(x, doubled, height_of(x) // zq.shape[1]))
 
 
 class Block(nn.Cell):
@@ -200,7 +125,7 @@ class UpBlock(Block):
 
     def __init__(self, kind, in_channels, out_channels, config, last):
         super().__init__(kind, in_channels, out_channels, config.layers_per_block + 1, config, SpatialNorm)
-        self.upsamplers = nn.CellList([] if last else [Upsample(out_channels)])
+        self.upsamplers = nn.CellList([] if last else [Enlarged(out_channels)])
 
     def construct(self, x, zq):
         x = self.resnets_and_attentions(x, zq)

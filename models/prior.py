@@ -14,7 +14,18 @@ from mindspore import Tensor, nn, ops
 
 from .clip import MASKED, causal_mask
 from .config import PriorConfig
-from .layers import ACTIVATIONS, GELU, Attention, LayerNorm, Linear, constant, merge_heads, parameter, split_heads
+from .layers import constant, parameter
+from .targets import (
+    ACTIVATIONS,
+    Attention,
+    HeadMask,
+    JoinedTokens,
+    LayerNorm,
+    Linear,
+    MergedHeads,
+    SplitHeads,
+    StoredHeads,
+)
 
 STEP_TOKENS = 3  # timestep, noisy image embedding, prd
 
@@ -24,26 +35,27 @@ class KeyValueProjection(nn.Cell):
 
     def __init__(self, config):
         super().__init__()
-        self.heads = config.num_attention_heads
         self.to_k = Linear(config.inner_dim, config.inner_dim)
         self.to_v = Linear(config.inner_dim, config.inner_dim)
+        self.split = SplitHeads(config.num_attention_heads)
 
     def construct(self, x):
-        return split_heads(self.to_k(x), self.heads), split_heads(self.to_v(x), self.heads)
+        return self.split(self.to_k(x)), self.split(self.to_v(x))
 
 
 class PriorAttention(KeyValueProjection):
-    """Attention of `x` over given keys and values, (batch * heads, tokens, dim) each."""
+    """Attention of `x` over given keys and values, each as `split` makes them."""
 
     def __init__(self, config):
         super().__init__(config)
         self.to_q = Linear(config.inner_dim, config.inner_dim)
         self.to_out = nn.CellList([Linear(config.inner_dim, config.inner_dim)])
-        self.attention = Attention(config.attention_head_dim)
+        self.attention = Attention(config.attention_head_dim, config.num_attention_heads)
+        self.merged = MergedHeads(config.num_attention_heads)
 
     def attend(self, x, keys, values, mask):
-        q = split_heads(self.to_q(x), self.heads)
-        return self.to_out[0](merge_heads(self.attention(q, keys, values, mask), self.heads))
+        q = self.split(self.to_q(x))
+        return self.to_out[0](self.merged(self.attention(q, keys, values, mask)))
 
 
 class Projected(nn.Cell):
@@ -52,7 +64,7 @@ class Projected(nn.Cell):
     def __init__(self, in_features, out_features):
         super().__init__()
         self.proj = Linear(in_features, out_features)
-        self.activation = GELU()
+        self.activation = ACTIVATIONS["gelu"]()
 
     def construct(self, x):
         return self.activation(self.proj(x))
@@ -90,6 +102,7 @@ class Block(nn.Cell):
         self.attn1 = PriorAttention(config)
         self.norm3 = LayerNorm(config.inner_dim)
         self.ff = FeedForward(config.inner_dim)
+        self.joined = JoinedTokens()
 
     def construct(self, x, mask, before=None):
         """`x` after the block, with its own keys and values; `before` are the keys and values of earlier tokens."""
@@ -97,7 +110,7 @@ class Block(nn.Cell):
         own = self.attn1(normed)
         keys, values = own
         if before is not None:
-            keys, values = ops.concat((before[0], keys), 1), ops.concat((before[1], values), 1)
+            keys, values = self.joined(before[0], keys), self.joined(before[1], values)
         x = x + self.attn1.attend(normed, keys, values, mask)
         return x + self.ff(self.norm3(x)), own
 
@@ -167,8 +180,9 @@ class Prior(nn.Cell):
     def __init__(self, config: PriorConfig):
         super().__init__()
         tokens = config.num_embeddings + 1 + STEP_TOKENS
-        self.inner_dim, self.heads, self.tokens = config.inner_dim, config.num_attention_heads, tokens
-        self.head_dim = config.attention_head_dim
+        self.inner_dim, self.tokens = config.inner_dim, tokens
+        self.stored = StoredHeads(config.num_attention_heads, config.attention_head_dim)
+        self.head_mask = HeadMask(config.num_attention_heads)
         self.time_embedding = TimeEmbedding(config)
         self.proj_in = Linear(config.embedding_dim, config.inner_dim)
         self.prd_embedding = parameter(1, 1, config.inner_dim)
@@ -189,19 +203,17 @@ class Prior(nn.Cell):
 
         mask = self.mask(text_mask)
         for index, block in enumerate(self.transformer_blocks):
-            x, _ = block(x, mask, (self.row(context, 2 * index), self.row(context, 2 * index + 1)))
+            x, _ = block(x, mask, (self.row(context, 2 * index, batch), self.row(context, 2 * index + 1, batch)))
         prediction = ops.slice(x, (0, STEP_TOKENS - 1, 0), (batch, 1, width))
         return self.proj_to_clip_embeddings(self.norm_out(ops.reshape(prediction, (batch, width))))
 
     def mask(self, text_mask):
-        """(batch * heads, STEP_TOKENS, tokens): what to add to the scores."""
+        """What to add to the scores of STEP_TOKENS queries over all tokens."""
         batch = text_mask.shape[0]
         keep = ops.concat((text_mask, ops.broadcast_to(self.kept, (batch, 1 + STEP_TOKENS))), 1)
         mask = self.causal + ops.reshape((self.one - keep) * self.masked, (batch, 1, 1, self.tokens))
-        mask = ops.broadcast_to(mask, (batch, self.heads, STEP_TOKENS, self.tokens))
-        return ops.reshape(mask, (batch * self.heads, STEP_TOKENS, self.tokens))
+        return self.head_mask(mask)
 
-    def row(self, context, index):
-        """Keys or values of one block's text side: (batch * heads, num_embeddings + 1, dim)."""
-        rows, size = context.shape[1], context.shape[2]
-        return ops.reshape(ops.slice(context, (index, 0, 0), (1, rows, size)), (rows, -1, self.head_dim))
+    def row(self, context, index, batch):
+        """Keys or values of num_embeddings + 1 tokens, of one block's text side."""
+        return self.stored(ops.slice(context, (index, 0, 0), (1, *context.shape[1:])), batch)

@@ -8,8 +8,7 @@ checkpoint's.
 from mindspore import nn, ops
 
 from .config import IMAGE_TOKENS
-from .layers import ACTIVATIONS, Conv2d, GroupNorm, LayerNorm, Linear, split_heads
-from .pictures import to_channels_first, to_channels_last
+from .targets import ACTIVATIONS, Conv2d, GroupNorm, Inside, LayerNorm, Linear, Outside, SplitHeads
 from .unet_blocks import AddedKVAttention, DownBlock, MidBlock, ResnetBlock, TimestepEmbedding, UpBlock
 
 
@@ -43,13 +42,12 @@ class AddedKV(nn.Cell):
 
     def __init__(self, channels, config):
         super().__init__()
-        self.heads = channels // config.attention_head_dim
+        self.split = SplitHeads(channels // config.attention_head_dim)
         self.add_k_proj = Linear(config.cross_attention_dim, channels)
         self.add_v_proj = Linear(config.cross_attention_dim, channels)
 
     def construct(self, tokens):
-        k = split_heads(self.add_k_proj(tokens), self.heads)
-        v = split_heads(self.add_v_proj(tokens), self.heads)
+        k, v = self.split(self.add_k_proj(tokens)), self.split(self.add_v_proj(tokens))
         return ops.reshape(k, (1, -1)), ops.reshape(v, (1, -1))
 
 
@@ -149,9 +147,10 @@ class UNet(nn.Cell):
         self.conv_norm_out = GroupNorm(groups, channels[0], config.norm_eps)
         self.act = ACTIVATIONS[config.act_fn]()
         self.conv_out = Conv2d(channels[0], config.out_channels, 3, padding=1)
+        self.inside, self.outside = Inside(), Outside()
 
     def construct(self, sample, time_proj, time_addition, added_kv):
-        return self.denoised(self.conv_in(to_channels_last(sample)), time_proj, time_addition, added_kv)
+        return self.denoised(self.conv_in(self.inside(sample)), time_proj, time_addition, added_kv)
 
     def denoised(self, x, time_proj, time_addition, added_kv):
         """The model output, from what conv_in made."""
@@ -165,4 +164,4 @@ class UNet(nn.Cell):
         for block in self.up_blocks:
             x = block(x, skips, time, added_kv)
             skips = skips[:-len(block.resnets)]
-        return to_channels_first(self.conv_out(self.act(self.conv_norm_out(x))))
+        return self.outside(self.conv_out(self.act(self.conv_norm_out(x))))

@@ -2,16 +2,33 @@
 models/attention_processor.py (AttnAddedKVProcessor2_0) and models/unets/unet_2d_blocks.py (Simple...Block2D,
 Resnet...Block2D).
 
-Pictures are (batch, height, width, channels) inside. `time` is the activated time embedding, (batch, time_embed_dim);
+Pictures are as the layers of the target take them (targets/). `time` is the activated time embedding, (batch, time_embed_dim);
 `added_kv` is UNetContext's output for the batch.
 """
 
 from mindspore import nn, ops
 
 from .config import IMAGE_TOKENS
-from .layers import ACTIVATIONS, Attention, Conv2d, GroupNorm, Linear, constant, merge_heads, split_heads
-from .pictures import to_tokens, upsample_nearest
-from .winograd import conv3x3, doubled_conv3x3
+from .targets import (
+    ACTIVATIONS,
+    Attention,
+    Conv2d,
+    Doubled,
+    GroupNorm,
+    Halved,
+    JoinedChannels,
+    JoinedTokens,
+    Linear,
+    MergedHeads,
+    PerChannel,
+    Pixels,
+    SplitHeads,
+    StoredHeads,
+    TimedGroupNorm,
+    Tokens,
+    conv3x3,
+    doubled_conv3x3,
+)
 
 
 class TimestepEmbedding(nn.Cell):
@@ -35,47 +52,28 @@ class ResnetBlock(nn.Cell):
 
     def __init__(self, in_channels, out_channels, config, resample=None, lowest=False):
         super().__init__()
-        self.resample, self.scale_shift = resample, config.resnet_time_scale_shift == "scale_shift"
-        self.channels = out_channels
+        self.scale_shift = config.resnet_time_scale_shift == "scale_shift"
         self.norm1 = GroupNorm(config.norm_num_groups, in_channels, config.norm_eps)
         self.conv1 = doubled_conv3x3(in_channels, out_channels) if resample == "up" \
             else conv3x3(in_channels, out_channels, lowest)
         self.time_emb_proj = Linear(config.time_embed_dim, out_channels * (2 if self.scale_shift else 1))
-        self.norm2 = GroupNorm(config.norm_num_groups, out_channels, config.norm_eps)
+        self.norm2 = (TimedGroupNorm if self.scale_shift else GroupNorm)(config.norm_num_groups, out_channels, config.norm_eps)
+        self.per_channel = PerChannel(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels, lowest)
         self.conv_shortcut = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1)
         self.act = ACTIVATIONS[config.act_fn]()
-        self.one = constant(1.0)
-        self.quarter = constant(0.25)
-
-    def halved(self, x):
-        """Means of 2x2 pixels."""
-        batch, height, width, channels = x.shape
-        x = ops.reshape(x, (batch * height // 2, 2, width * channels))
-        size = (batch * height // 2, 1, width * channels)
-        x = ops.slice(x, (0, 0, 0), size) + ops.slice(x, (0, 1, 0), size)
-        x = ops.reshape(x, (batch * height * width // 4, 2, channels))
-        size = (batch * height * width // 4, 1, channels)
-        x = (ops.slice(x, (0, 0, 0), size) + ops.slice(x, (0, 1, 0), size)) * self.quarter
-        return ops.reshape(x, (batch, height // 2, width // 2, channels))
+        self.halved = Halved() if resample == "down" else None
+        self.doubled = Doubled() if resample == "up" else None
 
     def construct(self, x, time):
         h = self.act(self.norm1(x))
-        h = self.conv1(self.halved(h) if self.resample == "down" else h)
+        h = self.conv1(h if self.halved is None else self.halved(h))
         time = self.time_emb_proj(time)
-        batch = time.shape[0]
-        if self.scale_shift:  # folded into the norm's own multiply-add
-            time = ops.reshape(time, (batch, 1, 1, 2 * self.channels))
-            time_scale = ops.slice(time, (0, 0, 0, 0), (batch, 1, 1, self.channels)) + self.one
-            time_shift = ops.slice(time, (0, 0, 0, self.channels), (batch, 1, 1, self.channels))
-            scale, shift = self.norm2.affine((h,))
-            h = h * (scale * time_scale) + (shift * time_scale + time_shift)
-        else:
-            h = self.norm2(h + ops.reshape(time, (batch, 1, 1, self.channels)))
+        h = self.norm2(h, time) if self.scale_shift else self.norm2(h + self.per_channel(time))
         h = self.conv2(self.act(h))
-        x = self.halved(x) if self.resample == "down" else x
+        x = x if self.halved is None else self.halved(x)
         x = x if self.conv_shortcut is None else self.conv_shortcut(x)
-        return h + (upsample_nearest(x, 2) if self.resample == "up" else x)
+        return h + (x if self.doubled is None else self.doubled(x))
 
 
 class AddedKVAttention(nn.Cell):
@@ -90,19 +88,21 @@ class AddedKVAttention(nn.Cell):
         self.group_norm = GroupNorm(config.norm_num_groups, channels, 1e-5)  # not norm_eps: the reference's default
         self.to_q, self.to_k, self.to_v = (Linear(channels, channels) for _ in range(3))
         self.to_out = nn.CellList([Linear(channels, channels)])  # a list: the reference's second entry is a dropout
-        self.attention = Attention(self.dim)
+        self.attention = Attention(self.dim, self.heads)
+        self.tokens, self.pixels = Tokens(), Pixels()
+        self.split, self.merged, self.stored = SplitHeads(self.heads), MergedHeads(self.heads), StoredHeads(self.heads, self.dim)
+        self.joined = JoinedTokens()
 
     def added(self, added_kv, index):
         batch, size = added_kv.shape[0], self.heads * IMAGE_TOKENS * self.dim
-        part = ops.slice(added_kv, (0, self.offset + index * size), (batch, size))
-        return ops.reshape(part, (batch * self.heads, IMAGE_TOKENS, self.dim))
+        return self.stored(ops.slice(added_kv, (0, self.offset + index * size), (batch, size)), batch)
 
     def construct(self, x, added_kv):
-        tokens = to_tokens(self.group_norm(x))
-        k = ops.concat((self.added(added_kv, 0), split_heads(self.to_k(tokens), self.heads)), 1)
-        v = ops.concat((self.added(added_kv, 1), split_heads(self.to_v(tokens), self.heads)), 1)
-        mixed = self.attention(split_heads(self.to_q(tokens), self.heads), k, v)
-        return x + ops.reshape(self.to_out[0](merge_heads(mixed, self.heads)), x.shape)
+        tokens = self.tokens(self.group_norm(x))
+        k = self.joined(self.added(added_kv, 0), self.split(self.to_k(tokens)))
+        v = self.joined(self.added(added_kv, 1), self.split(self.to_v(tokens)))
+        mixed = self.attention(self.split(self.to_q(tokens)), k, v)
+        return x + self.pixels(self.to_out[0](self.merged(mixed)), x)
 
 
 class DownBlock(nn.Cell):
@@ -145,10 +145,11 @@ class UpBlock(nn.Cell):
         super().__init__()
         self.resnets, self.attentions = nn.CellList(resnets), nn.CellList(attentions)
         self.upsamplers = nn.CellList(upsamplers)
+        self.joined = JoinedChannels()
 
     def construct(self, x, skips, time, added_kv):
         for i in range(len(self.resnets)):
-            x = self.resnets[i](ops.concat((x, skips[-1 - i]), 3), time)
+            x = self.resnets[i](self.joined(x, skips[-1 - i]), time)
             if len(self.attentions) > 0:
                 x = self.attentions[i](x, added_kv)
         for upsampler in self.upsamplers:

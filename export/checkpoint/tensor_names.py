@@ -14,6 +14,10 @@ from ...models import winograd
 from ...runner.common.errors import UserError
 
 
+def as_it_is(array):
+    return array
+
+
 def channels_last(array):
     """A convolution's kernel, (out, in, height, width), as our cells keep it; any other tensor as it is."""
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
@@ -54,6 +58,12 @@ def with_products(sources: dict) -> dict:
     return sources
 
 
+def with_kernels(sources: dict) -> dict:
+    """`sources`, and each weight once more as it is: what a convolution of the Ascend target takes (models/targets/native.py)."""
+    return sources | {name.removesuffix("weight") + "kernel": Source(source.names, as_it_is)
+                      for name, source in sources.items() if name.endswith(".weight")}
+
+
 # What MindSpore's cells call their parameters (nn.LayerNorm, nn.GroupNorm, nn.Embedding), and so what mindone saves;
 # mindone/diffusers/models/modeling_utils.py: _get_pt2ms_mappings has the same pairs, the other way round.
 MINDSPORE = {"gamma": "weight", "beta": "bias", "embedding_table": "weight"}
@@ -71,7 +81,7 @@ def current_name(part, name):
 
 
 def same_names(names) -> dict:
-    return {name: Source((name,)) for name in names}
+    return with_kernels({name: Source((name,)) for name in names})
 
 
 def same_names_and_products(names) -> dict:
@@ -81,13 +91,16 @@ def same_names_and_products(names) -> dict:
 def conv_in_in_two(names) -> dict:
     """As above, for a UNet whose conv_in sees more than latents: the halves of its weight that see latents, and the rest."""
     def latents(weight):
-        return channels_last(weight)[..., : weight.shape[1] // 2]
+        return weight[:, : weight.shape[1] // 2]
 
     def context(weight):
-        return channels_last(weight)[..., weight.shape[1] // 2 :]
+        return weight[:, weight.shape[1] // 2 :]
 
-    return {**same_names_and_products(names), "conv_in.weight": Source(("conv_in.weight",), latents),
-            "conv_in_context.weight": Source(("conv_in.weight",), context)}
+    halves: dict = {}
+    for name, half in (("conv_in", latents), ("conv_in_context", context)):
+        halves[f"{name}.weight"] = Source(("conv_in.weight",), lambda weight, half=half: channels_last(half(weight)))
+        halves[f"{name}.kernel"] = Source(("conv_in.weight",), half)
+    return same_names_and_products(names) | halves
 
 
 # How the parameters of each part are made: a function of the current names of a checkpoint's tensors.

@@ -30,6 +30,13 @@ class GraphSpec:
     batch: int = 1
     size: Size | None = None
 
+    def cell_for(self, target: str) -> Any:
+        """The cell, made of the layers of a target (models/targets)."""
+        from ...models.targets import building_for
+
+        with building_for(target):
+            return self.cell()
+
     @property
     def stem(self) -> str:
         """The path of the graph's files inside the bundle, without ending."""

@@ -7,7 +7,7 @@ from mindspore.train.mind_ir_pb2 import ModelProto, NodeProto
 from ...runner.engine.framework.mindir import REFERENCE
 
 CONSTANT = "Constant"  # a node without an operator
-STRUCTURE = (CONSTANT, "Depend", "Load", "MakeTuple", "UpdateState")  # computes nothing
+STRUCTURE = (CONSTANT, "Depend", "Load", "MakeTuple", "TupleGetItem", "UpdateState")  # computes nothing
 
 # MindSpore writes the path of a node's cell into `domain`, but only operators that a cell holds have one of their own:
 # functions (+, *, reshape, ...) are compiled once for each shape and keep the path of the first cell that used them.

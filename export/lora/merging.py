@@ -81,6 +81,9 @@ def merge_bundle(
     base = Bundle(real(bundle), use_packed=False)
     if real(output) == base.path:
         raise UserError(f"{output} is the bundle that is merged: choose another --output")
+    if base.manifest.targets:
+        raise UserError(f"{bundle} has graphs for {' and '.join(base.manifest.targets)}, too: export the checkpoint with --lora "
+                        "and --target")
     indexes = {part: base.tensors(part) for part in PARTS if any(graph.part == part for graph in base.manifest.graphs)}
     modules = Modules({part: _weights(index) for part, index in indexes.items()})
     adapters = [Adapter(given, modules) for given in loras]

@@ -14,10 +14,11 @@ from pathlib import Path
 from ..common.errors import UserError
 from ..common.locks import in_forked_child
 from .check_record import CheckRecord, State
-from .manifest import FILE_NAME, FileInfo
+from .manifest import FILE_NAME, REMEDY, FileInfo
 
 CHUNK = 1 << 22
 CHECKS = ("once", "always", "never")
+LARGEST_MANIFEST = 2**26  # bytes: that of nine graphs takes 15 kB
 
 
 class CheckedFiles:
@@ -136,3 +137,17 @@ def _forget_parent() -> None:
 
 _all: weakref.WeakSet[CheckedFiles] = weakref.WeakSet()
 in_forked_child(_forget_parent)
+
+
+def read_text(path: Path, remedy: str = REMEDY) -> str:
+    """The text of a manifest; UserError if it cannot be read. A missing one is the caller's: FileNotFoundError."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_MANIFEST + 1)
+        if len(content) > LARGEST_MANIFEST:
+            raise ValueError(f"it has more than {LARGEST_MANIFEST} bytes")
+        return content.decode()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
+        raise UserError(f"{path} cannot be read ({error}): {remedy}") from None

@@ -11,21 +11,20 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from ..common.errors import UserError
-from .mindir_archive import archive_of
+from .mindir_archive import TargetGraph, archive_of
 from .tensor_index import index_of
 
 FILE_NAME = "manifest.json"
 FORMAT = 4
 LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
 MOST_ELEMENTS = 2**36  # nor any tensor to this
-LARGEST_MANIFEST = 2**26  # bytes: that of nine graphs takes 15 kB
 ALWAYS = ("constants.npz", "tokenizer.json")  # files of every bundle
 UNSEALED = f'"seal": "{"0" * 64}"'
 REMEDY = "export the bundle again"
@@ -152,6 +151,7 @@ class _File(Struct):
     image_processor: dict[str, Any] | None = None
     source: dict[str, str] | None = None
     versions: dict[str, str] | None = None
+    targets: dict[str, tuple[TargetGraph, ...]] | None = None
 
 
 class _Format(Struct):
@@ -173,6 +173,7 @@ class Manifest:
     schedulers: ``prior`` and ``decoder``, each a diffusers ``scheduler_config.json``.
     defaults: ``prior`` and ``decoder``: default ``num_inference_steps``, ``guidance_scale``; the decoder's
     ``height``, ``width`` and ``scheduler``, a short name ("checkpoint" for the one in `schedulers`).
+    targets: "ascend": the same graphs compiled for it, where export was asked to.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -185,6 +186,7 @@ class Manifest:
     defaults: dict[str, dict]
     source: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, tuple[TargetGraph, ...]] = field(default_factory=dict)
     format: int = FORMAT
 
     @classmethod
@@ -211,6 +213,9 @@ class Manifest:
             for path in (*archives, *graph.ms, f"{graph.part}/weights.bin", index_of(graph.part)):
                 if path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
+        for row in (row for rows in (found.targets or {}).values() for row in rows):
+            if archive_of(inside(row.mindir, f"{where}: targets.mindir")) not in files:
+                raise UserError(f"{where}: targets uses {shortened(row.mindir)}, whose archive files does not list; {REMEDY}")
         for path in ALWAYS:
             if path not in files:
                 raise UserError(f"{where}: files does not list {path}: it is damaged; {REMEDY}")
@@ -221,11 +226,20 @@ class Manifest:
             image_processor=found.image_processor,
             source=dict(found.source or {}),
             versions=found.versions or {},
+            targets=found.targets or {},
             **{name: data[name] for name in ("settings", "schedulers", "tokenizer", "defaults")},
         )
 
     def dump(self) -> str:
-        return sealed(dataclasses.asdict(self))
+        data = dataclasses.asdict(self)
+        return sealed(data if self.targets else {name: value for name, value in data.items() if name != "targets"})
+
+    def for_target(self, name: str) -> Manifest:
+        """The same with the MindIR of a target, where the graphs have one."""
+        found = {(row.name, row.batch, row.size): row.mindir for row in self.targets.get(name, ())}
+        graphs = [dataclasses.replace(graph, mindir=found.get((graph.name, graph.batch, graph.size), graph.mindir))
+                  for graph in self.graphs]
+        return dataclasses.replace(self, graphs=tuple(graphs))
 
     def has(self, name: str) -> bool:
         return any(graph.name == name for graph in self.graphs)
@@ -242,20 +256,6 @@ class Manifest:
             known = ", ".join(f"{h}x{w}" for h, w in self.sizes)
             raise UserError(f"this bundle has no size {size[0]}x{size[1]} (it has {known}): choose one of them or export it")
         raise UserError(f"this bundle has no {name} for batch {batch}: export it again")
-
-
-def read_text(path: Path, remedy: str = REMEDY) -> str:
-    """The text of a manifest; UserError if it cannot be read. A missing one is the caller's: FileNotFoundError."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_MANIFEST + 1)
-        if len(content) > LARGEST_MANIFEST:
-            raise ValueError(f"it has more than {LARGEST_MANIFEST} bytes")
-        return content.decode()
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
-        raise UserError(f"{path} cannot be read ({error}): {remedy}") from None
 
 
 def sealed(data: dict) -> str:

@@ -10,25 +10,44 @@ import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ..common.errors import UserError
 
 NAME = "mindir.zip"
+ASCEND, ASCEND_NAME = ".ascend", "ascend.zip"  # what the names of a graph for Ascend end with, and the archive of those
 MOST_BYTES = 2**28  # of a MindIR file without weights: the largest of the shipped checkpoint takes 0.6 MB
 LOCAL_HEADER = "<26xHH"  # of a member, before its name; only the lengths of name and extra field matter here
 
 
+@dataclass(frozen=True)
+class TargetGraph:
+    """A graph of a manifest, known by `name`, `batch` and `size`, compiled for another target: its inputs and outputs stay.
+
+    config: the file that the vendor's converter takes beside the MindIR, in the same archive. float32: names of the layers that
+    compute in float32; all others compute in float16.
+    """
+
+    name: str
+    batch: int
+    size: tuple[int, int] | None
+    mindir: str
+    config: str
+    float32: tuple[str, ...]
+
+
 def archive_of(name: str) -> str:
     """The path inside the bundle of the archive that holds the MindIR `name` (``unet/unet_b1_64x64.mindir``)."""
-    return str(PurePosixPath(name).with_name(NAME))
+    return str(PurePosixPath(name).with_name(ASCEND_NAME if PurePosixPath(name).stem.endswith(ASCEND) else NAME))
 
 
-def pack(folder: Path) -> None:
-    """Move the MindIR files in `folder` into its archive. Equal files give an equal archive."""
-    paths = sorted(folder.glob("*.mindir"))
-    with zipfile.ZipFile(folder / NAME, "w", zipfile.ZIP_BZIP2, compresslevel=9) as archive:
+def pack(folder: Path, name: str = NAME, paths: Sequence[Path] | None = None) -> None:
+    """Move files in `folder`, by default the MindIR files, into an archive. Equal files give an equal archive."""
+    paths = sorted(folder.glob("*.mindir")) if paths is None else paths
+    with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_BZIP2, compresslevel=9) as archive:
         for path in paths:
             archive.writestr(_member(path.name), path.read_bytes())
     for path in paths:

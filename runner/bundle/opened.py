@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ..common.errors import UserError
 from ..common.scratch import scratch_folder
 from . import mindir_archive, packed
-from .checked_files import CheckedFiles
-from .manifest import FILE_NAME, GraphInfo, Manifest, read_text
+from .checked_files import CheckedFiles, read_text
+from .manifest import FILE_NAME, GraphInfo, Manifest
 from .ms_layout import ModelSource
 from .npz import read_arrays
 from .packed import Packed
@@ -37,6 +37,7 @@ class Bundle(CheckedFiles):
     threads: int | None = None  # of the engine that loads its models; None: one for each CPU
     precision = "float32"  # of that engine
     use_packed = True
+    target = "cpu"  # what its graphs were compiled for
 
     def __init__(self, path: str | Path, use_packed: bool = True, check: str = "once"):
         if not isinstance(path, (str, os.PathLike)):
@@ -62,6 +63,10 @@ class Bundle(CheckedFiles):
         """The same without what is packed, which not every engine can use."""
         return self._copy(use_packed=False) if self.use_packed else self
 
+    def for_target(self, name: str) -> Bundle:
+        """The same with the graphs that were compiled for a target, where it has any."""
+        return self._copy(manifest=self.manifest.for_target(name), target=name) if name in self.manifest.targets else self
+
     def _copy(self, **changes) -> Bundle:
         other = copy(self)
         vars(other).update(changes)
@@ -74,13 +79,17 @@ class Bundle(CheckedFiles):
 
     @contextmanager
     def unpacked(self, graph: GraphInfo, name: str) -> Iterator[Path]:
-        """A MindIR file of `graph` as a file beside its weights, in a folder that is gone after the block."""
+        """A MindIR file of `graph` as a file beside its weights, in a folder that is gone after the block; beside one for another
+        target lies what its compiler is to be told, under the same name with the ending .cfg."""
         weights = [self.file(weights).absolute() for weights in self.weights_of(graph.part)]
         with scratch_folder() as folder:
             for file in weights:
                 (folder / file.name).symlink_to(file)
             path = folder / Path(name).name
             path.write_bytes(self.mindir(name))
+            if self.target != "cpu" and name == graph.mindir:
+                config = str(PurePosixPath(name).with_suffix(".cfg"))
+                path.with_suffix(".cfg").write_bytes(self.mindir(config))
             yield path
 
     def tensors(self, part: str) -> dict[str, StoredTensor]:

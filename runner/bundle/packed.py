@@ -16,8 +16,8 @@ from msgspec import Meta, Struct
 
 from ..common.control_groups import thread_count
 from ..common.errors import UserError
-from .checked_files import CheckedFiles, sha256_of
-from .manifest import FILE_NAME, FileInfo, Versioned, convert, inside, is_sealed, read_text, shortened
+from .checked_files import CheckedFiles, read_text, sha256_of
+from .manifest import FILE_NAME, FileInfo, Versioned, convert, inside, is_sealed, shortened
 from .ms_layout import HOLE, LARGEST, LITE_VERSION, UNIT, ModelSource, Stretch
 
 FOLDER = "packed"

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..common.errors import UserError
 from .manifest import GraphInfo
+from .mindir_archive import ASCEND
 from .npz import read_arrays
 
 OUTPUT_VALUES = 4096  # how many values of an output are kept
@@ -97,8 +98,8 @@ class SealedExample(NamedTuple):
 
 
 def file_name(graph: GraphInfo) -> str:
-    """The path of the graph's example inside its bundle."""
-    return f"{graph.mindir.removesuffix('.mindir')}.golden.npz"
+    """The path of the graph's example inside its bundle, which serves all targets."""
+    return f"{graph.mindir.removesuffix('.mindir').removesuffix(ASCEND)}.golden.npz"
 
 
 def positions(size: int, count: int) -> np.ndarray:

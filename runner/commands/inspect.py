@@ -54,6 +54,11 @@ def run(args: argparse.Namespace) -> None:
             for kind, tensors in (("in", graph.inputs), ("out", graph.outputs)):
                 for tensor in tensors:
                     print(f"    {kind:3} {tensor.name:28} {tensor.dtype:8} {'x'.join(map(str, tensor.shape))}")
+    for target, graphs in manifest.targets.items():
+        print(f"graphs for {target}, float16 but for some layers")
+        for row in graphs:
+            size = f"{row.size[0]}x{row.size[1]}" if row.size else ""
+            print(f"  {row.name:23} batch {row.batch} {size:10} {row.mindir}, float32 layers: {len(row.float32)}")
     print("weights")
     for name, info in manifest.files.items():
         if name.endswith("weights.bin"):

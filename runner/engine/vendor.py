@@ -1,8 +1,9 @@
 """MindSpore Lite through the vendor's own Python package, `mindspore_lite`, inside the running process.
 
 This file stands alone and keeps to Python 3.7, the only Python that the 2.0.0 wheel installs into: it can be loaded
-by its path there, and is tested so. Versions 2.1 and later are written for as documented (`Model.get_outputs`, which
-2.0.0 lacks), not run; so is the device "ascend". The package cannot be imported next to `mindspore`.
+by its path there, and is tested so. Later versions, of which no wheel was at hand, are written for by the source of 2.7.0
+(mindspore-lite/python/api: context.py, model.py, tensor.py) and tested on a stand-in that refuses what that refuses; so is
+the device "ascend". The package cannot be imported next to `mindspore`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import collections
 import os
 import threading
-from typing import Any, List, Optional, Sequence, Type
+from typing import Any, List, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
@@ -23,7 +24,6 @@ class VendorEngine:
     name = "vendor"
     precision = "float32"
     takes_model_files = False  # it opens files by name only
-    reads = "lite"
 
     def __init__(self, error: Type[Exception] = RuntimeError):
         os.environ.setdefault("GLOG_v", "4")  # read at import: from 3 down, Lite logs lines for graphs that run well
@@ -33,6 +33,8 @@ class VendorEngine:
             raise error("the engine 'vendor' needs the mindspore_lite package, which cannot be imported here: "
                         + _first_line(failure) + ": use the engine 'bridge'")
         self.version = mindspore_lite.__version__
+        # Up to 2.2 it reads MindIR 1 alone; later ones read what MindSpore wrote.
+        self.reads = "lite" if _numbers(self.version) < (2, 3) else "mindir"
         self._lite = mindspore_lite
         self._error = error
 
@@ -49,21 +51,29 @@ class VendorEngine:
         context.cpu.thread_num = threads or len(os.sched_getaffinity(0))
         if name == "ascend":
             context.ascend.device_id = int(index or 0)
-        context.target = [name]
-        return VendorModel(self._lite, str(path), context, self._error)
+        config = os.path.splitext(str(path))[0] + ".cfg"  # of a graph that was compiled for Ascend: what it asks the compiler for
+        if name != "ascend" or not os.path.isfile(config):
+            config = ""
+        elif self.reads == "mindir":
+            context.ascend.precision_mode = "enforce_origin"  # the graph says which layers are float16
+        try:
+            context.target = [name]
+        except (RuntimeError, ValueError) as failure:
+            raise self._error("MindSpore Lite {} has no device {} here: {}".format(self.version, name, _first_line(failure)))
+        return VendorModel(self._lite, str(path), context, self._error, config)
 
 
 class VendorModel:
     """One loaded graph: `inputs` and `outputs` are TensorSpecs, in the order that `run` takes and gives."""
 
-    def __init__(self, lite: Any, path: str, context: Any, error: Type[Exception]):
+    def __init__(self, lite: Any, path: str, context: Any, error: Type[Exception], config: str = ""):
         self._path, self._error, self._owner = path, error, os.getpid()
         self._lock = threading.Lock()
         self._sound = True  # every run has ended well so far
         model_type = lite.ModelType.MINDIR_LITE if path.endswith(".ms") else lite.ModelType.MINDIR
         self._model = lite.Model()
         try:
-            self._model.build_from_file(path, model_type, context)
+            self._model.build_from_file(path, model_type, context, *([config] if config else []))
         except RuntimeError as failure:
             raise error("{}: {}; GLOG_v=3 in the environment shows why".format(path, _first_line(failure)))
         if hasattr(self._model, "get_outputs"):
@@ -123,6 +133,11 @@ class VendorModel:
 
 def _spec(tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, tuple(tensor.shape), tensor.dtype.name.lower())
+
+
+def _numbers(version: str) -> Tuple[int, ...]:
+    """The first two numbers of a version: (2, 7) of "2.7.0rc1"."""
+    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split(".")[:2])
 
 
 def _first_line(failure: BaseException) -> str:

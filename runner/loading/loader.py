@@ -19,8 +19,12 @@ LOADING = 2  # pieces of a graph that load at once: Lite packs weights on one th
 
 
 def loadable(bundle: Bundle, engine: Engine, device: str, threads: int | None) -> Bundle:
-    """The bundle as that engine loads it: what is packed serves where Lite's own format is loaded, on a CPU."""
-    return bundle.for_engine(threads, engine.precision) if takes_model_files(engine, device) else bundle.as_exported()
+    """The bundle as that engine loads it: what is packed serves where Lite's own format is loaded, on a CPU; graphs for Ascend,
+    where the bundle has them, serve an engine on Ascend that reads them as MindSpore wrote them."""
+    if takes_model_files(engine, device):
+        return bundle.for_engine(threads, engine.precision)
+    name = device.partition(":")[0]
+    return bundle.as_exported().for_target(name) if engine.reads == "mindir" and name != "cpu" else bundle.as_exported()
 
 
 def takes_model_files(engine: Engine, device: str) -> bool:

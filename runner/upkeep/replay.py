@@ -97,8 +97,9 @@ def _replay(models: Models, graph: GraphInfo, example: SealedExample, tolerance:
     except UserError as error:
         return Verdict(graph, float("inf"), 0.0, float("-inf"), time.monotonic() - started, str(error))
     seconds = time.monotonic() - started
+    allowed = ALLOWED[models.precision if models.bundle.target == "cpu" else "float16"]
     rows = [
-        (sample.relative_error(output), tolerance or ALLOWED[models.precision](sample.bound), sample.psnr(output))
+        (sample.relative_error(output), tolerance or allowed(sample.bound), sample.psnr(output))
         for sample, output in zip(example.outputs, outputs, strict=True)
     ]
     worst, bound, psnr = max(rows, key=lambda row: row[0] / row[1])

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from kandinsky_mindir.export.ascend.operators import KNOWN
 from kandinsky_mindir.export.check import DOCUMENTED, evidence, file_for, operators_in
 from kandinsky_mindir.export.graphs.operators import OPERATORS
 from kandinsky_mindir.runner.bundle.opened import Bundle
@@ -53,3 +54,13 @@ def test_nothing_is_claimed_that_was_neither_run_nor_read():
 def test_each_version_gets_the_form_that_it_reads(version, form, bundles):
     graph = Bundle(bundles("narrow")).manifest.graphs[0]
     assert file_for(graph, version) == json.loads((bundles("narrow") / "manifest.json").read_text())["graphs"][0][form]
+
+
+def test_ascend_is_judged_by_the_converters_source(bundles, capsys):
+    """All operators of the CPU's graphs are known there, too, and each row says where it was read."""
+    assert main(["check", str(bundles("narrow")), "--lite", "2.7", "--device", "ascend"]) == 0
+    assert all(run == unknown == 0 < listed for run, listed, unknown in rows(capsys.readouterr().out))
+    assert main(["check", str(bundles("narrow")), "--lite", "2.7"]) == 2
+    assert "nothing of its CPU: choose --device ascend" in capsys.readouterr().err
+    assert evidence(["Conv2D", "Scan"], "2.7", "ascend") == {"run": [], "listed": ["Conv2D"], "unknown": ["Scan"]}
+    assert all(re.search(r"mindspore-ai/\S+", where) and "/" in where for where in KNOWN.values())

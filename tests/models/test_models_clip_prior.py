@@ -14,6 +14,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from kandinsky_mindir.models.clip import ImageEncoder, TextEncoder
 from kandinsky_mindir.models.config import ImageEncoderConfig, PriorConfig, TextEncoderConfig
 from kandinsky_mindir.models.prior import Prior, PriorContext
+from kandinsky_mindir.models.targets import building_for
 from mindspore import Tensor
 
 TOLERANCE = 1e-5
@@ -21,10 +22,10 @@ TOLERANCE = 1e-5
 mindspore.set_context(mode=mindspore.GRAPH_MODE, device_target="CPU")
 
 
-def cases(part):
-    """The first configuration; test_lite_graphs.py holds all to the same reference, as graphs that are compiled once."""
-    first, *others = references.names(part)
-    return pytest.mark.parametrize("name", [first, *(pytest.param(name, marks=pytest.mark.slow) for name in others)])
+@pytest.fixture(autouse=True)
+def made_for(target):
+    with building_for(target):
+        yield
 
 
 def run(cell, *arrays):
@@ -32,12 +33,12 @@ def run(cell, *arrays):
     return [output.asnumpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
-@cases("text_encoder")
-def test_text_encoder(name):
+@references.cases("text_encoder")
+def test_text_encoder(name, target):
     reference = references.build("text_encoder", name)
     config = TextEncoderConfig.from_dict(references.config_of(reference))
     cell = TextEncoder(config)
-    assert references.load_weights(cell, references.parameters_of(reference)) == set()
+    assert references.load_weights(cell, references.parameters_of(reference, target)) == set()
 
     rng = np.random.default_rng(0)
     ids = rng.integers(3, config.vocab_size, (1, config.max_position_embeddings))
@@ -53,12 +54,12 @@ def test_text_encoder(name):
     assert references.relative_error(hidden, expected.last_hidden_state) <= TOLERANCE
 
 
-@cases("image_encoder")
-def test_image_encoder(name):
+@references.cases("image_encoder")
+def test_image_encoder(name, target):
     reference = references.build("image_encoder", name)
     config = ImageEncoderConfig.from_dict(references.config_of(reference))
     cell = ImageEncoder(config)
-    assert references.load_weights(cell, references.parameters_of(reference)) == set()
+    assert references.load_weights(cell, references.parameters_of(reference, target)) == set()
 
     shape = (1, 3, config.image_size, config.image_size)
     pixels = np.random.default_rng(1).standard_normal(shape, np.float32)
@@ -67,12 +68,12 @@ def test_image_encoder(name):
     assert references.relative_error(embeds, expected) <= TOLERANCE
 
 
-@cases("prior")
-def test_prior_context_and_step_equal_the_whole_transformer(name):
+@references.cases("prior")
+def test_prior_context_and_step_equal_the_whole_transformer(name, target):
     reference = references.build("prior", name)
     config = PriorConfig.from_dict(references.config_of(reference))
     context, step = PriorContext(config), Prior(config)
-    arrays = references.parameters_of(reference)
+    arrays = references.parameters_of(reference, target)
     left = references.load_weights(context, arrays) & references.load_weights(step, arrays)
     assert left == {"clip_mean", "clip_std"}  # applied by the runner, after the last step
 

@@ -10,6 +10,7 @@ from kandinsky_mindir.export.graphs.node_layers import operator_of
 from kandinsky_mindir.models import layers, pictures
 from kandinsky_mindir.models.config import MoVQConfig, UNetConfig
 from kandinsky_mindir.models.movq import MoVQDecoder, MoVQEncoder
+from kandinsky_mindir.models.targets import building_for
 from kandinsky_mindir.models.unet import UNet, UNetContext
 from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
 
@@ -24,14 +25,20 @@ def graph_mode():
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
 
 
+@pytest.fixture
+def made_for(target):
+    with building_for(target):
+        yield
+
+
 def run(cell, *arrays):
     outputs = cell(*(mindspore.Tensor(np.asarray(array, np.float32)) for array in arrays))
     return [output.asnumpy() for output in outputs] if isinstance(outputs, tuple) else outputs.asnumpy()
 
 
-def cells(module, config_class, *classes):
+def cells(module, config_class, *classes, target="cpu"):
     """The cells of `classes` with the weights of `module`; asserts that they share none, and what they leave."""
-    config, arrays = config_class.from_dict(references.config_of(module)), references.parameters_of(module)
+    config, arrays = config_class.from_dict(references.config_of(module)), references.parameters_of(module, target)
     built, left = [cls(config) for cls in classes], set(arrays)
     for cell in built:
         taken = set(arrays) - references.load_weights(cell, arrays)
@@ -47,11 +54,13 @@ def slow(*row):
 
 # MindSpore takes seconds to compile a shape of a graph: every configuration has one, and between them are both batches,
 # square, wide and tall pictures, and a side of one pixel at the lowest level.
-@pytest.mark.parametrize("name, batch, height, width",
-                         [("dummy", 2, 2, 2), slow("levels", 2, 1, 2), slow("shift", 1, 2, 3), slow("micro", 1, 2, 1)])
-def test_unet(name, batch, height, width):
+@pytest.mark.parametrize("name, batch, height, width, target",
+                         [("dummy", 2, 2, 2, "cpu"), slow("levels", 2, 1, 2, "cpu"), slow("shift", 1, 2, 3, "cpu"),
+                          slow("micro", 1, 2, 1, "cpu"), slow("dummy", 3, 2, 1, "ascend"), slow("levels", 2, 1, 2, "ascend"),
+                          slow("shift", 1, 2, 3, "ascend")])  # fmt: skip
+def test_unet(name, batch, height, width, target, made_for):
     module = references.build("unet", name)
-    config, (context, unet), left = cells(module, UNetConfig, UNetContext, UNet)
+    config, (context, unet), left = cells(module, UNetConfig, UNetContext, UNet, target=target)
     assert left == set()
     side = 2 ** (len(config.block_out_channels) - 1)
     random = np.random.default_rng(0)
@@ -69,11 +78,13 @@ def test_unet(name, batch, height, width):
         assert references.relative_error(actual, expected) <= TOLERANCE, timestep
 
 
-@pytest.mark.parametrize("name, batch, height, width",
-                         [slow("dummy", 1, 3, 5), slow("levels", 1, 2, 2), ("plain", 2, 4, 1), slow("micro", 2, 3, 4)])
-def test_movq(name, batch, height, width):
+@pytest.mark.parametrize("name, batch, height, width, target",
+                         [slow("dummy", 1, 3, 5, "cpu"), slow("levels", 1, 2, 2, "cpu"), ("plain", 2, 4, 1, "cpu"),
+                          slow("micro", 2, 3, 4, "cpu"), slow("dummy", 1, 3, 5, "ascend"), slow("levels", 1, 2, 2, "ascend"),
+                          slow("plain", 2, 4, 1, "ascend")])  # fmt: skip
+def test_movq(name, batch, height, width, target, made_for):
     module = references.build("movq", name)
-    config, (encoder, decoder), left = cells(module, MoVQConfig, MoVQEncoder, MoVQDecoder)
+    config, (encoder, decoder), left = cells(module, MoVQConfig, MoVQEncoder, MoVQDecoder, target=target)
     assert left == {"quantize.embedding.weight"}
     random = np.random.default_rng(0)
     latents = random.standard_normal((batch, config.latent_channels, height, width)).astype(np.float32)

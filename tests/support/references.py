@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mindspore
 import numpy as np
+import pytest
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel, VQModel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -144,9 +145,23 @@ def arrays_of(module):
     return {name: tensor.detach().float().numpy() for name, tensor in module.state_dict().items()}
 
 
-def parameters_of(module):
-    """tensor name -> float32 array, as our cells take it: a kernel's channels come last."""
-    return {name: np.moveaxis(array, 1, 3) if array.ndim == 4 else array for name, array in arrays_of(module).items()}
+def parameters_of(module, target="cpu"):
+    """tensor name -> float32 array, as our cells take it: a kernel's channels come last, or it has a name of its own."""
+    arrays = arrays_of(module)
+    if target == "ascend":
+        return {name.removesuffix("weight") + "kernel" if array.ndim == 4 else name: array for name, array in arrays.items()}
+    return {name: np.moveaxis(array, 1, 3) if array.ndim == 4 else array for name, array in arrays.items()}
+
+
+def cases(part):
+    """(name, target), for tests of cells: one or two, and with -m slow all for the CPU, and the random ones for Ascend.
+
+    test_lite_graphs.py holds all to the same reference, as graphs that are compiled once.
+    """
+    rows = [*((name, "cpu") for name in names(part)), *((name, "ascend") for name in CONFIGURATIONS[part])]
+    quick = (rows[0], ("dummy", "ascend") if part == "image_encoder" else None)  # which has a convolution, and attention
+    return pytest.mark.parametrize("name, target", [row if row in quick else pytest.param(*row, marks=pytest.mark.slow)
+                                                    for row in rows])
 
 
 def load_weights(cell, arrays):

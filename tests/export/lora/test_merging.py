@@ -188,6 +188,7 @@ def test_products_of_kernels():
     random = np.random.default_rng(0)
     kernel, delta = random.standard_normal((2, 5, 7, 3, 3)).astype(np.float32)
     sources = SOURCES["unet"](("x.conv1.weight",))
+    assert sources.pop("x.conv1.kernel").combine(kernel) is kernel  # of graphs for Ascend, which a merge refuses
     assert len(sources) == 8
     for name, source in sources.items():
         found = source.combine(kernel) + merging._as_stored(name, delta.astype(np.float64))

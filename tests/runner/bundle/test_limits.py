@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 from damage import assert_one_line
-from kandinsky_mindir.runner.bundle import manifest, mindir_archive, ms_layout, npz
+from kandinsky_mindir.runner.bundle import checked_files, mindir_archive, ms_layout, npz
 from kandinsky_mindir.runner.bundle.manifest import FILE_NAME, Manifest
 from kandinsky_mindir.runner.bundle.ms_layout import Layout
 from kandinsky_mindir.runner.bundle.npz import read_arrays
@@ -158,7 +158,7 @@ def test_a_constant_that_is_not_there(tmp_path):
 
 def test_a_huge_manifest(tmp_path, monkeypatch):
     (tmp_path / FILE_NAME).write_bytes(b" " * 2000)
-    monkeypatch.setattr(manifest, "LARGEST_MANIFEST", 1000)
+    monkeypatch.setattr(checked_files, "LARGEST_MANIFEST", 1000)
     assert_one_line("manifest.json cannot be read .*more than 1000 bytes", lambda: Bundle(tmp_path))
 
 
