@@ -32,7 +32,7 @@ typedef struct {
   size_t size;            /* of this structure: set by kandinsky_options_init */
   const char *bridge;     /* the program that runs models; NULL: $KANDINSKY_MINDIR_BRIDGE, or kandinsky-bridge beside this library */
   int threads;            /* of the engine; 0: one for each CPU */
-  const char *precision;  /* of products and convolutions: "float32" (default), "bfloat16", "auto" */
+  const char *precision;  /* of products and convolutions: "float32" (default), "bfloat16", "float16", "auto" */
   int64_t memory;         /* bytes that this process and its models stay below; 0: what the machine has left */
   int keep_loaded;        /* whether models stay in memory between stages and requests: 1, 0, or -1 if they fit */
   const char *check;      /* when to hash files that are loaded: "once" (default), "always", "never" */

@@ -68,8 +68,12 @@ std::string WhyNot(const std::string &path, const MadeFor &made, const std::stri
   for (const auto &choice : choices) {
     chosen += (chosen.empty() ? "" : " ") + choice;
   }
-  return "what is packed in " + path + " is for " + all + ": models load as exported, which is slower and takes more memory; " +
-         (choices.size() == reasons.size() ? "choose " + chosen + ", or " : "") + "run kandinsky-mindir pack on the bundle again";
+  std::string remedies = choices.size() == reasons.size() ? "choose " + chosen : "";
+  if (here.precision != "float16") {  // nothing packs for it
+    remedies += std::string(remedies.empty() ? "" : ", or ") + "run kandinsky-mindir pack on the bundle again";
+  }
+  return "what is packed in " + path + " is for " + all + ": models load as exported, which is slower and takes more memory" +
+         (remedies.empty() ? "" : "; ") + remedies;
 }
 
 }  // namespace

@@ -98,6 +98,19 @@ void CheckSections(const Field &file) {
   if (file.Has("image_processor")) {
     file["image_processor"].Object();
   }
+  for (const char *name : {"source", "versions"}) {
+    if (file.Has(name)) {
+      for (const auto &[key, value] : file[name].Object().items()) {
+        file[name][key.c_str()].Text();
+      }
+    }
+  }
+}
+
+// The archive that a MindIR file lies in.
+std::string ArchiveOf(const std::string &path) {
+  const size_t slash = path.rfind('/');
+  return (slash == std::string::npos ? "" : path.substr(0, slash + 1)) + "mindir.zip";
 }
 
 std::string SealText(const std::string &sha256) { return "\"seal\": \"" + sha256 + "\""; }
@@ -168,9 +181,8 @@ Manifest Manifest::Parse(const std::string &text, const std::string &where) {
   for (size_t i = 0; i < graphs.Count(); ++i) {
     manifest.graphs.push_back(ReadGraph(graphs.At(i)));
     const GraphInfo &graph = manifest.graphs.back();
-    const size_t slash = graph.mindir.rfind('/');
-    std::vector<std::string> uses{(slash == std::string::npos ? "" : graph.mindir.substr(0, slash + 1)) + "mindir.zip",
-                                  graph.part + "/weights.bin", graph.part + "/weights.index.json"};
+    std::vector<std::string> uses{ArchiveOf(graph.mindir), ArchiveOf(graphs.At(i)["lite"].Text()), graph.part + "/weights.bin",
+                                  graph.part + "/weights.index.json"};
     uses.insert(uses.end(), graph.ms.begin(), graph.ms.end());
     for (const auto &path : uses) {
       if (manifest.files.count(path) == 0) {

@@ -19,16 +19,39 @@ namespace {
 
 constexpr size_t kLargestTokenizer = size_t{1} << 28;
 
+// What computes in a precision (runner/engine/precision.py). word: of /proc/cpuinfo, where its kernels run.
+struct Kernels {
+  const char *precision, *machine, *word, *instructions;
+};
+constexpr Kernels kKernels[] = {{"bfloat16", "x86_64", "avx512_bf16", "AVX512_BF16"},
+                                {"float16", "aarch64", "asimdhp", "ASIMDHP, of ARMv8.2"}};
+
+std::string Lacking(const Kernels &kernels) {  // "" if nothing
+  const std::string processor = Processor() + " ", machine = processor.substr(0, processor.find(' '));
+  if (machine != kernels.machine) {
+    return std::string("its kernels are for ") + kernels.machine + ", not " + machine;
+  }
+  return processor.find(std::string(" ") + kernels.word + " ") != std::string::npos
+           ? "" : std::string("this processor lacks its instructions (") + kernels.instructions + ")";
+}
+
 std::string Precision(const std::string &asked, const Warn &warn) {
-  if (asked != "float32" && asked != "bfloat16" && asked != "auto") {
-    throw UserError("precision is '" + asked + "': choose one of float32, bfloat16, auto");
+  for (const auto &kernels : kKernels) {
+    if (asked == kernels.precision || asked == "auto") {
+      const std::string reason = Lacking(kernels);
+      if (reason.empty()) {
+        return kernels.precision;
+      }
+      if (asked != "auto") {
+        warn(asked + ": " + reason + ": float32 is used instead");
+        return "float32";
+      }
+    }
   }
-  const std::string processor = Processor() + " ";
-  const bool there = processor.rfind("x86_64 ", 0) == 0 && processor.find(" avx512_bf16 ") != std::string::npos;
-  if (asked == "bfloat16" && !there) {
-    warn("bfloat16: this processor lacks its instructions (AVX512_BF16): float32 is used instead");
+  if (asked != "float32" && asked != "auto") {
+    throw UserError("precision is '" + asked + "': choose one of float32, bfloat16, float16, auto");
   }
-  return asked != "float32" && there ? "bfloat16" : "float32";
+  return "float32";
 }
 
 Sampling SamplingOf(const std::unique_ptr<Scheduler> &scheduler, int64_t steps, Guidance guidance, int64_t images) {
@@ -65,6 +88,19 @@ Image OpenPicture(const Item &item) {
   return image;
 }
 
+// Refuses what is no scheduler, whether it is used or not; one that only kandinsky-mindir has is refused where it is used.
+void CheckScheduler(const Json &config) {
+  try {
+    MakeScheduler(Json{{"_class_name", config.value("_class_name", "")}});
+  } catch (const UserError &error) {
+    if (std::string(error.what()).find("known to this program") != std::string::npos) {
+      return;
+    }
+    throw;
+  }
+  MakeScheduler(config);
+}
+
 }  // namespace
 
 // What a complete request runs.
@@ -77,6 +113,13 @@ struct Session::Plans {
 
 Session::Session(const std::string &bundle, const SessionOptions &options)
     : warn_(options.warn), bundle_(std::make_unique<Bundle>(bundle, CheckOf(options.check), &stop_)) {
+  const Manifest &manifest = bundle_->manifest();
+  for (const char *kind : {"prior", "decoder"}) {
+    CheckScheduler(manifest.schedulers.at(kind));
+  }
+  if (!manifest.image_processor.is_null()) {
+    const ImageProcessor known(manifest.image_processor);
+  }
   EngineOptions engine;
   engine.bridge = FindBridge(options.bridge);
   engine.threads = ThreadCount(options.threads);

@@ -22,7 +22,7 @@ namespace kandinsky {
 struct SessionOptions {
   std::string bridge;                // the program that runs models; "": see FindBridge
   std::optional<int64_t> threads;    // of the engine; one for each CPU
-  std::string precision = "float32";  // of products and convolutions, or "bfloat16" where the processor has it
+  std::string precision = "float32";  // of products and convolutions, or "bfloat16", "float16", "auto", which fall back
   std::optional<bool> keep_loaded;   // whether models stay in memory between stages and requests
   std::optional<int64_t> memory;     // bytes to stay below
   std::string check = "once";        // when to hash files: once, always, never

@@ -14,7 +14,11 @@ namespace kandinsky {
 namespace {
 
 constexpr double kRoundingFactor = 32, kUnit = 0x1p-24;  // see runner/bundle/sealed_examples.py
-const double kBfloat16 = std::sqrt(289.0) * std::sqrt(2.0 / 3.0) * 0x1p-9;  // PRODUCTS of runner/upkeep/replay.py
+// ALLOWED of runner/upkeep/replay.py: what is allowed in a precision, by what float32's rounding explains in that graph.
+double Allowed(const std::string &precision, double bound) {
+  const double products = std::sqrt(289.0) * std::sqrt(2.0 / 3.0) * 0x1p-9;
+  return precision == "bfloat16" ? std::max(bound, products) : precision == "float16" ? bound * 0x1p13 : bound;
+}
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Some values of a tensor, the root mean square of all, the relative error of float32.
@@ -131,7 +135,7 @@ void Replay(Models *models, const std::string &part, std::optional<double> toler
       const bool finite = std::all_of(outputs[i].begin(), outputs[i].end(), [](float value) { return std::isfinite(value); });
       const double difference = sample.Difference(outputs[i]);
       const double error = finite ? difference / (sample.rms != 0 ? sample.rms : 1) : kInfinity;
-      const double bound = tolerance.value_or(std::max(sample.Bound(), models->engine().precision == "bfloat16" ? kBfloat16 : 0.0));
+      const double bound = tolerance.value_or(Allowed(models->engine().precision, sample.Bound()));
       if (error / bound > worst) {
         const auto [low, high] = std::minmax_element(sample.values.begin(), sample.values.end());
         const double peak = static_cast<double>(*high) - static_cast<double>(*low);

@@ -315,6 +315,9 @@ void AddOptions(CLI::App *command, const std::shared_ptr<Arguments> &arguments, 
 
 void AddItems(CLI::App *command, Arguments *to, bool text) {
   command->add_option_function<std::vector<std::string>>(text ? "--text" : "--image", [to, text](const std::vector<std::string> &values) {
+    if (values.size() % 2 != 0) {
+      throw UserError("'" + values.back() + "' has no weight: each " + (text ? "--text" : "--image") + " takes two values");
+    }
     for (size_t i = 0; i + 1 < values.size(); i += 2) {
       char *end = nullptr;
       const double weight = std::strtod(values[i + 1].c_str(), &end);
@@ -324,7 +327,7 @@ void AddItems(CLI::App *command, Arguments *to, bool text) {
       to->items.push_back({text, {values[i], weight}});
     }
   }, text ? "TEXT WEIGHT: a text and its weight" : "FILE WEIGHT: a picture and its weight")
-    ->type_size(2)->expected(-1)->trigger_on_parse();
+    ->type_size(2)->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->trigger_on_parse();
 }
 
 }  // namespace

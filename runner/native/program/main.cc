@@ -144,7 +144,7 @@ SessionOptions EngineArguments::Options(const std::string &precision_of_recipe) 
 
 void AddThreadsAndPrecision(CLI::App *command, EngineArguments *arguments) {
   command->add_option("-t,--threads", arguments->threads, "threads of the engine (default: one on each CPU)");
-  command->add_option("--precision", arguments->precision, "of products and convolutions: float32 (default), bfloat16 or auto");
+  command->add_option("--precision", arguments->precision, "of products and convolutions: float32 (default), bfloat16, float16 or auto");
 }
 
 }  // namespace kandinsky
