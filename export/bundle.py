@@ -15,7 +15,7 @@ import numpy as np
 from ..runner import engine as engines
 from ..runner import schedulers
 from ..runner.bundle.checked_files import sha256_of
-from ..runner.bundle.manifest import FILE_NAME, FileInfo, Manifest
+from ..runner.bundle.manifest import FILE_NAME, FORMAT, STORED_FORMAT, FileInfo, Manifest
 from ..runner.common.errors import UserError
 from ..runner.inputs.preprocessing import ImageProcessor
 from ..runner.inputs.tokens import Tokenizer
@@ -26,6 +26,7 @@ from .checkpoint.decoders import by_kind, require_one_movq
 from .checkpoint.folder import Checkpoint
 from .contents.constants import check_statistics, step_independent
 from .contents.seal_examples import seal
+from .contents.stored_writer import CHECKPOINT, CHOICES
 from .draft import Draft
 from .graphs.graph_specs import Size, plan, unets
 from .lora.adapter import Given
@@ -37,6 +38,7 @@ from .room import check_room
 from .staging import NOTES, WrongBundle, check_target, forget_part, staged_folder
 
 CONFIGURATION = "decoder_configuration"  # of Manifest.source
+STORED_AS = "weights"  # of Manifest.source: what was chosen of contents/stored_writer.py: CHOICES
 
 
 def export_bundle(
@@ -49,6 +51,7 @@ def export_bundle(
     image_encoder: bool = True,
     target: str = "cpu",
     overwrite: bool = False,
+    weights: str = CHECKPOINT,
     engine: str = "auto",
     progress: bool = True,
 ) -> Path:
@@ -58,11 +61,13 @@ def export_bundle(
     depth. sizes: (height, width) in pixels; None for the checkpoint's own.
     loras: files whose products are added to the weights of the prior and the UNet. image_encoder: False leaves it out: the
     bundle makes pictures from texts, not from pictures. target: "ascend" adds the graphs for it to those for the CPU.
-    overwrite: replace a bundle that is there.
+    overwrite: replace a bundle that is there. weights: the type to store them in, or "checkpoint" for what each has there.
     engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
     be exported, before the work where that can be known. Whatever ends it later leaves the parts that are done for the
     same call to go on from; a bundle whose graphs do not compute what they should on this machine stays as OUTPUT.failed.
     """
+    if weights not in CHOICES:
+        raise UserError(f"weights is {weights!r}: it must be one of {', '.join(CHOICES)}")
     check_target(Path(output), overwrite)
     decoders = by_kind([decoder] if isinstance(decoder, (str, Path)) else decoder)
     first = next(iter(decoders.values()))
@@ -92,7 +97,8 @@ def export_bundle(
         "vocab_size": configs["text_encoder"].vocab_size,
     }
     targets = [] if target == "cpu" else [target]
-    parts = match_parts(specs, checkpoints, adapters, targets)
+    parts = match_parts(specs, checkpoints, adapters, targets, weights)
+    narrow = any(part.stored_as != "float32" for part in parts.values())
     lite = engines.create(engine)
     settings = _settings(configs)
 
@@ -104,7 +110,9 @@ def export_bundle(
             forget_part(folder, name)
         if progress and done:
             print(f"going on from {', '.join(done)}, made before", file=sys.stderr)
-        check_room(folder, {name: part.weight_bytes for name, part in parts.items() if name not in done})
+        missing = {name: part for name, part in parts.items() if name not in done}
+        check_room(folder, {name: part.weight_bytes for name, part in missing.items()},
+                   sum(part.stored_bytes for part in missing.values()))
         (folder / "tokenizer.json").write_text(tokenizer_file.json, encoding="utf-8")
         Tokenizer(folder / "tokenizer.json", **tokenizer_options)  # refuses one that cannot be used
         manifest = Manifest(
@@ -117,7 +125,9 @@ def export_bundle(
             image_processor=checkpoints["prior"].image_processor if image_encoder else None,
             defaults=defaults,
             source={**{kind: checkpoint.path.resolve().name for kind, checkpoint in checkpoints.items() if kind != "movq"},
-                    CONFIGURATION: decoder_configuration(configs), **({RECORD: record(adapters)} if adapters else {})},
+                    CONFIGURATION: decoder_configuration(configs), **({RECORD: record(adapters)} if adapters else {}),
+                    **({STORED_AS: weights} if narrow else {})},
+            format=STORED_FORMAT if narrow else FORMAT,
             versions={name: version(name) for name in VERSIONED},
         )
         models = Models(Draft(folder, manifest), lite, keep_loaded=False)

@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="ascend: compile the graphs for Ascend, too, of MindSpore's own operators in float16, with files "
                              "for the vendor's converter (default cpu)")
     parser.add_argument("--no-image-encoder", action="store_true", help="leave the image encoder out of the bundle")
+    parser.add_argument("--weights", choices=("checkpoint", "float32", "float16", "bfloat16", "int8"),
+                        help="the type to store weights in; what narrower types lose is lost; graphs compute in float32 with "
+                             "any (default checkpoint: each as the checkpoint has it)")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
     parser.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
                         help="what computes the checkpoint's constants (default auto)")
@@ -60,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     from .lora.adapter import Given
     from .staging import real
 
-    others = args.prior or args.size or args.lora or args.no_image_encoder or args.overwrite or args.target != "cpu"
+    others = (args.prior or args.size or args.lora or args.no_image_encoder or args.overwrite or args.weights
+              or args.target != "cpu")
     if args.add_size and others:
         raise UserError("--add-size takes --output, --decoder, --engine and --quiet alone: the rest stays as the bundle has it")
     if not args.add_size and not args.prior:
@@ -80,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
                 image_encoder=not args.no_image_encoder,
                 target=args.target,
                 overwrite=args.overwrite,
+                weights=args.weights or "checkpoint",
                 engine=args.engine,
                 progress=not args.quiet,
             )

@@ -19,22 +19,23 @@ from ..runner.bundle.checked_files import sha256_of
 from ..runner.bundle.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest
 from ..runner.bundle.ms_layout import LITE_WEIGHTS, WEIGHTS, Layout
 from ..runner.bundle.opened import Bundle
+from ..runner.bundle.tensor_index import STORED
 from ..runner.common.errors import UserError
 from ..runner.loading.models import Models
 from ..runner.upkeep.replay import verify
-from .bundle import CONFIGURATION, check_verdicts, decoder_configuration
+from .bundle import CONFIGURATION, STORED_AS, check_verdicts, decoder_configuration
 from .checkpoint.decoders import KINDS, by_kind, require_one_movq
 from .checkpoint.folder import Checkpoint
-from .checkpoint.tensor_names import resolve
+from .checkpoint.tensor_names import Weight, weights
 from .contents.ms_files import WeightStore
 from .contents.seal_examples import seal
-from .contents.weights import WeightsWriter
+from .contents.stored_writer import type_of_part
 from .draft import Draft
 from .graphs.graph_specs import UNETS, GraphSpec, Size, check_size, part_specs, unets
 from .isolation import isolated
 from .lora.tensors import RECORD
 from .origins import digest, part_origin
-from .parts import PARTS, component, write_graphs
+from .parts import PARTS, component, write_graphs, write_weights
 from .room import check_room
 from .staging import forget_part, note_part, noted, real, staged_folder
 
@@ -47,10 +48,10 @@ class _Names(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part that has graphs for each size: those to compile, as specs and cells, and its weights as (name, array)."""
+    """A part that has graphs for each size: those to compile, as specs and cells, and its weights."""
 
     cells: list[tuple[GraphSpec, Any]]
-    weights: Any
+    weights: Sequence[Weight]
     origin: str
 
 
@@ -101,7 +102,7 @@ def add_sizes(
     with staged_folder(target, True, digest([sha256_of(target / FILE_NAME), origins])) as folder:
         done = {name: noted(folder, name, origins[name]) for name in parts}
         missing = {name: part for name, part in parts.items() if done[name] is None}
-        check_room(folder, {name: (target / name / WEIGHTS).stat().st_size for name in missing}, written=False)
+        check_room(folder, {name: old.weight_bytes_of(name) for name in missing}, written=0)
         for name in missing:
             forget_part(folder, name)
         _link(target, folder, list(parts), [name for name in parts if name not in missing])
@@ -134,28 +135,27 @@ def _match(name: str, configs: dict, sizes: Sequence[Size], checkpoint: Checkpoi
     shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
     tensors = checkpoint.tensors(component(name))
     origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], configs[name], tensors.files)
-    weights = resolve(name, shapes, tensors)
-    return Part([(spec, cell) for spec, cell in cells if spec.size], weights, origin)
+    found = weights(name, shapes, tensors)
+    return Part([(spec, cell) for spec, cell in cells if spec.size], found, origin)
 
 
 def _add_graphs(folder: Path, name: str, part: Part, engine: engines.Engine, manifest: Manifest, names: _Names,
                 origin: str) -> Generator[str, None, None]:
     """Yields what it does before it does it; at the end the part is noted, with the graphs that are new."""
     yield f"{name} weights"
-    hashed = _Hashed()
-    with WeightsWriter(folder / name / WEIGHTS, hashed) as writer:
-        for tensor, array in part.weights:
-            writer.write(tensor, array)
-    if hashed.hexdigest() != manifest.files[f"{name}/{WEIGHTS}"].sha256:
+    hashed, stored = _Hashed(), f"{name}/{STORED}" in manifest.files
+    choice = type_of_part(name, manifest.source[STORED_AS], part.weights) if stored else "float32"
+    index = write_weights(folder / name, part.weights, choice, hashed)
+    if hashed.hexdigest() != manifest.files[f"{name}/{STORED if stored else WEIGHTS}"].sha256:
         raise _another(*names, f"their weights of the {name} differ")
-    store = WeightStore(folder / name, writer.index)
+    store = WeightStore(folder / name, index)
     for graph in manifest.graphs:
         if graph.part == name:
             for layout in graph.ms:
                 store.know(Layout.read(folder / layout))
             for mindir in (graph.mindir, graph.lite):  # to be in one archive with the new ones
                 (folder / mindir).write_bytes(mindir_archive.read(folder / mindir_archive.archive_of(mindir), mindir))
-    graphs = yield from write_graphs(folder, name, part.cells, writer.index, store, engine)
+    graphs = yield from write_graphs(folder, name, part.cells, index, store, engine)
     mindir_archive.pack(folder / name)
     note_part(folder, name, origin, [dataclasses.asdict(graph) for graph in graphs])
 

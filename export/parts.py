@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from mindspore.train.mind_ir_pb2 import ModelProto
 from tqdm import tqdm
 
@@ -19,9 +18,10 @@ from ..runner.bundle.tensor_index import StoredTensor
 from ..runner.common.errors import UserError, one_line
 from ..runner.engine import Engine
 from ..runner.engine.framework.mindir import output_tensors
-from .checkpoint.tensor_names import resolve
+from .checkpoint.tensor_names import Weight, weights
 from .contents.ms_files import LARGE_WEIGHTS, LARGEST_WEIGHTS, MsWriter, WeightStore
-from .contents.weights import WeightsWriter
+from .contents.stored_writer import StoredWriter, stored_bytes, type_of_part
+from .contents.weights import Sink, WeightsWriter
 from .graphs.cutting import cut
 from .graphs.graph_specs import GraphSpec
 from .graphs.lowering import lower
@@ -42,15 +42,18 @@ PARTS = {"text_encoder": "prior", "image_encoder": "prior", "prior": "prior", "u
 
 
 class Part(NamedTuple):
-    """A part's graphs as cells, and its weights, (name, array), each read when its turn comes.
+    """A part's graphs as cells, and its weights, each read when its turn comes.
 
-    origin: a digest of what decides its bytes, but for the engine. weight_bytes: of its weights, all float32.
+    origin: a digest of what decides its bytes, but for the engine. weight_bytes: of its weights, all float32. stored_as: one
+    of CHOICES (contents/stored_writer.py). stored_bytes: what its weights take on disk, about.
     """
 
     cells: list[tuple[GraphSpec, Any]]
-    weights: Iterator[tuple[str, np.ndarray]]
+    weights: Sequence[Weight]
     origin: str
     weight_bytes: int
+    stored_as: str
+    stored_bytes: int
 
 
 def component(part: str) -> str:
@@ -58,11 +61,14 @@ def component(part: str) -> str:
     return "unet" if part.endswith("_unet") else part
 
 
-def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint], adapters: Sequence[Adapter] = (),
-                targets: Sequence[str] = ()) -> dict[str, Part]:
+def match_parts(
+    specs: list[GraphSpec], checkpoints: dict[str, Checkpoint], adapters: Sequence[Adapter] = (), targets: Sequence[str] = (),
+    stored_as: str = "float32",
+) -> dict[str, Part]:
     """The parts, all tensors matched to the cells' parameters: before the first is compiled, which may take minutes.
 
     adapters: what is added to their weights. targets: beside the CPU, whose cells' parameters the weights hold, too.
+    stored_as: one of CHOICES.
     """
     parts = {}
     for part, kind in PARTS.items():
@@ -75,7 +81,10 @@ def match_parts(specs: list[GraphSpec], checkpoints: dict[str, Checkpoint], adap
         origin = part_origin([spec for spec, _ in cells], all_cells, checkpoints[kind].config(component(part)),
                              tensors.files, tensors.scales)
         weight_bytes = sum(4 * math.prod(shape) for shape in shapes.values())
-        parts[part] = Part(cells, resolve(part, shapes, tensors), origin, weight_bytes)
+        found = weights(part, shapes, tensors)
+        choice = type_of_part(part, stored_as, found)
+        stored = weight_bytes if choice == "float32" else stored_bytes(tensors.shapes, tensors.types, choice)
+        parts[part] = Part(cells, found, f"{origin} {choice}", weight_bytes, choice, stored)
     return parts
 
 
@@ -118,13 +127,23 @@ def _write_part(folder: Path, name: str, part: Part, engine: Engine) -> Generato
     forget_part(folder, name)  # a run may have been interrupted in it
     (folder / name).mkdir()
     yield f"{name} weights"
-    with WeightsWriter(folder / name / WEIGHTS) as writer:
-        for tensor, array in part.weights:
-            writer.write(tensor, array)
-    store = WeightStore(folder / name, writer.index)
-    graphs = yield from write_graphs(folder, name, part.cells, writer.index, store, engine)
+    index = write_weights(folder / name, part.weights, part.stored_as)
+    graphs = yield from write_graphs(folder, name, part.cells, index, WeightStore(folder / name, index), engine)
     mindir_archive.pack(folder / name)
     note_part(folder, name, _origin(part, engine), [dataclasses.asdict(graph) for graph in graphs])
+
+
+def write_weights(folder: Path, found: Sequence[Weight], stored_as: str, file: Sink | None = None) -> dict[str, StoredTensor]:
+    """Write the weights of the part in `folder`; where graphs find each. file: written instead of the file in the folder."""
+    if stored_as == "float32":
+        with WeightsWriter(folder / WEIGHTS, file) as writer:
+            for weight in found:
+                writer.write(weight.name, weight.array())
+        return writer.index
+    with StoredWriter(folder, stored_as, file) as stored:
+        for weight in found:
+            stored.write(weight)
+    return stored.index
 
 
 def write_graphs(

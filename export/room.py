@@ -15,10 +15,11 @@ from .contents.ms_files import AT_A_TIME, LARGE_WEIGHTS, LARGEST_WEIGHTS
 MARGIN, GRAPHS = 0.1, 20_000_000
 
 
-def check_room(folder: Path, weight_bytes: Mapping[str, int], written: bool = True) -> None:
+def check_room(folder: Path, weight_bytes: Mapping[str, int], written: int | None = None) -> None:
     """UserError that gives both figures if the file system of `folder` has less room than parts take that are to be made.
 
-    weight_bytes: of each. written: whether their weights are, or are there already.
+    weight_bytes: of each, float32. written: bytes of them that are written, where these are stored in another type, or are
+    there already.
     """
     if not weight_bytes:
         return
@@ -28,9 +29,10 @@ def check_room(folder: Path, weight_bytes: Mapping[str, int], written: bool = Tr
                         "make room, or choose an --output on another disk")
 
 
-def estimate(weight_bytes: Sequence[int], written: bool = True) -> int:
+def estimate(weight_bytes: Sequence[int], written: int | None = None) -> int:
     """Bytes that an export has on disk at most: all parts, and the conversions of the largest."""
-    return int(sum(weight_bytes) * (written + MARGIN)) + GRAPHS + max(map(_conversions, weight_bytes))
+    total = sum(weight_bytes)
+    return int(total * MARGIN) + (total if written is None else written) + GRAPHS + max(map(_conversions, weight_bytes))
 
 
 def _conversions(weight_bytes: int) -> int:

@@ -24,6 +24,11 @@ PLAIN = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 DOUBLED = np.array([[1, 0, 0], [1, 1, 1], [0, 0, 1]])
 
 
+def taps(combinations, column):
+    """What products that share a `column` of the transform take of a kernel's nine values: (rows of `combinations`, 9)."""
+    return np.einsum("kr,c->krc", combinations, combinations[column]).reshape(len(combinations), 9)
+
+
 def filters(combinations, column):
     """A function from a kernel (out, in, 3, 3) to the weights of products that share a `column` of the transform.
 
@@ -35,11 +40,11 @@ def filters(combinations, column):
 
 def products(combinations, column):
     """The same in float64."""
-    kernels = np.einsum("kr,c->krc", combinations, combinations[column]).reshape(len(combinations), 9)
+    kernels = taps(combinations, column)
 
     def combine(weight):
-        taps = weight.reshape(-1, 9).T.astype(np.float64)
-        return (kernels @ taps).reshape(-1, *weight.shape[:2])
+        values = weight.reshape(-1, 9).T.astype(np.float64)
+        return (kernels @ values).reshape(-1, *weight.shape[:2])
 
     return combine
 

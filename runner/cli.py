@@ -17,8 +17,8 @@ from .common.streams import BROKEN_PIPE, discard, failure, reader_is_gone, stand
 
 PROGRAM = "kandinsky-mindir"
 GROUP = "kandinsky_mindir.commands"  # entry points: the runner does not import the exporter, each brings its commands
-ORDER = ("demo", "export", "merge", "generate", "interpolate", "film", "batch", "inspect", "pack", "verify", "check",
-         "serve", "runtime")
+ORDER = ("demo", "export", "merge", "generate", "interpolate", "film", "batch", "inspect", "pack", "unpack", "verify",
+         "check", "serve", "runtime")
 TRACEBACK = "KANDINSKY_MINDIR_TRACEBACK"  # environment variable: a fault of the program prints its traceback
 DESCRIPTION = "Kandinsky 2.2 from prompt to picture on MindSpore Lite."
 EPILOG = f"""\

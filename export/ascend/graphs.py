@@ -56,7 +56,7 @@ def _written(folder: Path) -> Iterator[Path]:
 
 def _write_graph(bundle: Bundle, spec: GraphSpec) -> TargetGraph:
     graph, folder = bundle.manifest.find(spec.name, spec.batch, spec.size), bundle.path / spec.part
-    example, index = SealedExample.read(bundle.path / file_name(graph)), bundle.tensors(spec.part)
+    example, index = SealedExample.read(bundle.path / file_name(graph)), bundle.places(spec.part)
     cell = spec.cell_for("ascend")
     wide = set_float16(cell, peaks(read_model(bundle.mindir(graph.mindir), graph.mindir), folder, example.inputs))
     inputs = [(tensor.name, tensor.shape, tensor.dtype) for tensor in spec.inputs]

@@ -38,7 +38,7 @@ class TensorInfo(NamedTuple):
 class TensorFiles:
     """The tensors of one component.
 
-    `files` are the files they come from, `shapes` maps each name to its shape; `read` gives one tensor.
+    `files` are the files they come from, `shapes` maps each name to its shape, `types` to its type; `read` gives one tensor.
     """
 
     def __init__(self, folder, stem):
@@ -59,6 +59,7 @@ class TensorFiles:
         self.path = path
         self.files = tuple(sorted({info.file for info in self._tensors.values()}))
         self.shapes: Mapping = MappingProxyType({name: info.shape for name, info in self._tensors.items()})
+        self.types: Mapping = MappingProxyType({name: info.dtype for name, info in self._tensors.items()})
 
     def read(self, name) -> np.ndarray:
         """The tensor as a new float32 array. Raises UserError if there is none of this name, if it is not of a

@@ -31,12 +31,14 @@ def as_stored(shape):
 class Source(NamedTuple):
     """How a parameter is made: `combine` of the checkpoint tensors `names`.
 
-    combined_shape: the shape of what comes of their shapes, where `combine` itself is work.
+    combined_shape: the shape of what comes of their shapes, where `combine` itself is work. taps: where it is made of one
+    kernel, the factors of its nine values (models/winograd.py).
     """
 
     names: tuple
     combine: Callable = channels_last
     combined_shape: Callable | None = None
+    taps: np.ndarray | None = None
 
     def shape(self, shapes):
         """Shape of the parameter, given those of the checkpoint's tensors."""
@@ -54,7 +56,8 @@ def with_products(sources: dict) -> dict:
                 for column in range(len(combinations)):
                     product = name.removesuffix("weight") + f"{kind}_{column}"
                     sources[product] = Source(source.names, winograd.filters(combinations, column),
-                                              winograd.shape_of_filters(combinations))
+                                              winograd.shape_of_filters(combinations),
+                                              winograd.taps(combinations, column))
     return sources
 
 
@@ -125,8 +128,29 @@ UNUSED = {
 }
 
 
+class Weight(NamedTuple):
+    """A parameter, and what a bundle stores of it.
+
+    dtype: of the checkpoint's tensor, as safetensors calls it. array: reads the parameter, as float32. stored: reads what is
+    to be stored: the parameter itself, or the kernel, (3, 3, out, in), that it is made of by `taps` (models/winograd.py).
+    kernel: its name; empty if there is none.
+    """
+
+    name: str
+    dtype: str
+    array: Callable[[], np.ndarray]
+    stored: Callable[[], np.ndarray]
+    kernel: str = ""
+    taps: np.ndarray | None = None
+
+
 def resolve(part, parameter_shapes: Mapping, tensors) -> Iterator:
-    """Yield (name, float32 array) for every parameter of `part`, in the order of `parameter_shapes` (name -> shape).
+    """Yield (name, float32 array) for every parameter of `part`: see `weights`."""
+    return ((weight.name, weight.array()) for weight in weights(part, parameter_shapes, tensors))
+
+
+def weights(part, parameter_shapes: Mapping, tensors) -> list[Weight]:
+    """Every parameter of `part`, in the order of `parameter_shapes` (name -> shape).
 
     `tensors` is the part's TensorFiles. All names, shapes and types are checked before the call returns, from the files'
     headers; each array is read when its turn comes. Raises UserError naming the tensor that is missing, left over, there
@@ -151,10 +175,17 @@ def resolve(part, parameter_shapes: Mapping, tensors) -> Iterator:
     for name in used:
         tensors.check_type(stored[name])
 
-    def array(source):
-        return source.combine(*(tensors.read(stored[name]) for name in source.names))
+    def weight(name, source):
+        def array():
+            return source.combine(*(tensors.read(stored[each]) for each in source.names))
 
-    return ((name, array(sources[name])) for name in parameter_shapes)
+        dtype = tensors.types[stored[source.names[0]]]
+        if source.taps is None:
+            return Weight(name, dtype, array, array)
+        (kernel,) = source.names
+        return Weight(name, dtype, array, lambda: tensors.read(stored[kernel]).transpose(2, 3, 0, 1), kernel, source.taps)
+
+    return [weight(name, sources[name]) for name in parameter_shapes]
 
 
 def stored_names(part, tensors) -> dict:

@@ -19,11 +19,12 @@ from flatbuffers.table import Table
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ...runner.bundle.ms_layout import HOLE, LITE_WEIGHTS, UNIT, WEIGHTS, Layout, Stretch
+from ...runner.bundle.stored.wide_file import LARGE, open_weights, padding
 from ...runner.bundle.tensor_index import StoredTensor
 from ...runner.common.errors import UserError
 from ...runner.engine import Engine, ModelFileEngine
 from ..graphs.mindir import weight_bytes
-from .weights import LARGE, WeightsWriter, padding
+from .weights import WeightsWriter
 
 IDENTIFIER = b"MSL2"  # of Lite 2's files, after the offset of the root table
 # Fields of Lite 2.0's schema (mindspore/lite/schema/model.fbs), as flatbuffers counts them: field n is at 4 + 2 n.
@@ -92,8 +93,9 @@ def _write_alone(lowered: ModelProto, folder: Path, path: Path) -> None:
     with WeightsWriter(path.with_name(WEIGHTS)) as writer:
         for parameter in model.graph.parameter:
             place = parameter.external_data
-            writer.write(parameter.name, np.fromfile(folder / place.location, "<f4", place.length // 4, offset=place.offset))
-            place.offset = writer.index[parameter.name].offset
+            content = open_weights(folder / place.location)[place.offset : place.offset + place.length]
+            writer.write(parameter.name, content.view("<f4"))
+            place.location, place.offset = WEIGHTS, writer.index[parameter.name].offset
     path.write_bytes(model.SerializeToString())
 
 
@@ -172,7 +174,7 @@ class WeightStore:
     def _read(self, length: int) -> None:
         """Add the part's weights of so many bytes to the stretches."""
         for place in self._unread.pop(length, ()):
-            content = np.memmap(self.folder / place.file, np.uint8, "r", place.offset, (length,))
+            content = open_weights(self.folder / place.file)[place.offset : place.offset + length]
             self._stretches.setdefault(_digest(content), Stretch(0, place.file, place.offset, length))
 
 
@@ -186,7 +188,7 @@ def write_layout(ms: Path, store: WeightStore, path: Path) -> None:
         for (position, length, _), (place, found, _) in zip(_tensors(before, ms), _tensors(after, ms), strict=True):
             tensor = after[place : place + found]
             if stretch := mapped.get(place):
-                source = np.memmap(path.with_name(stretch.source), np.uint8, "r", stretch.offset, stretch.length)
+                source = open_weights(path.with_name(stretch.source))[stretch.offset : stretch.offset + stretch.length]
                 tensor = np.concatenate([source, tensor[stretch.length :]])
             if not np.array_equal(before[position : position + length], tensor):
                 raise UserError(f"{ms.name} does not come out of its layout as it was: please report this")

@@ -19,7 +19,7 @@ from ...runner.common.errors import UserError
 from ...runner.diffusion.sinusoid import timestep_embedding
 from ...runner.inputs.tokens import tokenizer_of
 from ..graphs.interpreter import evaluate, outputs
-from ..graphs.node_layers import seams
+from ..graphs.node_layers import STRUCTURE, layers_of, operator_of, seams
 from ..graphs.reader import read_model
 
 PROMPT = "a portrait of a young woman with a red cat, oil on canvas"
@@ -47,17 +47,25 @@ def seal(bundle: Bundle, progress: bool = True) -> None:
 
 def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> tuple[SealedExample, list[np.ndarray]]:
     """The sealed example of a graph on `inputs`, and its whole outputs in float64."""
-    kept = set(seams(model))
+    kept, names = set(seams(model)), layers_of(model)
     layers: dict[str, Sample] = {}
+    largest: dict[str, float] = {}
     result: list[tuple] = [(), ()]
     passes = (evaluate(model, folder, inputs, dtype) for dtype in (np.float64, np.float32))
     for (node, exact), (_, rounded) in zip(*passes):
+        if operator_of(node) not in STRUCTURE and np.size(exact):
+            largest[names[node.name]] = max(largest.get(names[node.name], 0.0), _largest(exact))
         if node.name in kept:
             layers[node.name] = Sample.of(exact, rounded, LAYER_VALUES)
         if node.name == model.graph.output[0].name:
             result = [value if isinstance(value, tuple) else (value,) for value in (exact, rounded)]
     outputs = [Sample.of(exact, rounded, OUTPUT_VALUES) for exact, rounded in zip(*result, strict=True)]
-    return SealedExample(inputs, outputs, layers), list(result[0])
+    return SealedExample(inputs, outputs, layers, {name: value for name, value in largest.items() if name}), list(result[0])
+
+
+def _largest(value: np.ndarray) -> float:
+    """The largest absolute value of a tensor; 0 of whole numbers."""
+    return max(float(value.max()), -float(value.min())) if np.issubdtype(value.dtype, np.floating) else 0.0
 
 
 class _ForwardPass:

@@ -7,21 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...runner.bundle.ms_layout import UNIT
+from ...runner.bundle.stored.wide_file import HEADER, padding
 from ...runner.bundle.tensor_index import NAME, StoredTensor, write_index
 from ...runner.common.errors import UserError
-
-# The layout of MindSpore's own split export (mindspore/train/serialization.py: _split_save): a header whose first byte
-# says that the numbers are little-endian, then tensors at multiples of 64 bytes; here large ones at those of whole pages,
-# so that they can be mapped.
-ALIGNMENT = 64
-HEADER = b"\x01" + bytes(ALIGNMENT - 1)
-LARGE = 1 << 18  # bytes: four pages of 64 KiB, of which at most one is padding; from here on a tensor can be mapped
-
-
-def padding(end: int, length: int) -> bytes:
-    """What lies between a weight file's `end` and a further tensor of `length` bytes."""
-    return bytes(-end % (UNIT if length >= LARGE else ALIGNMENT))
 
 
 class Sink(Protocol):

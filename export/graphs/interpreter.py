@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mindspore.train.mind_ir_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, PrimitiveProto, TensorProto
 
+from ...runner.bundle.stored.wide_file import WideWeights, open_weights
 from ...runner.common.errors import UserError
 from .node_layers import CONSTANT, REFERENCE, operator_of
 
@@ -115,17 +116,34 @@ def _apply(node: NodeProto, primitive: PrimitiveProto, operands: list, dtype: ty
         return OPERATORS[primitive.op_type](*(_cast(operand, dtype) for operand in operands), **attributes)
 
 
+class _Stored(NamedTuple):
+    """A weight that is made each time it is used, of what is stored: all of them at once would fill the memory."""
+
+    weights: WideWeights
+    start: int
+    length: int
+    shape: tuple[int, ...]
+
+    def read(self) -> np.ndarray:
+        return self.weights[self.start : self.start + self.length].view("<f4").reshape(self.shape)
+
+
 def _cast(operand, dtype):
+    if isinstance(operand, _Stored):
+        operand = operand.read()
     if isinstance(operand, tuple):
         return tuple(_cast(item, dtype) for item in operand)
     is_real = isinstance(operand, np.ndarray) and np.issubdtype(operand.dtype, np.floating)
     return operand.astype(dtype, copy=False) if is_real else operand
 
 
-def _weight(parameter: TensorProto, folder: Path) -> np.ndarray:
+def _weight(parameter: TensorProto, folder: Path) -> np.ndarray | _Stored:
     place, shape = parameter.external_data, tuple(parameter.dims)
     try:
-        return np.memmap(folder / place.location, "<f4", "r", place.offset, shape)
+        weights = open_weights(folder / place.location)
+        if isinstance(weights, WideWeights) and place.offset + place.length <= weights.size:
+            return _Stored(weights, place.offset, place.length, shape)
+        return weights[place.offset : place.offset + place.length].view("<f4").reshape(shape)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / place.location} does not hold {parameter.name}: {error}") from error
 

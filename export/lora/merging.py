@@ -28,6 +28,7 @@ from ...runner.bundle.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest
 from ...runner.bundle.ms_layout import LITE_WEIGHTS, Layout
 from ...runner.bundle.opened import Bundle
 from ...runner.bundle.sealed_examples import file_name
+from ...runner.bundle.stored.wide_file import read_tensor
 from ...runner.bundle.tensor_index import StoredTensor, index_of, write_index
 from ...runner.common.errors import UserError
 from ...runner.loading.models import Models
@@ -48,7 +49,6 @@ from .tensors import RECORD, WEIGHT, added, record, total
 
 SEALED = "sealed"  # of Manifest.source: what the examples were judged against
 UNET = "unet"  # of the decoder for texts; those of other decoders are called KIND_unet
-STORED = "float32"  # the type of weights that a LoRA can be added to
 MARGIN = 1.1  # of the disk that the weights take
 PRODUCT = re.compile(r"(?P<module>.+)\.(?P<kind>plain|doubled)_(?P<column>\d+)")  # checkpoint/tensor_names.py: with_products
 COMBINATIONS = {"plain": winograd.PLAIN, "doubled": winograd.DOUBLED}
@@ -72,9 +72,9 @@ def merge_bundle(
 ) -> Merged:
     """Write the bundle `output`: `bundle` with LoRAs added to its weights. Its other files are the same ones on the disk.
 
-    UserError for a bundle that is damaged, or whose weights are not float32; for a LoRA as Adapter says; if `output` is there,
-    unless `overwrite`. Whatever ends it leaves nothing, but for a bundle whose graphs do not compute what they should on this
-    machine: it stays as OUTPUT.failed.
+    Weights that change are stored as float32, whatever the others are stored as: nothing of the sums is lost. UserError for a
+    bundle that is damaged; for a LoRA as Adapter says; if `output` is there, unless `overwrite`. Whatever ends it leaves nothing,
+    but for a bundle whose graphs do not compute what they should on this machine: it stays as OUTPUT.failed.
     """
     started = time.monotonic()
     check_target(Path(output), overwrite)
@@ -84,7 +84,7 @@ def merge_bundle(
     if base.manifest.targets:
         raise UserError(f"{bundle} has graphs for {' and '.join(base.manifest.targets)}, too: export the checkpoint with --lora "
                         "and --target")
-    indexes = {part: base.tensors(part) for part in PARTS if any(graph.part == part for graph in base.manifest.graphs)}
+    indexes = {part: base.places(part) for part in PARTS if any(graph.part == part for graph in base.manifest.graphs)}
     modules = Modules({part: _weights(index) for part, index in indexes.items()})
     adapters = [Adapter(given, modules) for given in loras]
     if not adapters:
@@ -128,19 +128,15 @@ def _weights(index: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
 
 
 class _Part:
-    """A part that LoRAs change. graphs: those that change with it. replaced: files of the bundle that it writes anew.
-    changed: bytes of the weights that differ."""
+    """A part that LoRAs change. index: where graphs find its weights. graphs: those that change with it. replaced: files of the
+    bundle that it writes anew. changed: bytes of the weights that differ, float32."""
 
     def __init__(self, base: Bundle, name: str, index: Mapping[str, StoredTensor], adapters: Sequence[Adapter]):
         self.name, self._base, self._index, self._adapters = name, base, index, adapters
         modules = {module for adapter in adapters for part, module in adapter.pairs if part == name}
         self._tensors = {tensor: module for tensor in index if (module := _module_of(tensor)) in modules}
-        for tensor in self._tensors:
-            if index[tensor].dtype != STORED:
-                raise UserError(f"{base.path}: {name}'s {tensor} is stored as {index[tensor].dtype}, and LoRAs are merged into "
-                                f"{STORED} weights: export the checkpoint with --lora")
-        for file in {index[tensor].file for tensor in index}:
-            base.file(f"{name}/{file}")
+        for file in base.weights_of(name):
+            base.file(file)
         self.changed = sum(index[tensor].length for tensor in self._tensors)
         places = {Place.of(index[tensor]) for tensor in self._tensors}
         self._models = {
@@ -155,9 +151,11 @@ class _Part:
     def write(self, folder: Path, engine: engines.Engine) -> list[str]:
         """Write the changed weights, and the graphs over them; the titles of those that were converted anew."""
         moves = self._write_weights(folder / self.name)
-        index = {name: moves.get(Place.of(tensor), tensor) for name, tensor in self._index.items()}
-        write_index(folder / index_of(self.name), index)
-        unsure, anew = twins(folder / self.name, self._index.values(), moves), []
+        index = {name: moves.get(Place.of(place), place) for name, place in self._index.items()}
+        stored = self._base.tensors(self.name)
+        write_index(folder / index_of(self.name),
+                    {name: moves.get(Place.of(self._index[name]), tensor) for name, tensor in stored.items()})
+        unsure, anew = twins(self._base.path / self.name, self._index.values(), moves), []
         for graph in self.graphs:
             left = point_mindir(self._models[graph.mindir], moves)
             point_mindir(self._models[graph.lite], moves)
@@ -186,7 +184,7 @@ class _Part:
                 if owner != module:  # tensors of a module lie together
                     module, delta = owner, total(self._adapters, self.name, owner)
                 old = self._index[tensor]
-                array = np.memmap(self._base.path / self.name / old.file, "<f4", "r", old.offset, old.shape)
+                array = read_tensor(self._base.path / self.name, old)
                 writer.write(tensor, added(array, _as_stored(tensor, delta), tensor))
                 moves[Place.of(old)] = writer.index[tensor]
         return moves

@@ -12,6 +12,7 @@ import numpy as np
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from ...runner.bundle.ms_layout import Layout
+from ...runner.bundle.stored.wide_file import open_weights
 from ...runner.bundle.tensor_index import StoredTensor
 
 BEGINNING = 1 << 12  # bytes that tell nearly all tensors apart
@@ -84,4 +85,4 @@ def _same(folder: Path, one: StoredTensor, other: StoredTensor) -> bool:
 
 def _bytes(folder: Path, tensor: StoredTensor, most: int | None = None) -> np.ndarray:
     length = tensor.length if most is None else min(tensor.length, most)
-    return np.memmap(folder / tensor.file, np.uint8, "r", tensor.offset, (length,))
+    return open_weights(folder / tensor.file)[tensor.offset : tensor.offset + length]

@@ -17,6 +17,7 @@ from .spelling import PARTS, Modules
 
 WEIGHT = ".weight"
 RECORD = "lora"  # of Manifest.source: which LoRAs are in a bundle's weights
+FLOAT32 = "F32"  # as safetensors calls the type of a sum
 
 
 def weights_of(shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -57,6 +58,7 @@ class MergedTensors:
         self._adapters = [adapter for adapter in adapters if part in changed_parts([adapter])]
         self._modules = {module for adapter in self._adapters for other, module in adapter.pairs if other == part}
         self.path, self.shapes, self.check_type = tensors.path, tensors.shapes, tensors.check_type
+        self.types = {name: FLOAT32 if self._module(name) in self._modules else dtype for name, dtype in tensors.types.items()}
         self.files: tuple[Path, ...] = (*tensors.files, *(adapter.path for adapter in self._adapters))
 
     @property
@@ -66,10 +68,13 @@ class MergedTensors:
 
     def read(self, name: str) -> np.ndarray:
         array = self._tensors.read(name)
-        module = current_name(self._part, name).removesuffix(WEIGHT)
+        module = self._module(name)
         if module not in self._modules:
             return array
         return added(array, total(self._adapters, self._part, module), name)
+
+    def _module(self, name: str) -> str:
+        return current_name(self._part, name).removesuffix(WEIGHT)
 
 
 def record(adapters: Iterable[Adapter]) -> str:

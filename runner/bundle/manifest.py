@@ -19,10 +19,11 @@ from msgspec import Meta, Struct
 
 from ..common.errors import UserError
 from .mindir_archive import TargetGraph, archive_of
-from .tensor_index import index_of
+from .tensor_index import STORED, WEIGHTS, index_of
 
 FILE_NAME = "manifest.json"
-FORMAT = 4
+FORMAT = 4  # with all weights in float32
+STORED_FORMAT = 5  # with weights in the types of tensor_index.py
 LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
 MOST_ELEMENTS = 2**36  # nor any tensor to this
 ALWAYS = ("constants.npz", "tokenizer.json")  # files of every bundle
@@ -197,32 +198,31 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where} is not JSON ({error}): it is cut or damaged; {REMEDY}") from None
         version = convert(data, _Format, where).format
-        if version != FORMAT:
-            raise UserError(f"{where} has format {shortened(version)}, this version reads format {FORMAT}: use a matching "
-                            f"version of kandinsky-mindir or {REMEDY}")
+        if version not in (FORMAT, STORED_FORMAT):
+            raise UserError(f"{where} has format {shortened(version)}, this version reads formats {FORMAT} and "
+                            f"{STORED_FORMAT}: use a matching version of kandinsky-mindir or {REMEDY}")
         if not is_sealed(text, convert(data, Versioned, where).seal):
             raise UserError(f"{where} is not as export wrote it: it is damaged, or was edited; {REMEDY}")
         found = convert(data, _File, where)
-        files = {
-            inside(path, f"{where}: files"): convert(info, FileInfo, f"{where}: files[{path!r}]")
-            for path, info in found.files.items()
-        }
+        files = {inside(path, f"{where}: files"): convert(info, FileInfo, f"{where}: files[{path!r}]")
+                 for path, info in found.files.items()}
         graphs = tuple(GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(found.graphs))
         for graph in graphs:
             archives = archive_of(graph.mindir), archive_of(graph.lite)
-            for path in (*archives, *graph.ms, f"{graph.part}/weights.bin", index_of(graph.part)):
+            stored = version == STORED_FORMAT and f"{graph.part}/{STORED}" in files
+            for path in (*archives, *graph.ms, f"{graph.part}/{STORED if stored else WEIGHTS}", index_of(graph.part)):
                 if path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")
         for row in (row for rows in (found.targets or {}).values() for row in rows):
             if archive_of(inside(row.mindir, f"{where}: targets.mindir")) not in files:
                 raise UserError(f"{where}: targets uses {shortened(row.mindir)}, whose archive files does not list; {REMEDY}")
-        for path in ALWAYS:
-            if path not in files:
-                raise UserError(f"{where}: files does not list {path}: it is damaged; {REMEDY}")
+        for path in (name for name in ALWAYS if name not in files):
+            raise UserError(f"{where}: files does not list {path}: it is damaged; {REMEDY}")
         return cls(
             sizes=found.sizes,
             graphs=graphs,
             files=files,
+            format=version,
             image_processor=found.image_processor,
             source=dict(found.source or {}),
             versions=found.versions or {},

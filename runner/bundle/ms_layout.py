@@ -8,9 +8,10 @@ is put together in memory, without a name; the large weights stay where they are
 from __future__ import annotations
 
 import lzma
+import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
@@ -19,11 +20,13 @@ import msgspec
 import numpy as np
 
 from ..common.errors import UserError
+from . import tensor_index
 from .checked_files import CheckedFiles
 from .ms_file import ModelFile
+from .stored.wide_file import WideWeights, files_behind, open_weights
 
 LITE_VERSION = "2.0.0"  # of MindSpore Lite, whose format this is
-WEIGHTS = "weights.bin"  # what all graphs of a part share, as the checkpoint has it
+WEIGHTS = tensor_index.WEIGHTS  # what all graphs of a part share, as the checkpoint has it
 LITE_WEIGHTS = "lite_weights.bin"  # further tensors, which Lite's converter made
 HOLE = ""  # the source of a stretch that nobody reads
 UNIT = 1 << 16  # bytes: the largest page of the machines that Linux runs on, and a multiple of all others
@@ -98,17 +101,15 @@ class Layout(NamedTuple):
             raise UserError(f"the path {str(path.absolute())!r} has a line break, which the bridge to Lite cannot take: "
                             "move the bundle to another folder")
         names = dict.fromkeys([*self.sources, *(stretch.source for stretch in packed)])
-        sources = {name: _bytes_of(path.with_name(name)) for name in names}
+        sources = {name: open_weights(path.with_name(name)) for name in names}
         for stretch in (*self.stretches, *packed):
             if stretch.source != HOLE and stretch.offset + stretch.length > sources[stretch.source].size:
                 raise UserError(f"{path.with_name(stretch.source)} ends before what {path.name} takes from it: it is cut "
                                 "or damaged; export the bundle again")
-        table = "".join(
-            f"{kind} {stretch.position} {stretch.length} {stretch.offset} {path.with_name(stretch.source).absolute()}\n"
-            for kind, stretches in (("raw", filter(lambda stretch: stretch.mapped, self.stretches)), ("packed", packed))
-            for stretch in stretches
-        )
-        model = ModelFile(self.size, path, table)
+        table = [_row(stretch, path, sources) for stretch in self.stretches if stretch.mapped]
+        table += [f"packed {stretch.position} {stretch.length} {stretch.offset} {path.with_name(stretch.source).absolute()}\n"
+                  for stretch in packed]
+        model = ModelFile(self.size, path, "".join(table))
         try:
             self._fill(model.fileno(), sources)
         except BaseException:
@@ -116,7 +117,7 @@ class Layout(NamedTuple):
             raise
         return model
 
-    def _fill(self, target: int, sources: dict[str, np.ndarray]) -> None:
+    def _fill(self, target: int, sources: Mapping[str, np.ndarray | WideWeights]) -> None:
         """Write all but what is mapped, from the beginning to the end."""
         skeleton, used, end = memoryview(self.skeleton), 0, 0
         with open(target, "wb", buffering=0, closefd=False) as file:
@@ -153,11 +154,25 @@ def _write(file: BinaryIO, data) -> None:
         data = data[file.write(data) :]
 
 
-def _bytes_of(path: Path) -> np.ndarray:
-    try:
-        return np.memmap(path, np.uint8, "r")
-    except (OSError, ValueError) as error:  # ValueError: the file is empty
-        raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
+def _row(stretch: Stretch, layout: Path, sources: Mapping[str, np.ndarray | WideWeights]) -> str:
+    """A line of the table of a ModelFile for whole pages: where they lie, or what they are made of.
+
+    The latter is "stored POSITION LENGTH FIRST TYPE OFFSET ROW COUNT SCALES TAPS [FACTOR...] PATH": elements from FIRST on of a
+    tensor whose values lie at OFFSET in rows of ROW; SCALES is 0, or where those of int8 lie. TAPS is the number of factors, 0
+    or nine for each COUNT elements.
+    """
+    weights, place = sources[stretch.source], f"{stretch.position} {stretch.length}"
+    if not isinstance(weights, WideWeights):
+        return f"raw {place} {stretch.offset} {layout.with_name(stretch.source).absolute()}\n"
+    source = weights.source(stretch.offset, stretch.length)
+    if source is None:
+        raise UserError(f"{layout} takes bytes of {stretch.source} that are not of one tensor: it is damaged; export the bundle "
+                        "again")
+    tensor = source.tensor
+    factors = [factor for row in tensor.taps or () for factor in row]
+    words = (source.first, tensor.dtype, tensor.offset, tensor.rows[1], math.prod(tensor.shape[1:]), tensor.scales or 0,
+             len(factors), *factors)
+    return f"stored {place} {' '.join(map(str, words))} {weights.path.absolute()}\n"
 
 
 class ModelSource(NamedTuple):
@@ -174,11 +189,16 @@ class ModelSource(NamedTuple):
     def read(self) -> Layout:
         return Layout.read(self.files.file(self.layout))
 
+    def widens(self, stretch: Stretch) -> bool:
+        """Whether a stretch is made when it is read, as the weights are stored in narrower types."""
+        name = str(PurePosixPath(self.layout).with_name(stretch.source))
+        return files_behind(self.files.path, [name]) != [name]
+
     @contextmanager
     def assembled(self) -> Iterator[ModelFile]:
         """The file, to load within the block; UserError if one of its files is damaged."""
         layout = self.read()
         names = dict.fromkeys([*layout.sources, *(stretch.source for stretch in self.packed)])
-        sources = [str(PurePosixPath(self.layout).with_name(name)) for name in names]
+        sources = files_behind(self.files.path, (str(PurePosixPath(self.layout).with_name(name)) for name in names))
         with self.files.reading(self.layout, *sources), layout.assemble(self.files.path / self.layout, self.packed) as file:
             yield file

@@ -13,14 +13,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..common.errors import UserError
+from ..common.memory import as_text
 from ..common.scratch import scratch_folder
 from . import mindir_archive, packed
 from .checked_files import CheckedFiles, read_text
 from .manifest import FILE_NAME, GraphInfo, Manifest
-from .ms_layout import ModelSource
+from .ms_layout import WEIGHTS, ModelSource
 from .npz import read_arrays
 from .packed import Packed
-from .tensor_index import StoredTensor, index_of, read_index
+from .stored.wide_file import WideWeights, files_behind, open_weights, wide_index
+from .tensor_index import NAME, STORED, StoredTensor, index_of, read_index
 
 CONSTANTS = ("clip_mean", "clip_std", "empty_text_embeds", "empty_text_hidden_states", "empty_text_mask",
              "zero_image_embeds")
@@ -81,10 +83,14 @@ class Bundle(CheckedFiles):
     def unpacked(self, graph: GraphInfo, name: str) -> Iterator[Path]:
         """A MindIR file of `graph` as a file beside its weights, in a folder that is gone after the block; beside one for another
         target lies what its compiler is to be told, under the same name with the ending .cfg."""
-        weights = [self.file(weights).absolute() for weights in self.weights_of(graph.part)]
+        files = [self.file(name).absolute() for name in self.weights_of(graph.part)]
         with scratch_folder() as folder:
-            for file in weights:
-                (folder / file.name).symlink_to(file)
+            for file in files:
+                if file.name not in (STORED, NAME):
+                    (folder / file.name).symlink_to(file)
+            weights = open_weights(self.path / graph.part / WEIGHTS)
+            if isinstance(weights, WideWeights):
+                _write(weights, folder)
             path = folder / Path(name).name
             path.write_bytes(self.mindir(name))
             if self.target != "cpu" and name == graph.mindir:
@@ -93,8 +99,12 @@ class Bundle(CheckedFiles):
             yield path
 
     def tensors(self, part: str) -> dict[str, StoredTensor]:
-        """Where each weight of a part lies, by name. The files are beside the index, in the part's folder."""
+        """How each weight of a part is stored, by name. The files are beside the index, in the part's folder."""
         return read_index(self.file(index_of(part)))
+
+    def places(self, part: str) -> dict[str, StoredTensor]:
+        """Where graphs find each weight of a part, as float32: in weights.bin, or in a file that a merge has written."""
+        return wide_index(self.tensors(part))
 
     @cached_property
     def constants(self) -> dict[str, np.ndarray]:
@@ -127,9 +137,24 @@ class Bundle(CheckedFiles):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights, as stored."""
-        return sum(info.size for name, info in self.manifest.files.items() if name.endswith("weights.bin"))
+        """Bytes of all weights as graphs take them, float32."""
+        return sum(open_weights((self.path / name).with_name(WEIGHTS)).size if name.endswith(f"/{STORED}") else info.size
+                   for name, info in self.manifest.files.items() if name.endswith("weights.bin"))
+
+    def weight_bytes_of(self, part: str) -> int:
+        """Bytes of the files that graphs of a part find its weights in, float32."""
+        return sum(open_weights(self.path / part / name).size for name in {place.file for place in self.places(part).values()})
 
     def weights_of(self, part: str) -> list[str]:
-        """The files that hold a part's weights."""
-        return sorted({f"{part}/{tensor.file}" for tensor in self.tensors(part).values()})
+        """The files that hold a part's weights, and the index if the weights follow from both."""
+        return files_behind(self.path, sorted({f"{part}/{place.file}" for place in self.places(part).values()}))
+
+
+def _write(weights: WideWeights, folder: Path) -> None:
+    """Write weights.bin; UserError if there is no room for it."""
+    try:
+        with open(folder / WEIGHTS, "wb") as file:
+            weights.write(file)
+    except OSError as error:
+        raise UserError(f"{weights.path} takes {as_text(weights.size)} as float32, which {folder.parent} cannot hold ({error}): "
+                        "free disk space there, or set TMPDIR to a folder with more") from None

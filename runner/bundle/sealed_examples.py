@@ -7,7 +7,9 @@ is what rounding costs this graph on these inputs, and a device may be off by a 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,9 @@ from .npz import read_arrays
 
 OUTPUT_VALUES = 4096  # how many values of an output are kept
 LAYER_VALUES = 8  # and of what a layer inside the graph computes, for `verify --bisect`
+
+LARGEST_FLOAT16 = 65504.0
+RANGE_LAYERS, RANGE_LARGEST = "range.layers", "range.largest"  # members of the file
 
 UNIT = 2.0**-24  # half a unit in the last place of 1, float32
 # How much more than NumPy's a correct float32 kernel may round. Winograd's F(4x4, 3x3), which Lite uses for
@@ -64,17 +69,30 @@ class Sample(NamedTuple):
 
 
 class SealedExample(NamedTuple):
-    """A sealed example. inputs: by name; outputs: in the graph's order; layers: by the node's name in the MindIR."""
+    """A sealed example. inputs: by name; outputs: in the graph's order; layers: by the node's name in the MindIR.
+
+    largest: of each layer, as parameters name it, the largest absolute value of all that it computes; of an older bundle
+    nothing.
+    """
 
     inputs: dict[str, np.ndarray]
     outputs: list[Sample]
     layers: dict[str, Sample]
+    largest: Mapping[str, float] = MappingProxyType({})
+
+    @property
+    def beyond_float16(self) -> list[str]:
+        """Layers with values that float16 has no room for: computed in it they would be infinite."""
+        return [layer for layer, value in self.largest.items() if not value <= LARGEST_FLOAT16]
 
     def write(self, path: Path) -> None:
         samples = [*self.outputs, *self.layers.values()]
+        named = {f"input.{name}": array for name, array in self.inputs.items()}
+        named[RANGE_LAYERS] = np.array(list(self.largest), np.str_)
+        named[RANGE_LARGEST] = np.array(list(self.largest.values()), np.float32)
         np.savez_compressed(
             path,
-            **{f"input.{name}": array for name, array in self.inputs.items()},  # type: ignore[arg-type]
+            **named,  # type: ignore[arg-type]
             layers=np.array(list(self.layers), np.str_),
             sizes=np.array([sample.values.size for sample in samples], np.int32),
             values=np.concatenate([sample.values for sample in samples]),
@@ -86,15 +104,17 @@ class SealedExample(NamedTuple):
     def read(cls, path: Path) -> SealedExample:
         """UserError if the file is damaged."""
         file = read_arrays(path, ("layers", "sizes", "values", "rms", "rounding"))
+        nothing = np.empty(0, np.float32)
         try:
             inputs = {key.removeprefix("input."): array for key, array in file.items() if key.startswith("input.")}
             values = np.split(file["values"], np.cumsum(file["sizes"])[:-1])
             samples = [Sample(*row) for row in zip(values, file["rms"].tolist(), file["rounding"].tolist(), strict=True)]
             layers = file["layers"].tolist()
+            largest = dict(zip(file.get(RANGE_LAYERS, nothing).tolist(), file.get(RANGE_LARGEST, nothing).tolist(), strict=True))
         except (ValueError, TypeError, IndexError) as error:
             raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
         outputs = len(samples) - len(layers)
-        return cls(inputs, samples[:outputs], dict(zip(layers, samples[outputs:])))
+        return cls(inputs, samples[:outputs], dict(zip(layers, samples[outputs:])), largest)
 
 
 def file_name(graph: GraphInfo) -> str:

@@ -8,11 +8,15 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from ..bundle import packed
+from ..bundle.manifest import STORED_FORMAT
 from ..bundle.opened import Bundle
+from ..bundle.sealed_examples import SealedExample, file_name
 from ..bundle.stages import CONTROL, DECODE, DENOISE, EMBED_TEXT, INPAINT, needed
+from ..bundle.tensor_index import STORED
 from ..common.control_groups import thread_count
 from ..common.errors import one_line
 from ..common.memory import as_text, available
@@ -62,7 +66,12 @@ def run(args: argparse.Namespace) -> None:
     print("weights")
     for name, info in manifest.files.items():
         if name.endswith("weights.bin"):
-            print(f"  {name:28} {_megabytes(info.size)}")
+            types = f" {_types(bundle, name)}" if name.endswith(f"/{STORED}") else ""
+            print(f"  {name:32} {_megabytes(info.size)}{types}")
+    if manifest.format == STORED_FORMAT:
+        print(f"  {_megabytes(bundle.weight_bytes)} as float32, which kandinsky-mindir unpack writes for MindSpore itself")
+    for part in dict.fromkeys(graph.part for graph in manifest.graphs):
+        print(_range(bundle, part))
     if found:
         usable = "for this machine" + (f" with --threads {bundle.threads}" if bundle.threads != thread_count(None) else "")
         usable += f" with --precision {bundle.precision}" if bundle.precision != "float32" else ""
@@ -74,6 +83,26 @@ def run(args: argparse.Namespace) -> None:
         print(plan_memory(bundle, needed(manifest, (EMBED_TEXT, task, DECODE), (height, width))))
     if args.files:
         print(f"all {len(manifest.files)} files match the manifest")
+
+
+def _types(bundle: Bundle, name: str) -> str:
+    """In which types the weights of a file are, the most frequent first."""
+    bytes_of = Counter[str]()
+    for tensor in {tensor.offset: tensor for tensor in bundle.tensors(name.rpartition("/")[0]).values()}.values():
+        bytes_of[tensor.dtype] += tensor.length
+    return ", ".join(dtype for dtype, _ in bytes_of.most_common())
+
+
+def _range(bundle: Bundle, part: str) -> str:
+    """The largest value of a part's layers, in its sealed examples, and which of them float16 has no room for."""
+    examples = [SealedExample.read(bundle.file(file_name(graph))) for graph in bundle.manifest.graphs if graph.part == part]
+    beyond = list(dict.fromkeys(layer for example in examples for layer in example.beyond_float16))
+    found = [(value, layer) for example in examples for layer, value in example.largest.items()]
+    if not found:
+        return f"range     {part:14} not known: an older version made the bundle"
+    largest, layer = max(found)
+    note = f"; beyond float16: {', '.join(beyond)}" if beyond else ""
+    return f"range     {part:14} up to {largest:,.4g} ({layer}){note}"
 
 
 def _megabytes(size: int) -> str:

@@ -3,8 +3,9 @@
   kandinsky-mindir pack BUNDLE
 
 MindSpore Lite brings all weights into an order of its own whenever it loads a model, in memory of its own. This does it
-once and keeps the outcome in BUNDLE/packed, which takes about as much disk as the bundle. Loaded models then use the pages
-of these files: processes that run the same bundle share them, and the system takes them back when it needs memory. Run it
+once and keeps the outcome in BUNDLE/packed, which takes about as much disk as the weights in the precision that it computes
+in, whatever type the bundle stores them in. Loaded models then use the pages of these files: processes that run the same
+bundle share them, and the system takes them back when it needs memory. Run it
 on the machine that makes the pictures, with the number of threads and the precision that it makes them with: with another
 processor, number or precision the bundle works as before. Each graph is checked to compute the same, bit for bit. To undo
 it, remove BUNDLE/packed.

@@ -44,7 +44,7 @@ def footprint(bundle: Bundle, graph: GraphInfo, resident: int | None) -> Footpri
     """What a graph takes of which `resident` pieces stay in memory (see `ways`)."""
     running = activations(graph)
     if resident is None:
-        weights = sum((bundle.path / file).stat().st_size for file in bundle.weights_of(graph.part))
+        weights = bundle.weight_bytes_of(graph.part)
         kept = int(MINDIR_KEPT * weights) + RUNTIME + running
         return Footprint(max(int(MINDIR_LOADING * weights) + RUNTIME, kept), kept)
     loaded = [int(PACKED * _weight_bytes(bundle.model(path))) + RUNTIME for path in graph.ms]
@@ -64,4 +64,7 @@ def mapped(bundle: Bundle, graph: GraphInfo) -> int:
 
 @lru_cache(maxsize=256)
 def _weight_bytes(source: ModelSource) -> int:
-    return source.read().weight_bytes
+    """Of narrower weights, one is wide at a time while kernels pack them, and a table of embeddings while it is read."""
+    layout = source.read()
+    wide = [stretch.length for stretch in layout.stretches if stretch.mapped and source.widens(stretch)]
+    return layout.weight_bytes + max(wide, default=0)

@@ -21,6 +21,7 @@ from ..bundle.checked_files import CheckedFiles, sha256_of
 from ..bundle.manifest import FILE_NAME, FileInfo, GraphInfo, sealed
 from ..bundle.ms_layout import HOLE, UNIT, Layout, ModelSource, Stretch
 from ..bundle.opened import Bundle
+from ..bundle.stored.wide_file import open_weights
 from ..common.errors import UserError
 from ..common.locks import locked_folder
 from ..common.memory import as_text
@@ -135,7 +136,7 @@ class _Packer:
             stretches = []
             for stretch in without(layout.stretches, {weight.position for weight in weights}):
                 if stretch.source != HOLE:
-                    source = np.memmap((self._bundle.path / path).with_name(stretch.source), np.uint8, "r")
+                    source = open_weights((self._bundle.path / path).with_name(stretch.source))
                     stretch = put(stretch.position, source[stretch.offset : stretch.offset + stretch.length])
                 stretches.append(stretch)
         made = self._folder / path

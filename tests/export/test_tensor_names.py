@@ -135,7 +135,7 @@ class Tensors:
     path = "unet/model.safetensors"
 
     def __init__(self, **shapes):
-        self.shapes, self.reads = shapes, []
+        self.shapes, self.types, self.reads = shapes, dict.fromkeys(shapes, "F32"), []
 
     def check_type(self, name):
         pass

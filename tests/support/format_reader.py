@@ -25,7 +25,7 @@ class Reader:
         self.folder, self.contents = Path(folder), {}
         text = (self.folder / "manifest.json").read_bytes()
         self.manifest = json.loads(text, parse_constant=refuse)
-        if self.manifest["format"] != 4:
+        if self.manifest["format"] not in (4, 5):
             raise Refused(f"format {self.manifest['format']}")
         seal = self.manifest["seal"]
         unsealed = text.replace(f'"seal": "{seal}"'.encode(), f'"seal": "{"0" * 64}"'.encode())
@@ -59,12 +59,47 @@ class Reader:
         return json.loads(self.file(f"{part}/weights.index.json"))
 
     def tensor(self, part, name):
-        """The values of a tensor, as they are stored."""
+        """The values of a tensor, float32."""
         found = self.tensors(part)[name]
-        if found["dtype"] != "float32":
-            raise Refused(found["dtype"])
-        count = int(np.prod(found["shape"]))
-        return np.frombuffer(self.file(f"{part}/{found['file']}"), "<f4", count, found["offset"]).reshape(found["shape"])
+        data, shape = self.file(f"{part}/{found['file']}"), found["shape"]
+        stored = (3, 3, *shape[1:]) if "taps" in found else shape
+        values = self.values(found, data, stored)
+        if "taps" in found:
+            planes = values.reshape(9, -1).astype(np.float64)
+            values = np.stack([sum(factor * plane for factor, plane in zip(row, planes)) for row in found["taps"]]).astype(np.float32)
+        return values.reshape(shape)
+
+    def values(self, found, data, shape):
+        """What lies at a tensor's offset, float32."""
+        types = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "int8": "i1"}
+        values = np.frombuffer(data, types[found["dtype"]], int(np.prod(shape)), found["offset"])
+        if found["dtype"] == "bfloat16":
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        if found["dtype"] != "int8":
+            return values.astype(np.float32)
+        rows = int(np.prod(shape[: 3 if "taps" in found else 1]))
+        groups = -(-values.size // rows // 32)
+        factors = np.frombuffer(data, "<f2", rows * groups, found["scales"]).astype(np.float32).reshape(rows, groups)
+        values = values.reshape(rows, -1)
+        return values * np.repeat(factors, 32, axis=1)[:, : values.shape[1]]
+
+    def weights(self, part):
+        """The bytes of weights.bin, which in version 5 follow from others."""
+        if f"{part}/weights.bin" in self.manifest["files"]:
+            return self.file(f"{part}/weights.bin")
+        if part not in self.contents:
+            content = bytearray([1] + [0] * 63)
+            for name, found in self.tensors(part).items():
+                length = 4 * int(np.prod(found["shape"]))
+                content += bytes(-len(content) % (65_536 if length >= 262_144 else 64))
+                content += self.tensor(part, name).tobytes() if found["file"] == "stored_weights.bin" else bytes(length)
+            self.contents[part] = bytes(content)
+        return self.contents[part]
+
+    def source(self, path):
+        """The content of a file that layouts and MindIR name."""
+        part, _, name = path.partition("/")
+        return self.weights(part) if name == "weights.bin" else self.file(path)
 
     def ms(self, path):
         """The `.ms` file of a layout."""
@@ -75,7 +110,7 @@ class Reader:
                 raise Refused("stretches overlap")
             result.append(skeleton[used : used + position - end])
             used += position - end
-            content = self.file(str(PurePosixPath(path).with_name(source))) if source else None
+            content = self.source(str(PurePosixPath(path).with_name(source))) if source else None
             result.append(content[offset : offset + length] if source else bytes(length))
             end = position + length
         return b"".join([*result, skeleton[used:]])

@@ -37,10 +37,15 @@ class LeanWeights {
 
   // Lays `length` bytes of a weight file, whole pages, at `position` of the `.ms` file.
   void Map(size_t position, size_t length, int file, size_t offset) {
+    MapPrivate(Place(position, length), length, file, offset);
+  }
+
+  // The memory of `length` bytes at `position` of the `.ms` file.
+  char *Place(size_t position, size_t length) const {
     if (position > file_size_ || length > file_size_ - position) {
       throw std::runtime_error("a weight lies beyond its end");
     }
-    MapPrivate(lent_ + position, length, file, offset);
+    return lent_ + position;
   }
 
   // The file, to build the model from: where Lite will copy it to, so that nothing is left to copy.

@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "stored_weights.h"
 #include "weight_files.h"
 
 class PackedWeights {
@@ -53,6 +54,7 @@ class PackedWeights {
   // Memory for the packed form of `tensor`; *packed: whether it is there. nullptr: nothing is known of it.
   void *Memory(const void *tensor, size_t size, bool *packed) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    StoredWeights::Packing(tensor);
     const char *data = static_cast<const char *>(tensor);
     *packed = false;
     if (built_ || size < kPage || data < model_ || data >= model_ + size_) {

@@ -16,11 +16,12 @@ from kandinsky_mindir.export.lora import merging
 from kandinsky_mindir.export.lora.adapter import Given
 from kandinsky_mindir.export.lora.merging import merge_bundle
 from kandinsky_mindir.export.lora.pointing import Place, point_layout, twins
-from kandinsky_mindir.export.lora.tensors import MergedTensors, read_adapters
+from kandinsky_mindir.export.lora.tensors import MergedTensors, read_adapters, total
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, TorchGenerator
 from kandinsky_mindir.runner.bundle.ms_layout import LITE_WEIGHTS, UNIT, Layout, Stretch
 from kandinsky_mindir.runner.bundle.opened import Bundle
-from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
+from kandinsky_mindir.runner.bundle.stored.wide_file import read_tensor
+from kandinsky_mindir.runner.bundle.tensor_index import STORED, StoredTensor
 from kandinsky_mindir.runner.cli import main
 from loras import SPELLINGS, lora, modules, save
 from psnr import LEAST_PSNR, psnr
@@ -134,6 +135,26 @@ def test_a_graph_as_mindir_finds_its_weights(merged, engine):
             outputs.append(model.run([inputs[tensor.name] for tensor in model.inputs])[0])
             model.close()
     assert np.allclose(*outputs, rtol=0, atol=1e-5 * np.abs(outputs[0]).max())  # kernels may be others: a hundred roundings
+
+
+def test_narrower_weights_stay_and_sums_are_float32(bundles, tmp_path):
+    """A float16 bundle. The merge itself holds the changed graphs to float64."""
+    base, prior = bundles("micro"), pipelines("micro")[0].prior
+    file = save(tmp_path / "prior.safetensors", SPELLINGS["peft"]("prior", lora(prior, modules(prior, "prior"))))
+    assert merge_bundle(base, [Given(file)], tmp_path / "merged", progress=False).converted == []
+    assert (tmp_path / "merged" / "prior" / STORED).stat().st_ino == (base / "prior" / STORED).stat().st_ino
+    before, after = Bundle(base), Bundle(tmp_path / "merged")
+    rows, tensors = after.tensors("prior"), TensorFiles(base.parent / FOLDERS["prior"], "diffusion_pytorch_model")
+    adapters = read_adapters([Given(file)], {"prior": tensors})
+    for name, old in before.places("prior").items():
+        expected, found = read_tensor(base / "prior", old), read_tensor(tmp_path / "merged" / "prior", after.places("prior")[name])
+        if rows[name].file == STORED:
+            assert rows[name] == before.tensors("prior")[name]
+        else:
+            assert (rows[name].file, rows[name].dtype) == ("merged_1_weights.bin", "float32")
+            expected = (expected.astype(np.float64) + total(adapters, "prior", name.removesuffix(".weight"))).astype(np.float32)
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+    assert {row.file for row in rows.values()} == {STORED, "merged_1_weights.bin"}
 
 
 @pytest.mark.slow

@@ -15,7 +15,9 @@ from kandinsky_mindir.runner.bundle.manifest import FILE_NAME
 from kandinsky_mindir.runner.bundle.ms_layout import Layout
 from kandinsky_mindir.runner.bundle.opened import CONSTANTS, Bundle
 from kandinsky_mindir.runner.bundle.sealed_examples import SealedExample, file_name
+from kandinsky_mindir.runner.bundle.stored.wide_file import open_weights
 from references import MICRO
+from stored import stored_again
 
 SPECIFICATION = Path(manifest.__file__).with_name("FORMAT.md").read_text()
 CHECKPOINT = {
@@ -53,16 +55,17 @@ def test_the_reader_needs_nothing_of_the_project():
 @pytest.mark.parametrize("part", CHECKPOINT)
 def test_tensors_are_the_checkpoints(bundle, part):
     reader, original = Reader(bundle), checkpoint(part)
-    weights = np.frombuffer(reader.file(f"{part}/weights.bin"), np.uint8)
+    weights = np.frombuffer(reader.weights(part), np.uint8)
     assert list(weights[:64]) == [1] + [0] * 63
     index, end, compared = reader.tensors(part), 64, 0
     for name, place in index.items():
         length = 4 * int(np.prod(place["shape"]))
         alignment = 65_536 if length >= 262_144 else 64
-        assert place["offset"] == -(-end // alignment) * alignment
-        end = place["offset"] + length
+        start = -(-end // alignment) * alignment
+        end = start + length
+        assert (place["file"], place["dtype"]) == ("stored_weights.bin", "float16")
         if name in original:
-            stored = np.frombuffer(weights[place["offset"] : end], "<f4").reshape(place["shape"])
+            stored = np.frombuffer(weights[start:end], "<f4").reshape(place["shape"])
             expected = original[name].transpose(0, 2, 3, 1) if original[name].ndim == 4 else original[name]
             np.testing.assert_array_equal(stored, expected, err_msg=name)
             compared += 1
@@ -81,7 +84,21 @@ def test_the_program_reads_the_same_index(bundle):
 
 
 def vars_of(tensor):
-    return {"file": tensor.file, "offset": tensor.offset, "shape": list(tensor.shape), "dtype": tensor.dtype}
+    found = {"file": tensor.file, "offset": tensor.offset, "shape": list(tensor.shape), "dtype": tensor.dtype}
+    return {**found, **({"taps": [list(row) for row in tensor.taps]} if tensor.taps else {})}
+
+
+@pytest.mark.parametrize("choice", ["float32", "bfloat16", "int8"])
+def test_both_widen_the_same(bundle, tmp_path, choice):
+    """Version 4, and version 5 with every type."""
+    again = stored_again(bundle, tmp_path / "again", choice, ["unet", "movq"])
+    reader = Reader(again)
+    assert f'"format": {reader.manifest["format"]}' in (again / FILE_NAME).read_text()
+    for part in ("unet", "movq"):
+        found, before = (open_weights(place / part / "weights.bin")[:] for place in (again, bundle))
+        assert reader.weights(part) == found.tobytes()
+        same = choice == "float32" or (choice == "int8" and part == "movq")
+        assert np.array_equal(before, found) == same, "a float16 checkpoint is the same in float32, and MoVQ is not made narrower"
 
 
 def test_ms_files_are_the_programs(bundle):
@@ -95,8 +112,14 @@ def test_ms_files_are_the_programs(bundle):
             with Layout.read(bundle / path).assemble(bundle / path) as file:
                 expected = bytearray(Path(file.path).read_bytes())
                 for line in Path(file.table.path).read_text().splitlines():
-                    _, position, length, offset, source = line.split(" ", 4)
-                    content = Path(source).read_bytes()[int(offset) : int(offset) + int(length)]
+                    kind, position, length, *_ = line.split(" ")
+                    if kind == "stored":  # of the layout's own part
+                        stretch = next(stretch for stretch in Layout.read(bundle / path).stretches if stretch.position == int(position))
+                        offset, content = stretch.offset, open_weights((bundle / path).with_name(stretch.source))
+                    else:
+                        offset, source = line.split(" ", 4)[3:]
+                        content = np.fromfile(source, np.uint8)
+                    content = content[int(offset) : int(offset) + int(length)].tobytes()
                     expected[int(position) : int(position) + int(length)] = content
                     mapped += 1
             assert found == expected, graph.title
@@ -120,7 +143,7 @@ def test_graphs_examples_and_constants(bundle):
 
 
 @pytest.mark.parametrize("edit, message", [
-    (lambda text: text.replace(b'"format": 4', b'"format": 3'), "format 3"),
+    (lambda text: text.replace(b'"format": 5', b'"format": 3'), "format 3"),
     (lambda text: text.replace(b'"freq_shift": 0', b'"freq_shift": 1'), "the seal is broken"),
     (lambda text: text.replace(b'"freq_shift": 0', b'"freq_shift": NaN'), "NaN is no JSON"),
 ])  # fmt: skip
@@ -135,7 +158,8 @@ def test_what_it_refuses(bundle, tmp_path, edit, message):
 
 
 @pytest.mark.parametrize("words", [
-    f"version {manifest.FORMAT}", f"| `format` | integer | {manifest.FORMAT}.", f"`format` ({packed.FORMAT})",
+    f"versions {manifest.FORMAT} and {manifest.STORED_FORMAT}", f"| `format` | integer | {manifest.FORMAT}, or {manifest.STORED_FORMAT}",
+    f"`format` ({packed.FORMAT})",
     f"{ms_layout.UNIT:,} (UNIT", "at most 2^27 bytes" if ms_layout.MOST_BYTES == 2**27 else "?",
     "at most 2^32" if ms_layout.LARGEST == 2**32 else "?",
 ])  # fmt: skip

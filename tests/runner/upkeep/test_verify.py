@@ -163,10 +163,11 @@ def test_what_is_allowed_in_a_precision():
 
 def test_examples_come_back_as_written(tmp_path):
     sample = Sample(np.arange(3, dtype=np.float32), 1.5, 0.25)
-    example = SealedExample({"x": np.ones((1, 2), np.float32)}, [sample], {"graph:7": sample})
+    example = SealedExample({"x": np.ones((1, 2), np.float32)}, [sample], {"graph:7": sample}, {"conv_in": 7.0, "conv_out": 65536.0})
     example.write(tmp_path / "x.npz")
     again = SealedExample.read(tmp_path / "x.npz")
     np.testing.assert_equal(again, example)
+    assert again.beyond_float16 == ["conv_out"]
     (tmp_path / "x.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match="x.npz cannot be read"):
         SealedExample.read(tmp_path / "x.npz")
