@@ -158,6 +158,8 @@ class EulerAncestralDiscreteScheduler(SigmaScheduler):
 class EulerAncestralDiscreteSchedule(SigmaSchedule):
     def _step(self, model_output, index, sample, noise, state):
         sigma, following = float(self.sigmas[index]), float(self.sigmas[index + 1])
+        if following > sigma:  # odd betas, rescaled
+            raise ArithmeticError("the noise levels rise")
         up = following * math.sqrt(sigma**2 - following**2) / sigma  # what noise puts back of `following`
         down = following**2 / sigma
         derivative = (sample - self._data(model_output, sample, sigma)) / sigma

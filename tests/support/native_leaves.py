@@ -21,7 +21,9 @@ PARTS = (
 LIBRARIES = {"nlohmann/json.hpp": "nlohmann-json3-dev", "utf8proc.h": "libutf8proc-dev", "png.h": "libpng-dev",
              "jpeglib.h": "libjpeg-dev", "zlib.h": "zlib1g-dev"}  # a header, and the Debian package that has it
 FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+# The same flags for tests and for fuzzing, whose coverage fuzz_driver.cc counts: objects are compiled once.
+SANITIZED = dict(flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-coverage=trace-pc", "-g"),
+                 beside=("fuzz_driver",))
 
 
 def require_libraries():
@@ -32,8 +34,15 @@ def require_libraries():
         pytest.skip("a library of the C++ program is missing: apt-get install " + " ".join(LIBRARIES.values()))
 
 
-def compiled(main, cache, flags=()):
-    """The program of `main` (a source of tests/support/native) and all parts. Objects are kept in `cache`, by digest."""
+def source(part):
+    """A part's source, in whatever folder of runner/native it lies."""
+    (found,) = NATIVE.rglob(f"{part}.cc")
+    return found
+
+
+def compiled(main, cache, flags=(), more=(), beside=()):
+    """The program of `main` and what is `beside` it (sources of tests/support/native), all parts, and `more` of them. Objects
+    are kept in `cache`, by digest."""
     cache = Path(cache)
     headers = b"".join(path.read_bytes() for path in sorted(NATIVE.rglob("*.h")))
     flags = [*FLAGS, *flags]
@@ -50,7 +59,8 @@ def compiled(main, cache, flags=()):
             partial.rename(target)
         return target
 
-    sources = [Path(__file__).parent / "native" / f"{main}.cc", *(next(NATIVE.rglob(f"{part}.cc")) for part in PARTS)]
+    mains = [Path(__file__).parent / "native" / f"{name}.cc" for name in (main, *beside)]
+    sources = [*mains, *map(source, (*PARTS, *more))]
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, sources))
     program = cache / name_of(sources[0], *(path.name.encode() for path in objects))

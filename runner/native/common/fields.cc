@@ -99,6 +99,9 @@ void Field::Expect(const char *kind) const {
 }
 
 Json ParseJson(const std::string &text, const std::string &where, const std::string &remedy) {
+  if (IsTooDeep(text)) {
+    throw UserError(where + " is nested too deeply to be read: it is damaged; " + remedy);
+  }
   try {
     return Json::parse(text);
   } catch (const Json::exception &error) {

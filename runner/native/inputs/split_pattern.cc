@@ -11,6 +11,8 @@ namespace {
 
 constexpr size_t kNone = std::string_view::npos;
 constexpr std::string_view kNotBeforeText = "(?!\\S)";
+constexpr int kMostRepeats = 2;      // in an alternative: the ways to match many would be too many
+constexpr size_t kMostItems = 1000;  // of an alternative
 constexpr std::string_view kSyntax = "()[]{}|?+*.^$";  // characters that mean themselves only behind a backslash
 
 [[noreturn]] void Refuse(std::string_view regex, size_t position) {
@@ -39,7 +41,9 @@ SplitPattern SplitPattern::Literal(std::string_view text) {
   for (size_t position = 0; position < text.size();) {
     alternative.items.push_back({{{Kind::kCharacter, NextCodePoint(text, position), false}}});
   }
-  if (alternative.items.empty()) throw std::invalid_argument("a pattern is empty");
+  if (alternative.items.empty() || alternative.items.size() > kMostItems) {
+    throw std::invalid_argument("a pattern of " + std::to_string(text.size()) + " bytes is not implemented");
+  }
   SplitPattern pattern;
   pattern.alternatives_.push_back(std::move(alternative));
   return pattern;
@@ -48,6 +52,7 @@ SplitPattern SplitPattern::Literal(std::string_view text) {
 SplitPattern::Alternative SplitPattern::ReadAlternative(std::string_view regex, size_t &position) {
   Alternative alternative;
   bool can_be_empty = true;
+  int repeats = 0;
   while (position < regex.size() && regex[position] != '|') {
     if (Skip(regex, position, kNotBeforeText)) {
       if (position < regex.size() && regex[position] != '|') Refuse(regex, position);
@@ -67,6 +72,8 @@ SplitPattern::Alternative SplitPattern::ReadAlternative(std::string_view regex, 
     else if (Skip(regex, position, "?"))
       item.repeat = '?';
     if (position < regex.size() && std::string_view("?+*{").find(regex[position]) != kNone) Refuse(regex, position);
+    repeats += item.repeat != '1';
+    if (repeats > kMostRepeats || alternative.items.size() == kMostItems) Refuse(regex, position - 1);
     can_be_empty = can_be_empty && item.repeat == '?';
     alternative.items.push_back(std::move(item));
   }

@@ -6,14 +6,13 @@
 
 #include "inputs/bpe.h"
 #include "common/errors.h"
+#include "common/json.h"
 #include "inputs/text_steps.h"
 #include "inputs/unicode.h"
 #include "common/utf8.h"
 
 namespace kandinsky {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr int64_t kLegacyEosTokenId = 2;  // what old text encoder configurations say, whatever the vocabulary
 
@@ -120,6 +119,7 @@ struct Tokenizer::Parts {
 
 Tokenizer::Tokenizer(std::string name, std::string_view json, const TokenizerOptions &options)
     : name_(std::move(name)), options_(options) {
+  if (IsTooDeep(json)) throw UserError(name_ + " is not a tokenizer: it is nested too deeply");
   try {
     parts_ = std::make_unique<const Parts>(Json::parse(json));
   } catch (const Json::exception &error) {

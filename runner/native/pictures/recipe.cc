@@ -96,6 +96,9 @@ Recipe Recipe::Read(const std::string &path) {
     throw UserError(path + " carries no recipe: only PNG files that generate or interpolate wrote do");
   }
   const std::string where = path + ": its recipe";
+  if (IsTooDeep(*text)) {
+    throw UserError(where + " is damaged (it is nested too deeply)");
+  }
   try {
     const Json data = Json::parse(*text);
     const int64_t format = data.at("format").get<int64_t>();

@@ -166,6 +166,9 @@ Request Request::Of(const Json &data, const std::string &where) {
 }
 
 Request Request::Parse(const std::string &text, const std::string &where) {
+  if (IsTooDeep(text)) {
+    throw UserError(where + "it is nested too deeply");
+  }
   try {
     return Of(Json::parse(text), where);
   } catch (const Json::exception &error) {

@@ -91,9 +91,9 @@ class EulerAncestralSchedule : public SigmaSchedule {
   std::vector<double> PreciseStep(const std::vector<double> &output, size_t index, const Shape &shape,
                                   const std::vector<double> &given, const Draw &noise, SolverState &) const override {
     const double sigma = sigmas_[index], following = sigmas_[index + 1];
-    const double variance = Pow(sigma, 2) - Pow(following, 2);
-    if (variance < 0) throw std::domain_error("math domain error");  // betas that make noise levels rise
-    const auto up = static_cast<float>(Divided(following * std::sqrt(variance), sigma));  // what noise puts back
+    if (following > sigma) throw std::domain_error("the noise levels rise");  // odd betas, rescaled
+    // What noise puts back of `following`.
+    const auto up = static_cast<float>(Divided(following * std::sqrt(Pow(sigma, 2) - Pow(following, 2)), sigma));
     const double step = Divided(Pow(following, 2), sigma) - sigma;
     const auto derivative = Derivative(output, given, sigma, sigma, shape.rows);
     const std::vector<float> drawn = Drawn(noise, shape);

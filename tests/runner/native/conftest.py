@@ -1,7 +1,12 @@
-"""The C++ program, and the parts of its library that need no bundle as a program that the tests of this folder call."""
+"""The C++ program, and the parts of its library that need no bundle as a program that the tests of this folder call.
+
+With NATIVE_SANITIZED=1 in the environment the latter is compiled with the address and undefined-behavior sanitizers.
+"""
+
+import os
 
 import pytest
-from native_leaves import Leaves, compiled, require_libraries
+from native_leaves import SANITIZED, Leaves, compiled, require_libraries
 from native_program import Program, built
 
 
@@ -14,7 +19,7 @@ def native_cache(pytestconfig):
 
 @pytest.fixture(scope="session")
 def leaves(native_cache):
-    program = Leaves(compiled("leaves", native_cache))
+    program = Leaves(compiled("leaves", native_cache, **(SANITIZED if os.environ.get("NATIVE_SANITIZED") else {})))
     yield program
     program.close()
 

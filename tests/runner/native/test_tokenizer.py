@@ -153,6 +153,8 @@ def test_every_character(leaves):
     ("the pre-tokenizer Whitespace", lambda file: file.update(pre_tokenizer={"type": "Whitespace"})),
     ("a tokenizer without the pre-tokenizer ByteLevel", lambda file: file.update(pre_tokenizer=None)),
     ("the regular expression a\\|b\\|\\(c\\)", lambda file: file["normalizer"]["normalizers"][1].update(pattern={"Regex": "a|b|(c)"})),
+    ("is not implemented from its character 6 on",
+     lambda file: file["normalizer"]["normalizers"][1].update(pattern={"Regex": "a?b+c+"})),
     ("matches an empty text", lambda file: file["normalizer"]["normalizers"][1].update(pattern={"Regex": "a?"})),
     ("the pre-tokenizer Split with the behavior MergedWithNext",
      lambda file: file["pre_tokenizer"]["pretokenizers"][0].update(behavior="MergedWithNext")),
@@ -174,7 +176,7 @@ def test_what_is_not_implemented_is_named(leaves, part, change):
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"version": "1.0"', b"\x00\xff", "[]", '{"model": 3}', '{"model": {"vocab": {"a": -1}}}',
-                                     "[" * 100_000])
+                                     "[" * 100_000, '{"model": ' + "[" * 100_000 + "]" * 100_000 + "}"])
 def test_a_damaged_file_is_refused_by_name(leaves, content):
     with pytest.raises(UserError, match="^tokenizer.json is not a tokenizer") as caught:
         tokens(leaves, "tokenizer.json", content, OPTIONS, [])
