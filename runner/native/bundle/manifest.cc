@@ -11,7 +11,7 @@ namespace kandinsky {
 
 namespace {
 
-constexpr int64_t kFormat = 4;
+constexpr int64_t kFormat = 4, kStoredFormat = 5;
 constexpr int64_t kLargestSide = int64_t{1} << 24, kMostElements = int64_t{1} << 36;
 const std::string kDamaged = std::string(": it is damaged; ") + kExportAgain;
 
@@ -161,6 +161,10 @@ Manifest Manifest::Parse(const std::string &text, const std::string &where) {
   const Json data = ParseJson(text, where, kExportAgain);
   const Field file(data, where, kDamaged);
   const int64_t format = file["format"].Integer(INT64_MIN, INT64_MAX);
+  if (format == kStoredFormat) {
+    throw UserError(where + " has format 5, weights in narrower types than float32, which this program does not read: export the "
+                    "bundle with --weights float32, or use kandinsky-mindir");
+  }
   if (format != kFormat) {
     throw UserError(where + " has format " + std::to_string(format) + ", this version reads format " +
                     std::to_string(kFormat) + ": use a matching version of kandinsky-mindir or " + kExportAgain);
