@@ -10,6 +10,13 @@ from native_leaves import SANITIZED, Leaves, compiled, require_libraries
 from native_program import Program, built
 
 
+def pytest_collection_modifyitems(items):
+    """What needs compiled sources is slow: all of them take two minutes of a processor."""
+    for item in items:
+        if {"kandinsky", "leaves"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def native_cache(pytestconfig):
     """Where compiled objects are kept between runs."""
