@@ -57,7 +57,6 @@ def repaint(page, picture: Path) -> Image.Image:
         page.fill("#seed", seed)
         page.click("#draw")
         pictures(page, count)
-    page.mouse.move(x + width * 0.4, y + height * 0.5)  # where the brush is seen
     return shot(page)
 
 

@@ -150,12 +150,13 @@ def test_a_full_line_says_when_to_come_back(client, server):
         with pytest.raises(openai.RateLimitError) as caught:
             client.images.generate(prompt="a cat")
         assert caught.value.code == "queue_full" and int(caught.value.response.headers["retry-after"]) >= 1
-        assert server.call("/health")[0] == 200
+        assert server.call("/health")[0] == 200 and len(server.service.line._turns) == 1
     for thread in threads:
         thread.join(60)
     assert not len(server.service.line)
     retrying = client.with_options(max_retries=2)
     assert retrying.images.generate(prompt="a cat", extra_body=STEPS).data
+    assert len(server.service.line._turns) == 0, "the client has shown the ticket that it got"
 
 
 def test_a_caller_that_goes_away_is_not_drawn_for(client, server):

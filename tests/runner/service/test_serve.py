@@ -74,7 +74,9 @@ def test_a_preview_is_the_least_squares_fit():
 ])  # fmt: skip
 def test_bad_options_are_one_line(options, message, bundles, capsys, monkeypatch):
     monkeypatch.delenv("KANDINSKY_MINDIR_KEY", raising=False)
-    assert cli.main(["serve", str(bundles("narrow")), *options]) == 2
+    bundle = bundles("narrow")
+    capsys.readouterr()  # what an export has said
+    assert cli.main(["serve", str(bundle), *options]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
@@ -124,10 +126,22 @@ def post(url, **body):
         return error.code, json.loads(error.read())
 
 
+def stream(url, **body):
+    """The events of a streamed picture, as text."""
+    request = urllib.request.Request(f"{url}/v1/images/generations", json.dumps({**body, "stream": True}).encode(),
+                                     {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
 def test_sigterm_finishes_the_picture_in_hand(process):
-    """Those that wait are told, and the process ends with status 0."""
-    found = []
+    """Those that wait are told, streams too, and the process ends with status 0."""
+    found, streams = [], []
     threads = [threading.Thread(target=lambda: found.append(post(process.url, prompt="a cat", steps=150))) for _ in range(3)]
+    threads += [threading.Thread(target=lambda: streams.append(stream(process.url, prompt="a cat", steps=150))) for _ in range(2)]
     for thread in threads:
         thread.start()
     time.sleep(0.3)
@@ -138,6 +152,7 @@ def test_sigterm_finishes_the_picture_in_hand(process):
     statuses = sorted(status for status, _ in found)
     assert len(statuses) == 3 and statuses[0] == 200 and set(statuses) <= {200, 503}
     assert all(answer["error"]["code"] == "stopping" for status, answer in found if status == 503)
+    assert len(streams) == 2 and all("image_generation.completed" in text or '"stopping"' in text for text in streams)
     assert all(json.loads(line)["time"] for line in process.log.read_text().splitlines())
 
 
@@ -149,16 +164,36 @@ def test_a_killed_model_is_loaded_again(bundles):
         thread = threading.Thread(target=lambda: found.append(server.call("/v1/images/generations", body)))
         thread.start()
         assert reached.wait(30)
-        models = [int(name) for name in os.listdir("/proc") if name.isdigit() and is_model_of_this_process(name)]
-        assert models
-        for model in models:
-            os.kill(model, signal.SIGKILL)
+        kill_models()
         go.set()
         thread.join(60)
         (status, answer, _), = found
         assert status == 200, answer
         assert [line["event"] for line in server.lines if line["event"] != "request"] == ["again"]
         assert server.call("/v1/images/generations", body)[1]["data"][0]["b64_json"] == answer["data"][0]["b64_json"]
+
+
+def test_models_that_are_killed_again_and_again(bundles):
+    """Whoever waits is told, in words that say nothing of where files lie; the next one gets a picture."""
+    with served(bundles("narrow")) as server:
+        follow, body = server.service.worker._follow, {"prompt": "a cat", "seed": 1, **STEPS}
+
+        def killing(job, *arguments):
+            kill_models()
+            follow(job, *arguments)
+
+        server.service.worker._follow = killing
+        status, answer, _ = server.call("/v1/images/generations", body)
+        assert status == 500 and answer["error"]["code"] == "picture_failed" and str(bundles("narrow")) not in str(answer)
+        server.service.worker._follow = follow
+        assert server.call("/v1/images/generations", body)[0] == 200 and server.call("/ready")[0] == 200
+
+
+def kill_models():
+    models = [int(name) for name in os.listdir("/proc") if name.isdigit() and is_model_of_this_process(name)]
+    assert models
+    for model in models:
+        os.kill(model, signal.SIGKILL)
 
 
 def is_model_of_this_process(number):
