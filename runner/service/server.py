@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,6 +29,7 @@ from .settings import Settings
 MOST_CONNECTIONS = 1000
 KEEP_ALIVE = 15  # seconds that an idle connection stays open
 BACKLOG = 256
+SLICE = 1 << 13  # bytes
 SWITCH = 0.0005  # seconds after which a thread that computes in Python lets the loop go on: a request has several such waits
 
 
@@ -107,9 +109,21 @@ class _Server(uvicorn.Server):
 
 
 class _Impatient(H11Protocol):
-    """Closes a connection on which no whole head of a request arrives in time."""
+    """Closes a connection on which no whole head of a request arrives in time.
+
+    h11 refuses a head that is too large only while it is not whole, so a head is given to it in slices: ten thousand headers
+    in one piece would keep the loop busy for longer than any other request.
+    """
 
     seconds = 20.0
+
+    def data_received(self, data: bytes) -> None:
+        slices = [data]
+        if self.conn.their_state is h11.IDLE:
+            slices = [data[start : start + SLICE] for start in range(0, len(data), SLICE)]
+        for part in slices:
+            if not self.transport.is_closing():
+                super().data_received(part)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

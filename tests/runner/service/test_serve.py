@@ -173,6 +173,18 @@ def test_a_killed_model_is_loaded_again(bundles):
         assert server.call("/v1/images/generations", body)[1]["data"][0]["b64_json"] == answer["data"][0]["b64_json"]
 
 
+def test_ten_thousand_headers_are_not_read(bundles):
+    """Not even in one piece: the loop has others to answer."""
+    with served(bundles("narrow")) as server, socket.create_connection(server.host.split(":"), 10) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 10_000 + b"\r\n")
+        try:
+            answer = link.recv(1000)
+        except ConnectionResetError:
+            answer = b""
+        assert not answer or answer.startswith(b"HTTP/1.1 400 "), answer[:100]
+        assert server.call("/health")[0] == 200
+
+
 def test_models_that_are_killed_again_and_again(bundles):
     """Whoever waits is told, in words that say nothing of where files lie; the next one gets a picture."""
     with served(bundles("narrow")) as server:
