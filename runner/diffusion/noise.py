@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import operator
+import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def source(generator=None) -> NoiseSource:
     """`generator=` of the pipelines as a noise source.
 
     None is fresh entropy; an int is a seed for `numpy.random.default_rng`; a list holds one generator for each picture,
-    so that a picture made in a batch gets the noise it gets alone; anything else must have `standard_normal`.
+    so that a picture made in a batch gets the noise it gets alone; a torch.Generator draws as in torch, where it lives;
+    anything else must have `standard_normal`.
     """
     if generator is None:
         return np.random.default_rng()
@@ -60,7 +62,9 @@ def source(generator=None) -> NoiseSource:
     if callable(getattr(generator, "standard_normal", None)):
         return generator
     if type(generator).__module__.partition(".")[0] == "torch":
-        raise UserError("generator is a torch object: for the same noise pass TorchGenerator(seed)")
+        if type(generator).__name__ != "Generator":
+            raise UserError("generator is a torch object, and no generator: pass torch.Generator().manual_seed(seed)")
+        return _OfTorch(generator)
     if isinstance(generator, (int, np.integer)):
         return from_seed(generator)  # type: ignore[arg-type]  # it looks at the type, too
     raise UserError(f"generator must be an integer seed or have standard_normal(size), not {generator!r}")
@@ -150,6 +154,17 @@ class _Remembered:
             self._given.append(draw(self._source, size))
         self._next += 1
         return self._given[self._next - 1]
+
+
+class _OfTorch:
+    """The numbers of a torch.Generator, which goes on from call to call as it does in diffusers. Whoever has one has torch."""
+
+    def __init__(self, generator: Any):
+        self._generator, self._torch = generator, sys.modules["torch"]
+
+    def standard_normal(self, size) -> np.ndarray:
+        options = {"device": self._generator.device, "dtype": self._torch.float32}
+        return self._torch.randn(tuple(size), generator=self._generator, **options).cpu().numpy()
 
 
 class _OnePerRow:

@@ -1,7 +1,8 @@
 """The face that diffusers' users know: the pipelines of Kandinsky 2.2, by their names, arguments and defaults.
 
-Differences are few: arrays are NumPy float32; `generator` is a ``numpy.random.Generator``, an int seed or any object with
-``standard_normal(size)``; an argument left at None takes the default that travels in the bundle.
+Differences are few: arrays are NumPy float32; `generator` is a ``numpy.random.Generator``, an int seed, a
+``torch.Generator`` or any object with ``standard_normal(size)``; an argument left at None takes the default that travels in
+the bundle.
 """
 
 from .combined import AutoPipelineForImage2Image as AutoPipelineForImage2Image

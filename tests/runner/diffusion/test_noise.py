@@ -119,9 +119,22 @@ def test_a_list_of_generators_is_one_for_each_picture(rows):
     assert_same_bits(noise.draw(noise.source([TorchGenerator(seed) for seed in range(rows)]), shape), theirs.numpy())
 
 
+def test_a_generator_of_torch_draws_as_it_does_there():
+    """The object itself goes on, from whatever state it is in, whatever type torch makes by itself."""
+    own, others = (torch.Generator().manual_seed(7) for _ in range(2))
+    assert_same_bits(noise.draw(noise.source(own), (2, 3, 5)), torch.randn((2, 3, 5), generator=others).numpy())
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_same_bits(noise.draw(noise.source([own, own]), (2, 9)),
+                         np.concatenate([torch.randn((1, 9), generator=others, dtype=torch.float32) for _ in range(2)]))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(own.get_state(), others.get_state())
+
+
 @pytest.mark.parametrize("generator, said", [
     ("seed", "'seed'"), (1.0, "1.0"), (-1, "-1"), (True, "True"), ([], "empty list"), ([1, "x"], "'x'"),
-    (torch.Generator(), "TorchGenerator"),
+    (torch.tensor(3), "torch object, and no generator"),
 ])
 def test_what_is_not_a_generator_is_refused(generator, said):
     with pytest.raises(UserError, match=said):

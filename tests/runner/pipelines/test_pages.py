@@ -135,7 +135,7 @@ image = pipeline(*prior_output, height=768, width=768, num_inference_steps=5).im
 """,
     "automatic": """
 import torch
-from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image, TorchGenerator
+from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 from diffusers.utils import load_image, make_image_grid
 
 pipeline = AutoPipelineForText2Image.from_pretrained("DECODER", torch_dtype=torch.float16)
@@ -147,7 +147,7 @@ pipeline = AutoPipelineForInpainting.from_pretrained("DECODER-INPAINT", torch_dt
 pipeline.enable_model_cpu_offload()
 init_image = load_image("PICTURES/cat.png")
 mask_image = load_image("PICTURES/mask.png")
-generator = TorchGenerator(92)
+generator = torch.Generator("cpu").manual_seed(92)
 image = pipeline(prompt="a black cat", image=init_image, mask_image=mask_image, generator=generator).images[0]
 make_image_grid([init_image, mask_image, image], rows=1, cols=3)
 """,
