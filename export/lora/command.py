@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that export wrote")
     parser.add_argument("--lora", action="append", required=True, metavar="FILE[:SCALE]",
                         help="a LoRA and how much of it (default 1), may be repeated")
+    parser.add_argument("--decoder", action="append", choices=("text", "inpaint", "depth"),
+                        help="whose UNet takes a LoRA of the UNet, may be repeated (default text): a style suits all three, "
+                        "which were trained from one")
     parser.add_argument("--output", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
     parser.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
@@ -38,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
     from .tensors import summary
 
     loras = [Given.parse(text) for text in args.lora]
-    merged = merge_bundle(args.bundle, loras, args.output, overwrite=args.overwrite, engine=args.engine, progress=not args.quiet)
+    merged = merge_bundle(args.bundle, loras, args.output, decoders=args.decoder or (), overwrite=args.overwrite,
+                          engine=args.engine, progress=not args.quiet)
     for adapter in merged.adapters:
         print(f"{one_line(adapter.path, keep_bytes=True)}: {summary(adapter)}, scale {adapter.given.scale:g}")
     if merged.converted:

@@ -48,7 +48,8 @@ from .spelling import PARTS, Modules
 from .tensors import RECORD, WEIGHT, added, record, total
 
 SEALED = "sealed"  # of Manifest.source: what the examples were judged against
-UNET = "unet"  # of the decoder for texts; those of other decoders are called KIND_unet
+UNET = "unet"  # what a LoRA calls the part that it changes, whichever decoder's it is
+UNETS = {"text": "unet", "inpaint": "inpaint_unet", "depth": "controlnet_unet"}  # by the decoders that a merge is asked for
 MARGIN = 1.1  # of the disk that the weights take
 PRODUCT = re.compile(r"(?P<module>.+)\.(?P<kind>plain|doubled)_(?P<column>\d+)")  # checkpoint/tensor_names.py: with_products
 COMBINATIONS = {"plain": winograd.PLAIN, "doubled": winograd.DOUBLED}
@@ -67,11 +68,12 @@ class Merged(NamedTuple):
 
 
 def merge_bundle(
-    bundle: str | Path, loras: Sequence[Given], output: str | Path, *, overwrite: bool = False, engine: str = "auto",
-    progress: bool = True,
+    bundle: str | Path, loras: Sequence[Given], output: str | Path, *, decoders: Sequence[str] = (), overwrite: bool = False,
+    engine: str = "auto", progress: bool = True,
 ) -> Merged:
     """Write the bundle `output`: `bundle` with LoRAs added to its weights. Its other files are the same ones on the disk.
 
+    decoders: keys of UNETS, whose UNets take what is for a UNet; none for that of texts, or all of a bundle without it.
     Weights that change are stored as float32, whatever the others are stored as: nothing of the sums is lost. UserError for a
     bundle that is damaged; for a LoRA as Adapter says; if `output` is there, unless `overwrite`. Whatever ends it leaves nothing,
     but for a bundle whose graphs do not compute what they should on this machine: it stays as OUTPUT.failed.
@@ -84,15 +86,19 @@ def merge_bundle(
     if base.manifest.targets:
         raise UserError(f"{bundle} has graphs for {' and '.join(base.manifest.targets)}, too: export the checkpoint with --lora "
                         "and --target")
-    indexes = {part: base.places(part) for part in PARTS if any(graph.part == part for graph in base.manifest.graphs)}
-    modules = Modules({part: _weights(index) for part, index in indexes.items()})
+    unets = _unets(base, decoders)
+    changing = {"prior": ["prior"], UNET: unets}  # by what a LoRA calls it
+    indexes = {part: base.places(part) for parts in changing.values() for part in parts}
+    modules = Modules({part: _weights(indexes[changing[part][0]]) for part in PARTS})
     adapters = [Adapter(given, modules) for given in loras]
     if not adapters:
         raise UserError("nothing to merge: give at least one --lora FILE")
-    parts = [_Part(base, part, indexes[part], adapters) for part in changed_parts(adapters)]
-    others = sorted({graph.part for graph in base.manifest.graphs if graph.part.endswith(f"_{UNET}")})
-    if others and UNET in changed_parts(adapters):
-        warnings.warn(f"the LoRA changes the decoder for texts alone: {' and '.join(others)} stay as they are", stacklevel=2)
+    parts = [_Part(base, name, indexes[name], adapters, part, modules.shapes[part])
+             for part in changed_parts(adapters) for name in changing[part]]
+    others = [name for name, part in UNETS.items() if base.manifest.has(part) and part not in unets]
+    if others and not decoders and UNET in changed_parts(adapters):
+        warnings.warn(f"the LoRA changes the decoder for texts alone: {' and '.join(others)} stay as they are, unless you say "
+                      f"--decoder text {' '.join(f'--decoder {name}' for name in others)}", stacklevel=2)
     lite = engines.create(engine)
     need, free = MARGIN * sum(part.changed for part in parts), shutil.disk_usage(real(output).parent).free
     if need > free:
@@ -115,6 +121,14 @@ def merge_bundle(
                   (written - started, time.monotonic() - written))
 
 
+def _unets(base: Bundle, decoders: Sequence[str]) -> list[str]:
+    """The parts of a bundle that take what is for a UNet."""
+    there = [name for name, part in UNETS.items() if base.manifest.has(part)]
+    if lacking := [name for name in decoders if name not in there]:
+        raise UserError(f"{base.path} has no decoder {lacking[0]}: it has {', '.join(there)}")
+    return [UNETS[name] for name in there if name in (decoders or (there[:1] if "text" in there else there))]
+
+
 def _weights(index: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
     """Module -> shape of its weight in the checkpoint's layout, of what LoRAs can change."""
     found: dict[str, tuple[int, ...]] = {}
@@ -129,11 +143,17 @@ def _weights(index: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
 
 class _Part:
     """A part that LoRAs change. index: where graphs find its weights. graphs: those that change with it. replaced: files of the
-    bundle that it writes anew. changed: bytes of the weights that differ, float32."""
+    bundle that it writes anew. changed: bytes of the weights that differ, float32.
+    called: what the LoRAs call it. shapes: of the weights that they are for."""
 
-    def __init__(self, base: Bundle, name: str, index: Mapping[str, StoredTensor], adapters: Sequence[Adapter]):
-        self.name, self._base, self._index, self._adapters = name, base, index, adapters
-        modules = {module for adapter in adapters for part, module in adapter.pairs if part == name}
+    def __init__(self, base: Bundle, name: str, index: Mapping[str, StoredTensor], adapters: Sequence[Adapter], called: str,
+                 shapes: Mapping[str, tuple[int, ...]]):
+        self.name, self._base, self._index, self._adapters, self._called = name, base, index, adapters, called
+        modules = {module for adapter in adapters for part, module in adapter.pairs if part == called}
+        own = _weights(index)
+        if wrong := sorted(module for module in modules if own.get(module) != shapes[module]):
+            raise UserError(f"{base.path}: {wrong[0]} of the {name} has another shape than in the first of these decoders: "
+                            "merge into one decoder")
         self._tensors = {tensor: module for tensor in index if (module := _module_of(tensor)) in modules}
         for file in base.weights_of(name):
             base.file(file)
@@ -182,7 +202,7 @@ class _Part:
         with WeightsWriter(folder / name, open(folder / name, "wb")) as writer:
             for tensor, owner in self._tensors.items():
                 if owner != module:  # tensors of a module lie together
-                    module, delta = owner, total(self._adapters, self.name, owner)
+                    module, delta = owner, total(self._adapters, self._called, owner)
                 old = self._index[tensor]
                 array = read_tensor(self._base.path / self.name, old)
                 writer.write(tensor, added(array, _as_stored(tensor, delta), tensor))

@@ -241,6 +241,7 @@ def test_merges_that_are_refused(merged, bundles, files, tmp_path, monkeypatch):
         (lambda: merge_bundle(base, given, base, overwrite=True), "is the bundle that is merged: choose another --output"),
         (lambda: merge_bundle(base, given, merged[0]), "exists: choose another --output, or say --overwrite"),
         (lambda: merge_bundle(base, given, tmp_path / "missing" / "bundle"), "does not exist: make it first"),
+        (lambda: merge_bundle(base, given, tmp_path / "bundle", decoders=["depth"]), "has no decoder depth: it has text"),
         (lambda: merge_bundle(base, [], tmp_path / "bundle"), "nothing to merge: give at least one --lora"),
         (lambda: merge_bundle(tmp_path, given, tmp_path / "bundle"), "is not a bundle"),
         (lambda: add_sizes(merged[0], base.parent / "decoder", [(24, 24)]), "has LoRAs in its weights, which .* does not have"),
@@ -289,6 +290,20 @@ def test_other_decoders_are_said_to_stay_as_they_are(bundles, files, tmp_path, m
         raise Enough
 
     monkeypatch.setattr(merging, "staged_folder", stop)  # what is said is said before the work
-    with pytest.warns(UserWarning, match="changes the decoder for texts alone: controlnet_unet and inpaint_unet stay as they are"):
+    with pytest.warns(UserWarning, match="texts alone: inpaint and depth stay as they are, unless you say --decoder text --decoder inpaint"):
         with pytest.raises(Enough):
             merge_bundle(bundles("family"), [Given.parse(str(files[0]))], tmp_path / "merged")
+
+
+@pytest.mark.slow
+def test_a_style_for_all_decoders(bundles, files, pairs, tmp_path):
+    """Each UNet's own weight and the same sum; verified by the merge itself."""
+    found = merge_bundle(bundles("family"), [Given(files[0], SCALE)], tmp_path / "bundle", decoders=["text", "inpaint", "depth"],
+                         progress=False)
+    assert found.converted == []
+    (base, bundle), (name, (down, up)) = (Bundle(path) for path in (bundles("family"), tmp_path / "bundle")), next(iter(pairs["unet"].items()))
+    for part in ("unet", "inpaint_unet", "controlnet_unet"):
+        old, new = (np.memmap(each.path / part / (place := each.tensors(part)[f"{name}.weight"]).file, "<f4", "r", place.offset, place.shape)
+                    for each in (base, bundle))
+        expected = old.astype(np.float64) + SCALE * (up.double() @ down.double()).numpy()
+        assert np.array_equal(new, expected.astype(np.float32)) and not np.array_equal(new, old), part
