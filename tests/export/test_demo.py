@@ -10,8 +10,8 @@ from PIL import Image
 def test_demo(tmp_path, capsys):
     output = tmp_path / "demo"
     assert cli.main(["demo", "--output", str(output)]) == 0, capsys.readouterr().err
-    assert sorted(path.name for path in output.iterdir()) == ["bundle", "interpolations.png", "prompts.png"]
+    assert sorted(path.name for path in output.iterdir()) == ["bundle", "interpolations.png", "prompts.png", "tasks.png"]
     Bundle(output / "bundle").verify_files()
-    for name in ("prompts.png", "interpolations.png"):
+    for name in ("prompts.png", "interpolations.png", "tasks.png"):
         with Image.open(output / name) as sheet:
             assert len(set(sheet.convert("RGB").resize((64, 64)).getdata())) > 500, f"{name} shows nothing"
