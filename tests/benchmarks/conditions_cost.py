@@ -1,8 +1,8 @@
-"""What pictures as input cost at the real configuration, with random weights: the MoVQ's encoder beside diffusers on torch, and
-a step of the inpainting UNet beside one of the UNet for texts.
+"""What pictures as input cost at the real configuration, with random weights: the MoVQ's encoder beside diffusers on torch and,
+where it is installed, OpenVINO; and a step of the inpainting UNet beside one of the UNet for texts.
 
-    python tests/benchmarks/conditions_cost.py encoder                    512x512: a minute or two, 3 GB of memory
-    python tests/benchmarks/conditions_cost.py steps --size 512           an hour, 12 GB of memory, 40 GB of disk
+    python tests/benchmarks/conditions_cost.py encoder                    512x512: two minutes, 3 GB of memory
+    python tests/benchmarks/conditions_cost.py steps --size 256           12 GB of memory, 16 GB of disk
 """
 
 import argparse
@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +34,16 @@ from kandinsky_mindir.runner import engine as engines
 from kandinsky_mindir.runner.bundle.manifest import Manifest
 from kandinsky_mindir.runner.loading.models import Models
 
-RUNS = 5  # the median counts; one more goes before, unmeasured
+RUNS = 3  # the median counts; one more goes before, unmeasured
 STEM = "diffusion_pytorch_model"
 
 
-def compiled(folder, part, config, tensors, side, names, engine):
-    """The graphs `names` of a part at side x side pixels, for batches up to 2, as models."""
+def compiled(folder, part, config, tensors, side, name, batch, engine):
+    """The graph `name` of a part at side x side pixels, as models."""
     size, latents = (side, side), (side // 8, side // 8)
     cells = [(spec, spec.cell()) for spec in part_specs(part, config, {size: latents})]
     shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
-    cells = [(spec, cell) for spec, cell in cells if spec.name in names]
+    cells = [(spec, cell) for spec, cell in cells if (spec.name, spec.batch) == (name, batch)]
     made = Part(cells, resolve(part, shapes, TensorFiles(tensors, STEM)), "benchmark", 0)
     (folder / NOTES).mkdir(parents=True, exist_ok=True)
     graphs = tuple(write_parts(folder, {part: made}, engine, progress=True))
@@ -73,16 +74,33 @@ def encoder(side, folder, engine):
     module = module.eval().requires_grad_(False)
     module.save_pretrained(folder / "movq")
     models = compiled(folder / "bundle", "movq", MoVQConfig.from_dict(references.config_of(module)), folder / "movq", side,
-                      ("movq_encoder",), engine)
+                      "movq_encoder", 1, engine)
     ours = time_graph(models, "movq_encoder", 1, (side, side))
     image = torch.rand(1, 3, side, side) * 2 - 1
     with torch.no_grad():
         theirs = {"diffusers on torch": seconds(lambda: module.encode(image)),
                   "the same, channels last": seconds(lambda: module.to(memory_format=torch.channels_last).encode(image))}
+    if find_spec("openvino"):
+        theirs["OpenVINO"] = seconds(openvino_encoder(module, image))
     rows = {"this project": ours, **theirs}
     print(f"| MoVQ encoder, {side}x{side} | seconds |\n| --- | --- |")
     for name, value in rows.items():
         print(f"| {name} | {value:.2f} |")
+
+
+def openvino_encoder(module, image):
+    """A function that runs the encoder there, in float32, as in peers.py."""
+    import openvino
+
+    class Encoder(torch.nn.Module):
+        def forward(self, image):
+            return module.quant_conv(module.encoder(image))
+
+    with torch.no_grad():
+        model = openvino.convert_model(Encoder(), example_input=image, input=[image.shape])
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+    run = openvino.Core().compile_model(model, "CPU", options)
+    return lambda: run([image.numpy()])
 
 
 def steps(side, folder, engine):
@@ -92,7 +110,7 @@ def steps(side, folder, engine):
         MODULES["unet"] = (part, STEM, lambda options=options: diffusers.UNet2DConditionModel(**options))
         write_part(folder / part, "unet", "float16")
         config = UNetConfig.from_dict({**options, "_class_name": "UNet2DConditionModel"})
-        models = compiled(folder / part / "bundle", part, config, folder / part / part / "unet", side, (part,), engine)
+        models = compiled(folder / part / "bundle", part, config, folder / part / part / "unet", side, part, 2, engine)
         print(f"| {name} | {time_graph(models, part, 2, (side, side)):.2f} |", flush=True)
         models.unload()
 
