@@ -50,6 +50,7 @@ def export_bundle(
     loras: Sequence[Given] = (),
     image_encoder: bool = True,
     target: str = "cpu",
+    shallow: bool = False,
     overwrite: bool = False,
     weights: str = CHECKPOINT,
     engine: str = "auto",
@@ -61,6 +62,7 @@ def export_bundle(
     depth. sizes: (height, width) in pixels; None for the checkpoint's own.
     loras: files whose products are added to the weights of the prior and the UNet. image_encoder: False leaves it out: the
     bundle makes pictures from texts, not from pictures. target: "ascend" adds the graphs for it to those for the CPU.
+    shallow: with graphs of the UNets' outermost layers, which `cache_interval` of the pipelines needs.
     overwrite: replace a bundle that is there. weights: the type to store them in, or "checkpoint" for what each has there.
     engine: runs the graphs that give the checkpoint's constants. UserError for whatever cannot
     be exported, before the work where that can be known. Whatever ends it later leaves the parts that are done for the
@@ -80,7 +82,7 @@ def export_bundle(
     for kind in named.keys() - {"prior"}:
         if (defaults[kind]["height"], defaults[kind]["width"]) not in sizes:
             defaults[kind]["height"], defaults[kind]["width"] = sizes[0]
-    specs = plan(configs, sizes)
+    specs = plan(configs, sizes, shallow)
     if loras and set(decoders) != {"decoder"}:
         raise UserError("--lora goes with the decoder for texts alone: export the other decoders to a bundle of their own")
     changed = [part for part in CHANGED if PARTS[part] in checkpoints]

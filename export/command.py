@@ -8,6 +8,7 @@
   kandinsky-mindir export ... --decoder kandinsky-2-2-decoder-inpaint        inpainting, too, beside the same prior
   kandinsky-mindir export ... --no-image-encoder                 smaller: texts only, no pictures as input
   kandinsky-mindir export ... --target ascend                    with graphs for Ascend beside those for a CPU
+  kandinsky-mindir export ... --shallow                          for generate --cache-interval N
 
 The folders are in the diffusers layout, with safetensors weights.
 """
@@ -46,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", choices=("checkpoint", "float32", "float16", "bfloat16", "int8"),
                         help="the type to store weights in; what narrower types lose is lost; graphs compute in float32 with "
                              "any (default checkpoint: each as the checkpoint has it)")
+    parser.add_argument("--shallow", action="store_true",
+                        help="with graphs of the UNets' outermost layers, for --cache-interval; they share all weights")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
     parser.add_argument("--engine", choices=("auto", "bridge", "vendor"), default="auto",
                         help="what computes the checkpoint's constants (default auto)")
@@ -63,9 +66,9 @@ def run(args: argparse.Namespace) -> None:
     from .lora.adapter import Given
     from .staging import real
 
-    others = (args.prior or args.size or args.lora or args.no_image_encoder or args.overwrite or args.weights
-              or args.target != "cpu")
-    if args.add_size and others:
+    others = (args.prior, args.size, args.lora, args.no_image_encoder, args.shallow, args.overwrite, args.weights,
+              args.target != "cpu")
+    if args.add_size and any(others):
         raise UserError("--add-size takes --output, --decoder, --engine and --quiet alone: the rest stays as the bundle has it")
     if not args.add_size and not args.prior:
         raise UserError("--prior is missing: give the prior's checkpoint folder (only --add-size goes without)")
@@ -83,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
                 loras=[Given.parse(text) for text in args.lora or ()],
                 image_encoder=not args.no_image_encoder,
                 target=args.target,
+                shallow=args.shallow,
                 overwrite=args.overwrite,
                 weights=args.weights or "checkpoint",
                 engine=args.engine,

@@ -19,6 +19,7 @@ from ..runner.bundle.checked_files import sha256_of
 from ..runner.bundle.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest
 from ..runner.bundle.ms_layout import LITE_WEIGHTS, WEIGHTS, Layout
 from ..runner.bundle.opened import Bundle
+from ..runner.bundle.stages import shallow_of
 from ..runner.bundle.tensor_index import STORED
 from ..runner.common.errors import UserError
 from ..runner.loading.models import Models
@@ -131,7 +132,8 @@ def _match(name: str, configs: dict, sizes: Sequence[Size], checkpoint: Checkpoi
     """The part, with the graphs that the bundle has of other sizes: an older version may have made it, without some."""
     factor = configs["movq"].scale_factor
     latent_sizes = {size: (size[0] // factor, size[1] // factor) for size in sizes}
-    cells = [(spec, spec.cell()) for spec in part_specs(name, configs[name], latent_sizes) if manifest.has(spec.name)]
+    specs = part_specs(name, configs[name], latent_sizes, manifest.has(shallow_of(name)))
+    cells = [(spec, spec.cell()) for spec in specs if manifest.has(spec.name)]
     shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
     tensors = checkpoint.tensors(component(name))
     origin = part_origin([spec for spec, _ in cells], [cell for _, cell in cells], configs[name], tensors.files)

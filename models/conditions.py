@@ -10,7 +10,7 @@ import dataclasses
 from mindspore import nn, ops
 
 from .targets import ACTIVATIONS, Conv2d, GivenMap, Inside, MadeMap
-from .unet import UNet
+from .unet import ShallowUNet, UNet
 
 # Channels and stride of the hint block's convolutions: models/embeddings.py, ImageHintTimeEmbedding. The last leads to latents.
 HINT_LAYERS = ((16, 1), (16, 1), (32, 2), (32, 1), (96, 2), (96, 1), (256, 2))
@@ -69,9 +69,21 @@ class HintMap(nn.Cell):
 class ConditionedUNet(UNet):
     """As UNet, of latents alone: added_map (1, h, w, block_out_channels[0]) is what its conv_in makes of all else."""
 
-    def __init__(self, config):
-        super().__init__(dataclasses.replace(config, in_channels=config.latent_channels))
+    def __init__(self, config, keeps=False):
+        super().__init__(dataclasses.replace(config, in_channels=config.latent_channels), keeps)
         self.given_map = GivenMap()
 
     def construct(self, sample, time_proj, time_addition, added_kv, added_map):
         return self.denoised(self.conv_in(self.inside(sample)) + self.given_map(added_map), time_proj, time_addition, added_kv)
+
+
+class ShallowConditionedUNet(ShallowUNet):
+    """As ShallowUNet, of ConditionedUNet: with the added_map that it takes."""
+
+    def __init__(self, config):
+        super().__init__(dataclasses.replace(config, in_channels=config.latent_channels))
+        self.given_map = GivenMap()
+
+    def construct(self, sample, deep_features, time_proj, time_addition, added_map):
+        x = self.conv_in(self.inside(sample)) + self.given_map(added_map)
+        return self.denoised(x, deep_features, time_proj, time_addition)

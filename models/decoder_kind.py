@@ -1,4 +1,4 @@
-"""What a UNet is shown beside latents, by its configuration."""
+"""What a UNet is shown beside latents, and what its inner layers hand to the outermost, by its configuration."""
 
 
 class DecoderKind:
@@ -7,6 +7,10 @@ class DecoderKind:
     in_channels: int
     out_channels: int
     addition_embed_type: str | None
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int
+    down_block_types: tuple[str, ...]
+    up_block_types: tuple[str, ...]
 
     @property
     def decoder(self) -> str:
@@ -19,3 +23,10 @@ class DecoderKind:
     def latent_channels(self) -> int:
         """Of in_channels; the others are a masked picture and its mask, or what a hint became."""
         return self.in_channels if self.decoder == "decoder" else self.in_channels // 2
+
+    @property
+    def deep_channels(self) -> int:
+        """Channels of what the last two resnets take from the layers before them; 0 where attentions stand between those."""
+        if "CrossAttn" in self.down_block_types[0] + self.up_block_types[-1]:
+            return 0
+        return self.block_out_channels[1 if self.layers_per_block == 1 and len(self.block_out_channels) > 1 else 0]

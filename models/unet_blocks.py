@@ -139,7 +139,8 @@ class MidBlock(nn.Cell):
 
 
 class UpBlock(nn.Cell):
-    """The mirror of DownBlock: each resnet also takes the latest of `skips`, then doubling."""
+    """The mirror of DownBlock: each resnet also takes the latest of `skips`, then doubling. `deep` is all but the last two
+    resnets, of a block without doubling, and `shallow` these."""
 
     def __init__(self, resnets, attentions, upsamplers):
         super().__init__()
@@ -148,10 +149,21 @@ class UpBlock(nn.Cell):
         self.joined = JoinedChannels()
 
     def construct(self, x, skips, time, added_kv):
-        for i in range(len(self.resnets)):
-            x = self.resnets[i](self.joined(x, skips[-1 - i]), time)
-            if len(self.attentions) > 0:
-                x = self.attentions[i](x, added_kv)
+        x = self.shallow(self.deep(x, skips, time, added_kv), skips, time, added_kv)
         for upsampler in self.upsamplers:
             x = upsampler(x, time)
         return x
+
+    def deep(self, x, skips, time, added_kv):
+        for i in range(len(self.resnets) - 2):
+            x = self.layer(i, x, skips, time, added_kv)
+        return x
+
+    def shallow(self, x, skips, time, added_kv):
+        for i in range(len(self.resnets) - 2, len(self.resnets)):
+            x = self.layer(i, x, skips, time, added_kv)
+        return x
+
+    def layer(self, i, x, skips, time, added_kv):
+        x = self.resnets[i](self.joined(x, skips[-1 - i]), time)
+        return self.attentions[i](x, added_kv) if len(self.attentions) > 0 else x

@@ -45,6 +45,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     scheduler: the decoder's sampler: a short name, a class name of diffusers, or the options of one with `_class_name`.
     prior_scheduler: the prior's, likewise.
     num_inference_steps, guidance_scale, guidance_rescale, guidance_interval: of the decoder (see `Guidance`).
+    cache_interval: of so many calls of the UNet one is whole (see `DeepFeatures`); 1: all.
     height, width: pixels.
     seed, rng: where the noise comes from: a key of `noise.GENERATORS` and its seed.
     row, rows: which one of the pictures to make that are drawn together from the seed, counted from 0; row None for all.
@@ -69,6 +70,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     prior_guidance_scale: float | None = None
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    cache_interval: int = 1
     height: int | None = None
     width: int | None = None
     seed: int | None = None
@@ -253,6 +255,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "strength": as_strength,
     "guidance_rescale": as_share,
     "guidance_interval": as_interval,
+    "cache_interval": as_count,
     "height": as_pixels,
     "width": as_pixels,
     "rng": lambda value, name: as_choice(value, tuple(noise.GENERATORS), name),

@@ -45,20 +45,17 @@ def engine(kept):
 
 @pytest.fixture(scope="session")
 def bundles(kept, engine, tmp_path_factory):
-    """A function from a checkpoint's name ("micro", "narrow", "wide", "family") to its exported bundle, a copy for this run, with the
-    folders prior and decoder of its checkpoint beside it."""
+    """A function from a name in checkpoints.SIZES to its exported bundle, a copy for this run, with the folders of its checkpoint
+    (prior, decoder, inpaint, controlnet) beside it."""
     from kandinsky_mindir.export.bundle import export_bundle
 
     copies, waiting = {}, ["narrow", "micro"] if "PYTEST_XDIST_WORKER" in os.environ else []  # what many tests need
 
     def export(name, wait):
         def make(folder):
-            if name == "family":  # "narrow" at one size, and beside it decoders for inpainting and depth
-                prior, decoder = checkpoints.save("narrow", folder)
-                decoder = [decoder, *(checkpoints.save_conditioned(kind, folder) for kind in ("inpaint", "controlnet"))]
-            else:
-                prior, decoder = checkpoints.save(name, folder)
-            export_bundle(prior, decoder, folder / "bundle", checkpoints.SIZES[name], progress=False)
+            prior, decoder = (checkpoints.save_family if name in checkpoints.FAMILIES else checkpoints.save)(name, folder)
+            export_bundle(prior, decoder, folder / "bundle", checkpoints.SIZES[name], shallow=name in checkpoints.SHALLOW,
+                          progress=False)
 
         return kept.get(name, make, wait)
 

@@ -44,8 +44,10 @@ class GraphSpec:
         return f"{self.part}/{self.name}_b{self.batch}{size}"
 
 
-def plan(configs: dict[str, Any], sizes: Sequence[Size]) -> list[GraphSpec]:
+def plan(configs: dict[str, Any], sizes: Sequence[Size], shallow: bool = False) -> list[GraphSpec]:
     """The graphs of the parts in `configs` (part -> configuration), for pictures of `sizes`.
+
+    shallow: with those of the UNets' outermost layers.
 
     UserError names the configuration values that do not fit together, or the size that cannot be made.
     """
@@ -55,7 +57,9 @@ def plan(configs: dict[str, Any], sizes: Sequence[Size]) -> list[GraphSpec]:
             check_size(size, configs["movq"], unet)
     factor = configs["movq"].scale_factor
     latent_sizes = {size: (size[0] // factor, size[1] // factor) for size in sizes}
-    return [spec for part, config in configs.items() for spec in part_specs(part, config, latent_sizes)]
+    if shallow:
+        check_shallow(configs)
+    return [spec for part, config in configs.items() for spec in part_specs(part, config, latent_sizes, shallow)]
 
 
 def unets(configs: dict[str, Any]) -> dict[str, Any]:
@@ -63,11 +67,12 @@ def unets(configs: dict[str, Any]) -> dict[str, Any]:
     return {part: configs[part] for part in UNETS.values() if part in configs}
 
 
-def part_specs(part: str, config: Any, latent_sizes: Mapping[Size, Size]) -> Iterator[GraphSpec]:
-    """The graphs of a part. latent_sizes: (height, width) of each picture size's latents."""
+def part_specs(part: str, config: Any, latent_sizes: Mapping[Size, Size], shallow: bool = False) -> Iterator[GraphSpec]:
+    """The graphs of a part. latent_sizes: (height, width) of each picture size's latents. shallow: as of `plan`."""
     for stage in stages.STAGES:
-        if stage.part != part:
+        if stage.part != part or (stage.shallow and not shallow):
             continue
+        outputs = (*stage.outputs, *(stage.kept if shallow else ()))
         sizes: list[tuple[Size | None, Size | None]] = list(latent_sizes.items()) if stage.per_size else [(None, None)]
         for size, latent_size in sizes:
             for batch in stage.batches:
@@ -75,13 +80,23 @@ def part_specs(part: str, config: Any, latent_sizes: Mapping[Size, Size]) -> Ite
                     TensorInfo(name, tuple(shape), "int32" if name in stage.integers else "float32")
                     for name, shape in stage.inputs(config, Variant(batch, size, latent_size)).items()
                 )
-                yield GraphSpec(stage.name, part, partial(make_cell, stage, config), inputs, stage.outputs, batch, size)
+                cell = partial(make_cell, stage, config, outputs != stage.outputs)
+                yield GraphSpec(stage.name, part, cell, inputs, outputs, batch, size)
 
 
-def make_cell(stage: Stage, config: Any) -> Any:
-    """The MindSpore cell of a stage for its part's configuration."""
+def make_cell(stage: Stage, config: Any, keeps: bool = False) -> Any:
+    """The MindSpore cell of a stage for its part's configuration. keeps: whether it gives what the stage has as `kept`."""
     module, _, name = stage.cell.partition(":")
-    return getattr(importlib.import_module(f"...models.{module}", __package__), name)(config)
+    cell = getattr(importlib.import_module(f"...models.{module}", __package__), name)
+    return cell(config, keeps=True) if keeps else cell(config)
+
+
+def check_shallow(configs: dict[str, Any]) -> None:
+    """UserError unless the outermost layers of every UNet stand by themselves."""
+    for part, unet in unets(configs).items():
+        if not unet.deep_channels:
+            raise UserError(f"--shallow: the {part}'s outermost level has attentions ({unet.down_block_types[0]}, "
+                            f"{unet.up_block_types[-1]}), and what is kept between steps ends below them: export without it")
 
 
 def check_size(size: Size, movq_config, unet_config) -> None:

@@ -25,6 +25,7 @@ DECODE = "latents to picture"
 ENCODE = "picture to latents"
 INPAINT = "embedding, picture and mask to latents"
 CONTROL = "embedding and hint to latents"
+CACHED = "latents from what an earlier step kept"
 TEXT_TO_PICTURE = (EMBED_TEXT, DENOISE, DECODE)
 
 
@@ -50,7 +51,8 @@ class Stage:
     those that need the stage, which run in the order of the table. batches: one graph for each; 2 is for guidance,
     (unconditional, conditional). per_size: whether each picture size has graphs of its own. feeds: what inputs are in
     the sealed example; the others are noise. activations: an estimate in bytes of what a run of a graph takes beside
-    its weights.
+    its weights. kept: further outputs of a bundle that was exported with shallow graphs, whose cell is then made with
+    ``keeps=True``. shallow: whether it is one of those, which other bundles do not have.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Stage:
     per_size: bool = False
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     activations: Callable[[GraphInfo], int] = _twice_the_tensors
+    kept: tuple[str, ...] = ()
+    shallow: bool = False
 
 
 # Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
@@ -71,6 +75,7 @@ class Stage:
 # Maps as large as the picture at the highest level, and scores of attention at the second, that are there at once:
 # each process keeps what its piece took.
 UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
+SHALLOW_MAPS = 12  # of its six convolutions, with their inputs joined and normed
 MOST_SCORES = 2**27  # bytes: of more, some are computed after others (SCORES in models/layers.py)
 # A large picture is decoded in bands of rows: few of its maps are whole, and a band takes as much whatever its picture.
 WHOLE_MOVQ_MAPS, MOVQ_BAND = 4, 250_000_000
@@ -85,6 +90,11 @@ def _unet_activations(graph: GraphInfo) -> int:
     scores = batch * heads * (pixels // 4) * (pixels // 4 + CONTEXT_TOKENS)
     maps = 4 * UNET_MAPS * batch * pixels * channels
     return _tensor_bytes(graph) + maps + UNET_SCORES * min(4 * scores, MOST_SCORES)
+
+
+def _shallow_activations(graph: GraphInfo) -> int:
+    (batch, _, height, width), channels = graph.input("sample").shape, graph.input("time_proj").shape[-1]
+    return _tensor_bytes(graph) + 4 * SHALLOW_MAPS * batch * height * width * channels
 
 
 def _movq_activations(graph: GraphInfo) -> int:
@@ -119,9 +129,57 @@ def _unet_inputs(config: Any, variant: Variant) -> Shapes:
     }
 
 
+def _shallow(unet: Stage) -> Stage:
+    """The row of a UNet's outermost layers, from the UNet's own."""
+    context = _unet_context("time_addition", f"{unet.name}_context")
+
+    def inputs(config: Any, variant: Variant) -> Shapes:
+        shapes = unet.inputs(config, variant)
+        deep = (variant.batch, config.deep_channels, *variant.latent_size)  # type: ignore[misc]  # per_size: it is there
+        return {"sample": shapes.pop("sample"), "deep_features": deep,
+                **{name: shape for name, shape in shapes.items() if name != "added_kv"}}
+
+    return Stage(
+        name=shallow_of(unet.name),
+        part=unet.part,
+        cell=unet.cell.replace(":", ":Shallow"),
+        inputs=inputs,
+        outputs=unet.outputs,
+        tasks=(CACHED,),
+        batches=unet.batches,
+        per_size=True,
+        feeds={name: feed for name, feed in {**unet.feeds, "time_addition": context}.items() if name != "added_kv"},
+        activations=_shallow_activations,
+        shallow=True,
+    )
+
+
+def shallow_of(unet: str) -> str:
+    """The name of the stage of a UNet's outermost layers."""
+    return f"{unet}_shallow"
+
+
 def _conditioned(kind: str, task: str, cell: str, map_inputs: Callable[[Any, Variant], Shapes]) -> tuple[Stage, ...]:
     """The rows of a UNet that is shown more than latents. cell: makes a map of what else it is shown."""
     part, context = f"{kind}_unet", f"{kind}_unet_context"
+    unet = Stage(
+        name=part,
+        part=part,
+        cell="conditions:ConditionedUNet",
+        inputs=lambda config, variant: {
+            **_unet_inputs(config, variant),
+            "sample": (variant.batch, config.latent_channels, *variant.latent_size),  # type: ignore[misc]
+            "added_map": (1, *variant.latent_size, config.block_out_channels[0]),  # type: ignore[misc]
+        },
+        outputs=("model_output",),
+        tasks=(task,),
+        batches=(1, 2),
+        per_size=True,
+        feeds={"time_addition": _unet_context("time_addition", context), "added_kv": _unet_context("added_kv", context),
+               "time_proj": TimeProj(), "added_map": Output(f"{kind}_map", "added_map")},
+        activations=_unet_activations,
+        kept=("deep_features",),
+    )  # fmt: skip
     return (
         Stage(
             name=context,
@@ -133,26 +191,24 @@ def _conditioned(kind: str, task: str, cell: str, map_inputs: Callable[[Any, Var
             feeds={"image_embeds": Scaled(Output("prior", "predicted_image_embedding"), "clip_mean", "clip_std")},
         ),
         Stage(name=f"{kind}_map", part=part, cell=cell, inputs=map_inputs, outputs=("added_map",), tasks=(task,), per_size=True),
-        Stage(
-            name=part,
-            part=part,
-            cell="conditions:ConditionedUNet",
-            inputs=lambda config, variant: {
-                **_unet_inputs(config, variant),
-                "sample": (variant.batch, config.latent_channels, *variant.latent_size),  # type: ignore[misc]
-                "added_map": (1, *variant.latent_size, config.block_out_channels[0]),  # type: ignore[misc]
-            },
-            outputs=("model_output",),
-            tasks=(task,),
-            batches=(1, 2),
-            per_size=True,
-            feeds={"time_addition": _unet_context("time_addition", context), "added_kv": _unet_context("added_kv", context),
-                   "time_proj": TimeProj(), "added_map": Output(f"{kind}_map", "added_map")},
-            activations=_unet_activations,
-        ),
-    )  # fmt: skip
+        unet,
+        _shallow(unet),
+    )
 
 
+UNET = Stage(
+    name="unet",
+    part="unet",
+    cell="unet:UNet",
+    inputs=_unet_inputs,
+    outputs=("model_output",),
+    tasks=(DENOISE,),
+    batches=(1, 2),
+    per_size=True,
+    feeds={"time_addition": _unet_context("time_addition"), "added_kv": _unet_context("added_kv"), "time_proj": TimeProj()},
+    activations=_unet_activations,
+    kept=("deep_features",),
+)
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="text_encoder",
@@ -218,19 +274,8 @@ STAGES: tuple[Stage, ...] = (
         tasks=(DENOISE,),
         feeds={"image_embeds": Scaled(Output("prior", "predicted_image_embedding"), "clip_mean", "clip_std")},
     ),
-    Stage(
-        name="unet",
-        part="unet",
-        cell="unet:UNet",
-        inputs=_unet_inputs,
-        outputs=("model_output",),
-        tasks=(DENOISE,),
-        batches=(1, 2),
-        per_size=True,
-        feeds={"time_addition": _unet_context("time_addition"), "added_kv": _unet_context("added_kv"),
-               "time_proj": TimeProj()},
-        activations=_unet_activations,
-    ),
+    UNET,
+    _shallow(UNET),
     Stage(
         name="movq_decoder",
         part="movq",

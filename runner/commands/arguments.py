@@ -70,6 +70,9 @@ def add_sampling(parser: argparse.ArgumentParser, images: bool = True) -> None:
     group.add_argument("--guidance-interval", type=float, nargs=2, metavar=("START", "STOP"),
                        help="guide only this share of the decoder's steps, for example 0.2 0.8; the others take half "
                        "the time (default 0 1)")
+    group.add_argument("--cache-interval", type=int, metavar="N",
+                       help="run the UNet whole in one of N steps, in the others its outermost layers alone (default 1: all "
+                       "whole; for a bundle that was exported with --shallow)")
     group.add_argument("--scheduler", metavar="NAME",
                        help="sampler of the decoder: checkpoint for the checkpoint's own, a class name of diffusers, or "
                        f"one of {', '.join(SHORT_NAMES)}")
@@ -92,6 +95,7 @@ def sampling_fields(args: argparse.Namespace) -> dict[str, Any]:
         "prior_guidance_scale": args.prior_guidance_scale,
         "guidance_rescale": args.guidance_rescale,
         "guidance_interval": args.guidance_interval and tuple(args.guidance_interval),
+        "cache_interval": args.cache_interval,
         "scheduler": args.scheduler,
         "num_images_per_prompt": getattr(args, "images", None),
         "seed": args.seed,

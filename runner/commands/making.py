@@ -90,7 +90,8 @@ def _graphs(pipeline: KandinskyV22CombinedPipeline, request: Request) -> list[Gr
     manifest, decoder = pipeline.bundle.manifest, pipeline.decoder_of(request)
     sampling = decoder.sampling(request.num_inference_steps, 1, request.guidance_scale, request.guidance_rescale,
                                 request.guidance_interval, scheduler=decoder.as_scheduler(request.scheduler),
-                                strength=1.0 if request.strength is None else request.strength)  # fmt: skip
+                                strength=1.0 if request.strength is None else request.strength,
+                                cache_interval=request.cache_interval)  # fmt: skip
     prior_batch = 2 if (request.prior_guidance_scale or 0.0) > 1 else 1
     pictures = [manifest.find("image_encoder")] * any(item.text is None for item in request.items)
     texts = needed(manifest, (EMBED_TEXT,), batches={"prior": (prior_batch,)})

@@ -51,31 +51,31 @@ class Lease:
 
 
 class Alternating:
-    """A context manager that gives a function from a batch to the graph for it, for a block that changes between batches.
+    """A context manager that gives a function from a name and a batch to the graph, for a block that changes between graphs.
 
     One of them is leased at a time. Those of before stay in memory until the block ends, as long as nothing needs their
-    room. lease: makes the lease of a batch whose model stays for those keepers.
+    room. lease: makes the lease of a graph whose model stays for those keepers.
     """
 
-    def __init__(self, owner: Owner, lease: Callable[[int, Sequence[int]], Lease]):
+    def __init__(self, owner: Owner, lease: Callable[[str, int, Sequence[int]], Lease]):
         self._owner, self._lease = owner, lease
         self._keeper = next(owner.numbers)
-        self._batch: int | None = None
+        self._named: tuple[str, int] | None = None
         self._current: tuple[Lease, Runner] | None = None
         weakref.finalize(self, owner.give_back, self._keeper).atexit = False
 
-    def __enter__(self) -> Callable[[int], Runner]:
+    def __enter__(self) -> Callable[[str, int], Runner]:
         return self._at
 
     def __exit__(self, *_: Any) -> None:
         self._let_go()
         self._owner.give_back(self._keeper)
 
-    def _at(self, batch: int) -> Runner:
-        if self._current is None or self._batch != batch:
+    def _at(self, name: str, batch: int) -> Runner:
+        if self._current is None or self._named != (name, batch):
             self._let_go()
-            following = self._lease(batch, (self._keeper,))
-            self._batch, self._current = batch, (following, following.__enter__())
+            following = self._lease(name, batch, (self._keeper,))
+            self._named, self._current = (name, batch), (following, following.__enter__())
         return self._current[1]
 
     def _let_go(self) -> None:

@@ -72,9 +72,9 @@ class Models:
         """A context manager that gives a function over a graph's inputs, by name, which returns its outputs in order."""
         return self._lease(name, size, batch)
 
-    def lease_batches(self, name: str, size: Size | None = None) -> AbstractContextManager[Callable[[int], Runner]]:
-        """The same for a block that changes between batches: it gives a function from a batch to the graph for it."""
-        return Alternating(self._owner, partial(self._lease, name, size))
+    def lease_in_turns(self, size: Size | None = None) -> AbstractContextManager[Callable[[str, int], Runner]]:
+        """The same for a block that changes between graphs: it gives a function from a name and a batch to the graph."""
+        return Alternating(self._owner, lambda name, batch, keepers: self._lease(name, size, batch, keepers))
 
     def plan(self, graphs: Iterable[GraphInfo], beside: int = 0) -> MemoryPlan:
         """What memory a request takes. beside: bytes that it holds at once beside models: latents, embeddings, pictures."""

@@ -161,7 +161,8 @@ class Sampling:
     """What a call runs, once its options are checked. It keeps the sampler that the pipeline had when the call began.
 
     schedule: its steps. learned_variance: whether they take a variance that the model predicts. start: the number of the
-    call of the model that is the first, of those of the schedule.
+    call of the model that is the first, of those of the schedule. cache_interval: of so many calls of the decoder's UNet one is
+    whole.
     """
 
     schedule: Schedule
@@ -170,6 +171,7 @@ class Sampling:
     num_images_per_prompt: int
     callback: Callback
     start: int = 0
+    cache_interval: int = 1
 
     @property
     def steps(self) -> int:
@@ -246,6 +248,7 @@ class DiffusionPipeline(Pipeline):
         callback_tensors: list[str] | None = None,
         scheduler: Scheduler | None = None,
         strength: float = 1.0,
+        cache_interval: int = 1,
     ) -> Sampling:
         """What a call with these options runs; None is the bundle's default. UserError if it would be refused."""
         defaults, scheduler = self.bundle.manifest.defaults[self.kind], scheduler or self.scheduler
@@ -259,6 +262,7 @@ class DiffusionPipeline(Pipeline):
             as_count(num_images_per_prompt, "num_images_per_prompt", MOST_IMAGES),
             Callback.of(callback, callback_tensors, self.callback_tensor_inputs),
             skipped_steps(steps, strength) * schedule.calls_per_step,
+            as_count(cache_interval, "cache_interval"),
         )
 
 

@@ -25,8 +25,8 @@ from .prior import KandinskyV22PriorPipeline
 
 # Arguments of the combined calls: fields of the request, and options of `check`.
 FIELDS = ("prompt", "negative_prompt", "num_images_per_prompt", "num_inference_steps", "prior_num_inference_steps",
-          "guidance_scale", "prior_guidance_scale", "guidance_rescale", "guidance_interval", "height", "width", "strength",
-          "paste")  # fmt: skip
+          "guidance_scale", "prior_guidance_scale", "guidance_rescale", "guidance_interval", "cache_interval", "height", "width",
+          "strength", "paste")  # fmt: skip
 OPTIONS = ("output_type", "prior_callback_on_step_end", "prior_callback_on_step_end_tensor_inputs", "callback_on_step_end",
            "callback_on_step_end_tensor_inputs")  # fmt: skip
 
@@ -75,6 +75,7 @@ class KandinskyV22CombinedPipeline(Pipeline):
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt`: arguments of both pipelines; `latents` are the prior's, as in the reference."""
         return self._call(locals())
@@ -166,6 +167,7 @@ class KandinskyV22CombinedPipeline(Pipeline):
             guidance_scale=request.guidance_scale,
             guidance_rescale=request.guidance_rescale,
             guidance_interval=request.guidance_interval,
+            cache_interval=request.cache_interval,
             output_type=output_type,
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
@@ -233,6 +235,7 @@ class KandinskyV22InpaintCombinedPipeline(KandinskyV22CombinedPipeline):
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
         paste: bool = False,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt` where `mask_image` is white, and `image` elsewhere: one for all prompts, or one for each."""
@@ -267,6 +270,7 @@ class KandinskyV22Img2ImgCombinedPipeline(KandinskyV22CombinedPipeline):
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `prompt` that start from `image`: one for all prompts, or one for each, and for all pictures of it.
 

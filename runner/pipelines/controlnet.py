@@ -44,6 +44,7 @@ class KandinskyV22ControlnetPipeline(KandinskyV22Pipeline):
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `image_embeds` (N, E) with the depth that `hint` shows, near bright: see `inputs.conditions.hints`.
 
@@ -96,6 +97,7 @@ class KandinskyV22ControlnetImg2ImgPipeline(KandinskyV22ControlnetPipeline):
         return_dict: bool = True,
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `image_embeds` (N, E) that start from `image` and have the depth that `hint` shows."""
         return self._call(locals())

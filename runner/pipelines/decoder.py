@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..bundle.manifest import GraphInfo
+from ..bundle.stages import shallow_of
 from ..common.errors import UserError
 from ..common.options import as_array, as_choice, as_size
 from ..diffusion import noise
+from ..diffusion.caching import DeepFeatures
 from ..diffusion.loop import Step, diffuse
 from ..diffusion.sinusoid import timestep_embedding
 from ..inputs import conditions
@@ -29,7 +31,7 @@ STATE_COPIES = 16  # arrays of a latent's size that a row takes while it is deno
 PICTURE_COPIES = 4  # float32 arrays of a picture's size that decoding it takes
 OPTIONS = ("height", "width", "num_inference_steps", "guidance_scale", "strength", "num_images_per_prompt", "output_type",
            "callback_on_step_end", "callback_on_step_end_tensor_inputs", "guidance_rescale", "guidance_interval",
-           "paste")  # of `check`, among the arguments of a call
+           "cache_interval", "paste")  # of `check`, among the arguments of a call
 READERS = {"image": conditions.images, "mask_image": conditions.masks, "hint": conditions.hints}
 
 
@@ -80,11 +82,13 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `image_embeds` (N, E), guided away from `negative_image_embeds` (without: the zero picture's).
 
         height, width: pixels, rounded up to what the MoVQ can make. output_type: "pil", "np" (N, H, W, 3 in [0, 1]) or
         "latent" (N x num_images_per_prompt, C, h, w). guidance_rescale, guidance_interval: see `Guidance`.
+        cache_interval: of so many calls of the UNet one is whole (see `DeepFeatures`), in a bundle with shallow graphs.
         """
         return self._call(locals())
 
@@ -128,6 +132,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
         scheduler: Any = None,
         strength: float = 1.0,
         paste: bool = False,
@@ -141,7 +146,8 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         """
         as_choice(output_type, ("pil", "np", "latent"), "output_type")
         sampling = self.sampling(num_inference_steps, num_images_per_prompt, guidance_scale, guidance_rescale, guidance_interval,
-                                 callback_on_step_end, callback_on_step_end_tensor_inputs, scheduler, strength)
+                                 callback_on_step_end, callback_on_step_end_tensor_inputs, scheduler, strength,
+                                 cache_interval)
         decoding = Decoding(sampling, self.size(height, width), output_type, paste)
         return self._within_memory(decoding, prompts * sampling.num_images_per_prompt, holds)
 
@@ -206,6 +212,7 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         find = self.bundle.manifest.find
         graphs = find(f"{self.unet}_context"), *(find(name, 1, size) for name in self.maps)
         context = [tensor for graph in graphs for tensor in graph.outputs]
+        context += find(self.unet, 2, size).outputs[1:]  # what whole steps keep, in a bundle with shallow graphs
         return 4 * (STATE_COPIES * math.prod(self._latent_shape(size)) + 2 * sum(math.prod(tensor.shape) for tensor in context))
 
     def _denoise(self, decoding: Decoding, rows: Rows, source, bar) -> np.ndarray:
@@ -221,18 +228,24 @@ class KandinskyV22Pipeline(DiffusionPipeline):
             context["added_map"] = added_map
         width = self.bundle.manifest.find(self.unet, 1, decoding.size).input("time_proj").shape[1]
         options = self.bundle.manifest.settings[f"{self.unet}_time_proj"]
-        with self.models.lease_batches(self.unet, decoding.size) as unet:
+        deep = DeepFeatures(sampling.cache_interval)
+        with self.models.lease_in_turns(decoding.size) as lease:
 
             def predict(latents: np.ndarray, index: int) -> np.ndarray:
                 time_proj = timestep_embedding(sampling.schedule.timesteps[index], width, **options)
                 batch = call.guidance.batch(index, sampling.steps)
-                run, outputs = unet(batch), []
-                for latent, context in zip(latents, contexts):
+                whole = deep.whole(index - sampling.start, batch)
+                run, outputs, kept = lease(self.unet if whole else shallow_of(self.unet), batch), [], []
+                for picture, (latent, context) in enumerate(zip(latents, contexts)):
                     context = {name: tensor[-batch:] for name, tensor in context.items()}  # the conditional half is last
-                    (output,) = run(sample=np.stack([latent] * batch), time_proj=time_proj, **context)
+                    context = context if whole else deep.given(context, picture)
+                    output, *features = run(sample=np.stack([latent] * batch), time_proj=time_proj, **context)
+                    kept += features
                     epsilon, variance = output[:, :channels], output[-1:, channels:]
                     epsilon = epsilon if batch == 1 else call.guidance.combine(epsilon[:1], epsilon[1:])
                     outputs.append(np.concatenate([epsilon, variance], axis=1) if sampling.learned_variance else epsilon)
+                if whole:
+                    deep.keep(kept)
                 return np.concatenate(outputs)
 
             steps = diffuse(sampling.schedule, rows.latents, predict, source, self.kind, sampling.start)
@@ -270,6 +283,11 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         graphs = [find("movq_encoder", 1, size)] if "image" in self.takes else []
         graphs += [find(f"{self.unet}_context"), *(find(name, 1, size) for name in self.maps)]
         graphs += [find(self.unet, batch, size) for batch in sampling.batches]
+        if sampling.cache_interval > 1:
+            if not self.bundle.manifest.has(shallow := shallow_of(self.unet)):
+                raise UserError(f"cache_interval is {sampling.cache_interval}, and {self.bundle.path} has no {shallow}: "
+                                "export it again with --shallow, or leave it at 1")
+            graphs += [find(shallow, batch, size) for batch in sampling.batches]
         return graphs if output_type == "latent" else [*graphs, find("movq_decoder", 1, size)]
 
     def _within_memory(self, decoding: Decoding, rows: int, holds: bool) -> Decoding:

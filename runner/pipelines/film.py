@@ -129,7 +129,7 @@ def _check(
     decoding = decoder.check(
         height=request.height, width=request.width, num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale, guidance_rescale=request.guidance_rescale,
-        guidance_interval=request.guidance_interval,
+        guidance_interval=request.guidance_interval, cache_interval=request.cache_interval,
         scheduler=None if request.scheduler is None else decoder.as_scheduler(request.scheduler),
         prompts=frames, holds=False,
     )  # fmt: skip

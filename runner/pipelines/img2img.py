@@ -45,6 +45,7 @@ class KandinskyV22Img2ImgPipeline(KandinskyV22Pipeline):
         return_dict: bool = True,
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `image_embeds` (N, E) that start from `image`: see `inputs.conditions.images` for what that may be.
 

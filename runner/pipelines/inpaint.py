@@ -50,6 +50,7 @@ class KandinskyV22InpaintPipeline(KandinskyV22Pipeline):
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
+        cache_interval: int = 1,
         paste: bool = False,
     ) -> ImagePipelineOutput | tuple:
         """Pictures of `image_embeds` (N, E) where `mask_image` is white, and `image` elsewhere.

@@ -69,6 +69,7 @@ OWN: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "prior_guidance": ("prior_guidance_scale", number),
     "prior_guidance_scale": ("prior_guidance_scale", number),
     "guidance_rescale": ("guidance_rescale", number),
+    "cache_interval": ("cache_interval", whole),
     "strength": ("strength", number),
     "paste": ("paste", truth),
     "sampler": ("scheduler", text),

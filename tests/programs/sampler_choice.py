@@ -44,11 +44,12 @@ class Emoji:
         self.embeds = self.pipeline.prior_pipe([prompts[i] for i in self.asked], generator=0)
         self.prior_seconds = (time.monotonic() - started) / count
 
-    def draw(self, candidate: str) -> np.ndarray:
+    def draw(self, candidate: str, **options) -> np.ndarray:
         """Pictures (N, height, width, 3) from 0 to 1 by SAMPLER:STEPS."""
         sampler, steps = candidate.split(":")
         self.pipeline.decoder_pipe.scheduler = sampler
-        return self.pipeline.decoder_pipe(*self.embeds, num_inference_steps=int(steps), generator=0, output_type="np").images
+        return self.pipeline.decoder_pipe(*self.embeds, num_inference_steps=int(steps), generator=0, output_type="np",
+                                          **options).images
 
     def judge(self, candidate: str, limit: np.ndarray) -> tuple[int, float, float, float]:
         """(number right, mean distance, PSNR to `limit`, seconds a picture with its share of the prior)."""

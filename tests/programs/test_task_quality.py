@@ -54,7 +54,9 @@ def test_the_hint_block_averages_quarters_of_latents():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("maker, count", (("diffusers", 4), ("lite", 8)))
 @pytest.mark.parametrize("task", task_quality.TASKS)
-def test_pictures_are_right(task):
-    results = [result for result, _ in task_quality.TASKS[task](task_quality.Asked(4, 1))]
+def test_pictures_are_right(task, maker, count, bundles):
+    made_by = task_quality.Lite(bundles("micro-family")) if maker == "lite" else task_quality.Diffusers()
+    results = [result for result, _ in task_quality.TASKS[task](task_quality.Asked(count, 1, made_by))]
     assert all(result["right"] and result.get("kept", True) and result.get("covers", True) for result in results), results

@@ -18,7 +18,7 @@ def test_json_gives_it_back():
         task="text2image", prompt=["a cat", "a dög"], negative_prompt=["", "blue"], num_images_per_prompt=2,
         scheduler=schedulers.SHORT_NAMES["dpmpp-2m-karras"][0](use_karras_sigmas=True), prior_scheduler="ddpm",
         num_inference_steps=7, prior_num_inference_steps=5, guidance_scale=3, prior_guidance_scale=1.5,
-        guidance_rescale=0.7, guidance_interval=(0.2, 0.8), height=512, width=768, seed=2**100, rng="numpy",
+        guidance_rescale=0.7, guidance_interval=(0.2, 0.8), cache_interval=3, height=512, width=768, seed=2**100, rng="numpy",
     )  # fmt: skip
     assert Request.from_json(full.to_json()) == full == Request.from_dict(json.loads(json.dumps(full.to_dict())))
     mix = Request.from_dict(MIX)
@@ -87,7 +87,7 @@ REFUSED = [
     ({"negative_prior_prompt": "a"}, "the task text2image takes no negative_prior_prompt"),
     ({"surprise": 1}, "surprise"),
     *[({name: value}, name) for name in ("num_inference_steps", "prior_num_inference_steps", "num_images_per_prompt",
-                                         "height", "width") for value in (0, -1, 2.5, "3", True)],
+                                         "height", "width", "cache_interval") for value in (0, -1, 2.5, "3", True)],
     *[({name: 10**400}, name) for name in ("num_images_per_prompt", "height", "width", "guidance_scale")],
     *[({name: value}, name) for name in ("guidance_scale", "prior_guidance_scale", "guidance_rescale")
       for value in (-0.1, "4", True, 1e39, float("nan"), float("inf"))],

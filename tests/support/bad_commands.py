@@ -134,6 +134,8 @@ OPTIONS = {
                                ("x", "invalid float value: 'x'")],
     "--guidance-rescale": [("-0.1", "guidance_rescale is -0.1: it must be from 0 (off) to 1"), ("1.1", "is 1.1"),
                            ("nan", "guidance_rescale is nan"), ("x", "invalid float value: 'x'")],
+    "--cache-interval": [("0", "cache_interval is 0: it must be a whole number of at least 1"), ("x", "invalid int value: 'x'"),
+                         ("2", "cache_interval is 2, and ... has no unet_shallow: export it again with --shallow")],
     "--guidance-interval": [("0.5", "expected 2 arguments"), ("0.8 0.2", "guidance_interval is (0.8, 0.2)"),
                             ("0 2", "guidance_interval is (0, 2)"), ("nan 1", "guidance_interval is nan"),
                             ("a b", "invalid float value: 'a'")],

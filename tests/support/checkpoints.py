@@ -27,11 +27,17 @@ from transformers import (
 )
 
 TOKENIZER = MICRO / "prior" / "tokenizer"
-SIZES = {"micro": [(64, 64)], "narrow": [(16, 16), (16, 24)], "wide": [(64, 128)], "family": [(16, 24)]}
+SIZES = {"micro": [(64, 64)], "narrow": [(16, 16), (16, 24)], "wide": [(64, 128)], "mixed": [(16, 24)],
+         "family": [(16, 24)], "micro-family": [(64, 64)]}  # fmt: skip
+# Bundles that have decoders for inpainting and depth beside the one for texts -> the checkpoint that these belong to.
+FAMILIES = {"family": "narrow", "wide": "wide", "mixed": "mixed", "micro-family": "micro"}
+SHALLOW = ("family", "wide", "micro-family")  # those with graphs of the UNets' outermost layers
+KINDS = {"inpaint": "decoder-inpaint", "controlnet": "decoder-depth"}  # kind of such a decoder -> the trained one's folder
 RANDOM = {
     # width of the image embedding, of the text embedding, picture side, prior, UNet and MoVQ of references.py, schedulers
     "narrow": (32, 32, 24, "dummy", "dummy", "dummy", "ddpm"),
     "wide": (48, 40, 32, "wide", "levels", "levels", "ddim"),
+    "mixed": (40, 24, 24, "deep", "shift", "plain", "fixed"),
 }
 # A random network does not predict the noise: with "epsilon" its latents grow to 20 and more, where float32 itself is only
 # good for 61 dB (torch against its own float64). With these prediction types latents stay of order one, as trained
@@ -41,6 +47,8 @@ SCHEDULERS = {
                           prediction_type="sample"),
     "ddim": DDIMScheduler(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
                           set_alpha_to_one=False, steps_offset=1, prediction_type="v_prediction"),
+    "fixed": DDPMScheduler(beta_start=0.00085, beta_end=0.012, variance_type="fixed_small", clip_sample=False,
+                           prediction_type="v_prediction"),
 }
 
 
@@ -69,19 +77,30 @@ def save(name, folder):
     return prior, decoder
 
 
+def save_family(name, folder):
+    """Write all decoders of the family `name`, a key of FAMILIES, below `folder`; returns (prior, [decoder, ...])."""
+    prior, decoder = save(FAMILIES[name], folder)
+    return prior, [decoder, *(save_conditioned(kind, folder, FAMILIES[name]) for kind in KINDS)]
+
+
 @cache
 def conditioned(kind, name="narrow"):
     """The parts (unet, movq, scheduler) of a decoder that is shown more than latents: "inpaint" or "controlnet", with the MoVQ
     of the checkpoint `name`."""
     decoder = pipelines(name)[1]
     options = {"inpaint": {"in_channels": 9}, "controlnet": {"in_channels": 8, "addition_embed_type": "image_hint"}}[kind]
-    unet = UNet2DConditionModel(**{**dict(decoder.unet.config), **options})
-    randomize(unet, seed=sum(kind.encode()))
+    if name == "micro":
+        unet = UNet2DConditionModel.from_pretrained(str(MICRO / KINDS[kind] / "unet"), torch_dtype=torch.float32)
+    else:
+        unet = UNet2DConditionModel(**{**dict(decoder.unet.config), **options})
+        randomize(unet, seed=sum(kind.encode()))
     return {"unet": unet.eval().requires_grad_(False), "movq": decoder.movq, "scheduler": decoder.scheduler}
 
 
 def save_conditioned(kind, folder, name="narrow"):
     """Write that decoder's folder below `folder` as diffusers saves it; returns its path."""
+    if name == "micro":
+        return shutil.copytree(MICRO / KINDS[kind], folder / kind)
     cls = {"inpaint": KandinskyV22InpaintPipeline, "controlnet": KandinskyV22ControlnetPipeline}[kind]
     cls(**conditioned(kind, name)).save_pretrained(str(folder / kind))
     return folder / kind
@@ -95,13 +114,14 @@ def _random(width, text_width, picture, prior_name, unet_name, movq_name, schedu
     vision = CLIPVisionConfig(hidden_size=40, projection_dim=width, num_hidden_layers=2, num_attention_heads=5,
                               intermediate_size=60, image_size=picture, patch_size=8)
     prior = CONFIGURATIONS["prior"][prior_name] | {"embedding_dim": width, "embedding_proj_dim": text_width,
-                                                   "clip_embed_dim": width}
+                                                   "clip_embed_dim": width, "num_embeddings": 77}
     modules = {
         "text_encoder": CLIPTextModelWithProjection(text),
         "image_encoder": CLIPVisionModelWithProjection(vision),
         "prior": PriorTransformer(**prior),
-        "unet": UNet2DConditionModel(**CONFIGURATIONS["unet"][unet_name] | {"encoder_hid_dim": width}),
-        "movq": VQModel(**CONFIGURATIONS["movq"][movq_name]),
+        "unet": UNet2DConditionModel(**CONFIGURATIONS["unet"][unet_name]
+                                     | {"encoder_hid_dim": width, "in_channels": 4, "out_channels": 8}),
+        "movq": VQModel(**CONFIGURATIONS["movq"][movq_name] | {"latent_channels": 4, "vq_embed_dim": 4}),
     }
     for seed, module in enumerate(modules.values()):
         randomize(module, seed)

@@ -17,7 +17,7 @@ namespace {
 const std::vector<std::string> kGenerators = {"numpy", "numpy-legacy", "torch"};
 const std::vector<std::string> kNeverOpen = {"task", "prompt", "items", "num_images_per_prompt", "guidance_rescale",
                                              "guidance_interval", "rng", "rows"};  // null is no value of these
-const std::vector<std::string> kPictures = {"image", "mask_image", "hint", "strength", "paste"};  // kandinsky-mindir makes those
+const std::vector<std::string> kPictures = {"image", "mask_image", "hint", "strength", "paste", "cache_interval"};  // kandinsky-mindir makes those
 
 // Does `act`; what it refuses is said behind `where`.
 template <typename Act>

@@ -161,9 +161,9 @@ def test_a_user_who_does_not_keep_models_leaves_those_of_one_who_does(owner):
 def test_a_block_that_changes_between_batches_keeps_both_as_long_as_there_is_room(owner, memory, open_after, loads):
     user = User(owner, sizes={"unet": 60}, keep=False)
     owner.keep_below(user.number, PROGRAM + memory * MB)
-    with Alternating(owner, lambda batch, keepers: user.lease("unet", batch, keepers)) as at:
+    with Alternating(owner, lambda name, batch, keepers: user.lease(name, batch, keepers)) as at:
         for batch in (1, 2, 2, 1):
-            at(batch)()
+            at("unet", batch)()
         assert len(user.loaded) == loads
     assert user.open() == open_after
 
@@ -171,9 +171,9 @@ def test_a_block_that_changes_between_batches_keeps_both_as_long_as_there_is_roo
 def test_a_block_that_changes_between_batches_ends_with_an_exception(owner):
     user = User(owner, int, fails(TimeoutError()), keep=False)
     with pytest.raises(TimeoutError):
-        with Alternating(owner, lambda batch, keepers: user.lease("unet", batch, keepers)) as at:
-            at(1)()
-            at(2)()
+        with Alternating(owner, lambda name, batch, keepers: user.lease(name, batch, keepers)) as at:
+            at("unet", 1)()
+            at("unet", 2)()
     assert user.open() == [False, False] and owner.others(set()) == (0, 0)
 
 

@@ -1,29 +1,21 @@
-"""Inpainting and depth: against diffusers where it is right, against single correct runs where it is not."""
+"""Inpainting and depth beside what test_family.py holds against diffusers: rows, pasted pixels, requests, what a bundle lacks."""
 
 from functools import partial
 
-import checkpoints
-import diffusers
 import numpy as np
 import pytest
-import torch
 from kandinsky_mindir.runner import (
     KandinskyV22CombinedPipeline,
-    KandinskyV22ControlnetImg2ImgPipeline,
     KandinskyV22ControlnetPipeline,
     KandinskyV22InpaintCombinedPipeline,
     KandinskyV22InpaintPipeline,
     TorchGenerator,
     UserError,
 )
-from psnr import LEAST_PSNR, psnr
-from test_img2img import DIFFUSERS, picture
+from test_img2img import picture
 
 SIZE = HEIGHT, WIDTH = 16, 24
 STEPS = {"height": HEIGHT, "width": WIDTH, "num_inference_steps": 6}
-SAMPLERS = ("checkpoint", "ddim", "dpmpp-2m", "dpmpp-2m-sde", "lcm")
-FULL = pytest.mark.parametrize("sampler", [name if name in ("checkpoint", "dpmpp-2m") else pytest.param(name, marks=pytest.mark.slow)
-                                           for name in SAMPLERS])
 
 
 def embeds(rows, seed=0):
@@ -57,75 +49,6 @@ def ours(bundles):
         return opened[cls]
 
     return pipeline
-
-
-def reference(kind, cls, sampler="checkpoint"):
-    parts = dict(checkpoints.conditioned(kind))
-    if sampler != "checkpoint":
-        config = {key: value for key, value in parts["scheduler"].config.items() if key not in ("variance_type", "_use_default_values")}
-        options = {"algorithm_type": "sde-dpmsolver++"} if sampler.endswith("-sde") else {}
-        parts["scheduler"] = DIFFUSERS[sampler].from_config(config, **options)
-    pipeline = cls(**parts)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def check(actual, expected):
-    assert actual.shape == expected.shape and expected.std() > 0.01, "a flat picture proves nothing"
-    found = psnr(actual, expected)
-    assert found >= LEAST_PSNR, f"{found:.1f} dB"
-
-
-def both(pipeline, theirs, given, brought, **options):
-    """Pictures of ours and of diffusers, each from its own generator of torch's numbers; `brought` is ours and theirs."""
-    image_embeds, negatives = given
-    expected = theirs(image_embeds=torch.from_numpy(image_embeds), negative_image_embeds=torch.from_numpy(negatives),
-                      output_type="np", generator=torch.Generator().manual_seed(3), **STEPS, **brought[1], **options).images
-    actual = pipeline(image_embeds, negative_image_embeds=negatives, output_type="np", generator=TorchGenerator(3), **STEPS,
-                      **brought[0], **options).images
-    return actual, expected
-
-
-@pytest.mark.parametrize("guidance_scale", (1.0, 4.0))
-@FULL
-def test_inpainting(sampler, guidance_scale, ours):
-    """A picture of another size, and a mask as an array."""
-    pipeline = ours(KandinskyV22InpaintPipeline)
-    pipeline.scheduler = sampler
-    brought = {"image": picture(30, 40), "mask_image": mask()}
-    theirs = reference("inpaint", diffusers.KandinskyV22InpaintPipeline, sampler)
-    given = embeds(1), embeds(1, 5)
-    check(*both(pipeline, theirs, given, (brought, brought), guidance_scale=guidance_scale))
-
-
-def test_inpainting_twice(ours):
-    brought = {"image": picture(16, 24), "mask_image": mask()}
-    theirs = reference("inpaint", diffusers.KandinskyV22InpaintPipeline)
-    check(*both(ours(KandinskyV22InpaintPipeline), theirs, (embeds(1), embeds(1, 5)), (brought, brought), guidance_scale=4.0,
-                num_images_per_prompt=2))
-
-
-@pytest.mark.parametrize("guidance_scale", (1.0, 4.0))
-@FULL
-def test_depth(sampler, guidance_scale, ours):
-    pipeline = ours(KandinskyV22ControlnetPipeline)
-    pipeline.scheduler = sampler
-    theirs = reference("controlnet", diffusers.KandinskyV22ControlnetPipeline, sampler)
-    brought = {"hint": hint()}, {"hint": torch.from_numpy(hint())[None]}
-    check(*both(pipeline, theirs, (embeds(1), embeds(1, 5)), brought, guidance_scale=guidance_scale))
-
-
-def test_depth_from_a_picture(ours):
-    """diffusers exchanges height and width of the picture: given a picture of the right size, turned, it makes the right one."""
-    start = picture(16, 24)
-    pipeline = ours(KandinskyV22ControlnetImg2ImgPipeline)
-    options = {"num_inference_steps": 6, "strength": 0.7, "output_type": "np", "guidance_scale": 4.0}
-    theirs = reference("controlnet", diffusers.KandinskyV22ControlnetImg2ImgPipeline)
-    expected = theirs(image_embeds=torch.from_numpy(embeds(1)), negative_image_embeds=torch.from_numpy(embeds(1, 5)),
-                      image=start, hint=torch.from_numpy(hint())[None], height=WIDTH, width=HEIGHT,
-                      generator=torch.Generator().manual_seed(3), **options).images
-    actual = pipeline(embeds(1), start, embeds(1, 5), hint(), height=HEIGHT, width=WIDTH, generator=TorchGenerator(3), **options)[0]
-    check(actual, expected)
 
 
 @pytest.mark.parametrize("cls, ways", (

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import KandinskyV22PriorEmb2EmbPipeline as Reference
-from kandinsky_mindir.runner import KandinskyV22PriorEmb2EmbPipeline, TorchGenerator, UserError
+from kandinsky_mindir.runner import KandinskyV22PriorEmb2EmbPipeline, UserError
 from psnr import picture
 from references import relative_error
 
@@ -13,17 +13,19 @@ from references import relative_error
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope="module")
-def ours(bundles):
-    pipeline = KandinskyV22PriorEmb2EmbPipeline.from_pretrained(bundles("narrow"))
+def opened(bundle):
+    pipeline = KandinskyV22PriorEmb2EmbPipeline.from_pretrained(bundle)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 @pytest.fixture(scope="module")
-def theirs():
-    prior, _ = checkpoints.pipelines("narrow")
-    pipeline = Reference(**prior.components)
+def ours(bundles):
+    return opened(bundles("narrow"))
+
+
+def reference(name):
+    pipeline = Reference(**checkpoints.pipelines(name)[0].components)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -31,11 +33,16 @@ def theirs():
 @pytest.mark.parametrize("guidance_scale", (1.0, 4.0))
 @pytest.mark.parametrize("negative", (None, "a dog"), ids=("plain", "negative"))
 @pytest.mark.parametrize("strength", (0.3, 0.85, 1.0))
-def test_as_diffusers(strength, negative, guidance_scale, ours, theirs):
+@pytest.mark.parametrize("name", ("narrow", *(pytest.param(name, marks=pytest.mark.slow) for name in ("wide", "mixed", "micro-family"))))
+def test_as_diffusers(name, strength, negative, guidance_scale, bundles):
+    """The numbers of a generator of torch, and as many of them as there."""
+    ours, theirs = opened(bundles(name)), reference(checkpoints.FAMILIES.get(name, name))
     options = {"negative_prompt": negative, "strength": strength, "num_inference_steps": 10, "guidance_scale": guidance_scale,
                "num_images_per_prompt": 2}  # fmt: skip
-    expected = theirs("a cat", picture(), generator=torch.Generator().manual_seed(1), **options).to_tuple()
-    actual = ours("a cat", picture(), generator=TorchGenerator(1), **options)
+    own, other = (torch.Generator().manual_seed(1) for _ in range(2))
+    expected = theirs("a cat", picture(), generator=other, **options).to_tuple()
+    actual = ours("a cat", picture(), generator=own, **options)
+    assert torch.equal(own.get_state(), other.get_state())
     for found, wanted in zip(actual, expected):
         assert relative_error(found, wanted) <= TOLERANCE
 
