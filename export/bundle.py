@@ -83,6 +83,8 @@ def export_bundle(
         if (defaults[kind]["height"], defaults[kind]["width"]) not in sizes:
             defaults[kind]["height"], defaults[kind]["width"] = sizes[0]
     specs = plan(configs, sizes, shallow)
+    if shallow and target != "cpu":
+        raise UserError(f"--shallow goes with graphs for the CPU alone: leave it out, or --target {target}")
     if loras and set(decoders) != {"decoder"}:
         raise UserError("--lora goes with the decoder for texts alone: export the other decoders to a bundle of their own")
     changed = [part for part in CHANGED if PARTS[part] in checkpoints]
