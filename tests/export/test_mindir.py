@@ -8,11 +8,12 @@ import tempfile
 import mindspore
 import numpy as np
 import pytest
-from kandinsky_mindir.export.contents.weights import ALIGNMENT, WeightsWriter
+from kandinsky_mindir.export.contents.weights import WeightsWriter
 from kandinsky_mindir.export.graphs.lowering import lower
 from kandinsky_mindir.export.graphs.mindir import REPORTS, compile_graph
 from kandinsky_mindir.models.layers import Conv2d, Linear
 from kandinsky_mindir.models.pictures import to_channels_first, to_channels_last
+from kandinsky_mindir.runner.bundle.stored.wide_file import ALIGNMENT
 from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.engine.framework.mindir import output_tensors
@@ -235,7 +236,8 @@ def test_compiling_makes_no_weights():
     code = """if True:
         import resource
         from kandinsky_mindir.export.graphs.mindir import compile_graph
-        from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
+        from kandinsky_mindir.runner.bundle.stored.wide_file import ALIGNMENT
+from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
         from kandinsky_mindir.models.layers import Linear
         side = 1 << 15
         index = {"weight": StoredTensor("weights.bin", 64, (side, side))}
