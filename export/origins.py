@@ -34,8 +34,9 @@ NOT_OF_PARTS = {
     "export/checkpoint/json_files.py": "reads the names of shards",
     "export/origins.py": "this table",
     "export/graphs/graph_specs.py": "the specs themselves are hashed",
-    "runner/bundle/stages.py": "the specs that come of its rows are hashed",
-    "runner/bundle/feeds.py": "what sealed examples are made of",
+    "runner/bundle/stages/__init__.py": "the specs that come of its rows are hashed",
+    "runner/bundle/stages/estimates.py": "plans of memory",
+    "runner/bundle/stages/feeds.py": "what sealed examples are made of",
     "runner/bundle/manifest.py": "what the manifest says of a part",
     "runner/bundle/checked_files.py": "checks files",
     "runner/bundle/check_record.py": "remembers which files were checked",
@@ -51,8 +52,8 @@ NOT_OF_PARTS = {
 OF_EXAMPLES = (
     "export/contents/seal_examples.py", "export/graphs/interpreter.py", "export/graphs/reader.py",
     "export/graphs/node_layers.py",
-    "runner/bundle/feeds.py", "runner/bundle/stages.py", "runner/bundle/sealed_examples.py", "runner/diffusion/sinusoid.py",
-    "runner/inputs/tokens.py",
+    "runner/bundle/stages/__init__.py", "runner/bundle/stages/feeds.py", "runner/bundle/sealed_examples.py",
+    "runner/diffusion/sinusoid.py", "runner/inputs/tokens.py",
 )  # fmt: skip
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from mindspore.train.mind_ir_pb2 import ModelProto
 from tqdm import tqdm
 
-from ...runner.bundle.feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
 from ...runner.bundle.manifest import GraphInfo, TensorInfo
 from ...runner.bundle.opened import Bundle
 from ...runner.bundle.sealed_examples import LAYER_VALUES, OUTPUT_VALUES, Sample, SealedExample, file_name
 from ...runner.bundle.stages import Size, stage
+from ...runner.bundle.stages.feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
 from ...runner.common.errors import UserError
 from ...runner.diffusion.sinusoid import timestep_embedding
 from ...runner.inputs.tokens import tokenizer_of

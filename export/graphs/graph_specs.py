@@ -1,4 +1,4 @@
-"""The graphs to compile for a checkpoint: each stage's row (runner/bundle/stages.py) with the cell that computes it."""
+"""The graphs to compile for a checkpoint: each stage's row (runner/bundle/stages/) with the cell that computes it."""
 
 from __future__ import annotations
 

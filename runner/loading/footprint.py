@@ -11,7 +11,7 @@ from ..bundle.opened import Bundle
 from ..bundle.stages import activations
 
 # Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py); what a run takes beside
-# the weights is each stage's own (bundle/stages.py). MINDIR_* are from dense layers of 0.8 GB and more.
+# the weights is each stage's own (bundle/stages/). MINDIR_* are from dense layers of 0.8 GB and more.
 PROGRAM = 120_000_000  # this process
 RUNTIME = 90_000_000  # a process that runs a model, without the libraries' pages, which are files
 PACKED = 1.03  # of a `.ms` model's weights: kernels keep one packed copy, what it is made of are pages of files

@@ -7,11 +7,11 @@ from kandinsky_mindir.export.bundle import export_bundle
 from kandinsky_mindir.export.graphs.graph_specs import part_specs
 from kandinsky_mindir.models.config import MoVQConfig
 from kandinsky_mindir.runner.bundle import stages
-from kandinsky_mindir.runner.bundle.feeds import Output
 from kandinsky_mindir.runner.bundle.manifest import GraphInfo, Manifest, TensorInfo
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.bundle.sealed_examples import SealedExample, file_name
 from kandinsky_mindir.runner.bundle.stages import STAGES, Stage
+from kandinsky_mindir.runner.bundle.stages.feeds import Output
 from kandinsky_mindir.runner.common.errors import UserError
 from kandinsky_mindir.runner.loading.memory_plan import plan_memory
 from kandinsky_mindir.runner.loading.models import Models

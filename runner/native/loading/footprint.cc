@@ -11,7 +11,7 @@ namespace kandinsky {
 
 namespace {
 
-// Estimates, as runner/loading/footprint.py and runner/bundle/stages.py have them and say where they are from.
+// Estimates, as runner/loading/footprint.py and runner/bundle/stages/estimates.py have them and say where they are from.
 constexpr int64_t kRuntime = 90'000'000;
 constexpr double kPacked = 1.03;
 constexpr int64_t kUnetMaps = 72, kUnetScores = 6, kMovqMaps = 25, kMostScores = int64_t{1} << 27, kContextTokens = 32;

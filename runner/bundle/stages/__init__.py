@@ -6,13 +6,13 @@ runner reads activations and tasks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..manifest import GraphInfo, Manifest
+from . import estimates
 from .feeds import Constant, Feed, GuidancePair, Output, Scaled, TimeProj, Tokens
-from .manifest import GraphInfo, Manifest
 
 Size = tuple[int, int]
 Shapes = dict[str, tuple[int, ...]]
@@ -35,10 +35,6 @@ class Variant(NamedTuple):
     batch: int
     size: Size | None = None
     latent_size: Size | None = None
-
-
-def _twice_the_tensors(graph: GraphInfo) -> int:
-    return 2 * _tensor_bytes(graph)
 
 
 @dataclass(frozen=True)
@@ -65,51 +61,9 @@ class Stage:
     batches: tuple[int, ...] = (1,)
     per_size: bool = False
     feeds: Mapping[str, Feed] = field(default_factory=dict)
-    activations: Callable[[GraphInfo], int] = _twice_the_tensors
+    activations: Callable[[GraphInfo], int] = estimates.twice_the_tensors
     kept: tuple[str, ...] = ()
     shallow: bool = False
-
-
-# Estimates, from the real configuration with Lite 2.0.0 on x86-64 (tests/benchmarks/peers.py): the UNet's 6.2 GB of
-# weights in five processes take 7.4 GB in a step at 512x512 and 8.8 GB at 768x768, the MoVQ decoder 0.9 and 1.6 GB.
-# Maps as large as the picture at the highest level, and scores of attention at the second, that are there at once:
-# each process keeps what its piece took.
-UNET_MAPS, UNET_SCORES, MOVQ_MAPS = 72, 6, 25
-SHALLOW_MAPS = 12  # of its six convolutions, with their inputs joined and normed
-MOST_SCORES = 2**27  # bytes: of more, some are computed after others (SCORES in models/layers.py)
-# A large picture is decoded in bands of rows: few of its maps are whole, and a band takes as much whatever its picture.
-WHOLE_MOVQ_MAPS, MOVQ_BAND = 4, 250_000_000
-MOVQ_ENCODER_MAPS = 8  # as large as the picture, of the encoder, which does not work in bands
-MOVQ_CHANNELS = 128  # at the picture's own size, in the real checkpoint
-CONTEXT_TOKENS = 32
-
-
-def _unet_activations(graph: GraphInfo) -> int:
-    (batch, _, height, width), channels = graph.input("sample").shape, graph.input("time_proj").shape[-1]
-    pixels, heads = height * width, max(channels // 32, 1)  # the second level: twice the channels, heads of 64
-    scores = batch * heads * (pixels // 4) * (pixels // 4 + CONTEXT_TOKENS)
-    maps = 4 * UNET_MAPS * batch * pixels * channels
-    return _tensor_bytes(graph) + maps + UNET_SCORES * min(4 * scores, MOST_SCORES)
-
-
-def _shallow_activations(graph: GraphInfo) -> int:
-    (batch, _, height, width), channels = graph.input("sample").shape, graph.input("time_proj").shape[-1]
-    return _tensor_bytes(graph) + 4 * SHALLOW_MAPS * batch * height * width * channels
-
-
-def _movq_activations(graph: GraphInfo) -> int:
-    _, _, height, width = graph.outputs[0].shape
-    one = 4 * height * width * MOVQ_CHANNELS
-    return _tensor_bytes(graph) + min(MOVQ_MAPS * one, WHOLE_MOVQ_MAPS * one + MOVQ_BAND)
-
-
-def _movq_encoder_activations(graph: GraphInfo) -> int:
-    _, _, height, width = graph.inputs[0].shape
-    return _tensor_bytes(graph) + MOVQ_ENCODER_MAPS * 4 * height * width * MOVQ_CHANNELS
-
-
-def _tensor_bytes(graph: GraphInfo) -> int:
-    return 4 * sum(math.prod(tensor.shape) for tensor in (*graph.inputs, *graph.outputs))
 
 
 EMPTY_TEXT = {name: Constant(f"empty_{name}") for name in ("text_embeds", "text_hidden_states", "text_mask")}
@@ -149,7 +103,7 @@ def _shallow(unet: Stage) -> Stage:
         batches=unet.batches,
         per_size=True,
         feeds={name: feed for name, feed in {**unet.feeds, "time_addition": context}.items() if name != "added_kv"},
-        activations=_shallow_activations,
+        activations=estimates.shallow_unet,
         shallow=True,
     )
 
@@ -177,7 +131,7 @@ def _conditioned(kind: str, task: str, cell: str, map_inputs: Callable[[Any, Var
         per_size=True,
         feeds={"time_addition": _unet_context("time_addition", context), "added_kv": _unet_context("added_kv", context),
                "time_proj": TimeProj(), "added_map": Output(f"{kind}_map", "added_map")},
-        activations=_unet_activations,
+        activations=estimates.unet,
         kept=("deep_features",),
     )  # fmt: skip
     return (
@@ -206,7 +160,7 @@ UNET = Stage(
     batches=(1, 2),
     per_size=True,
     feeds={"time_addition": _unet_context("time_addition"), "added_kv": _unet_context("added_kv"), "time_proj": TimeProj()},
-    activations=_unet_activations,
+    activations=estimates.unet,
     kept=("deep_features",),
 )
 STAGES: tuple[Stage, ...] = (
@@ -286,7 +240,7 @@ STAGES: tuple[Stage, ...] = (
         outputs=("image",),
         tasks=(DECODE,),
         per_size=True,
-        activations=_movq_activations,
+        activations=estimates.movq_decoder,
     ),
     Stage(
         name="movq_encoder",
@@ -299,7 +253,7 @@ STAGES: tuple[Stage, ...] = (
         tasks=(ENCODE,),
         per_size=True,
         feeds={"image": Output("movq_decoder", "image")},
-        activations=_movq_encoder_activations,
+        activations=estimates.movq_encoder,
     ),
     *_conditioned("inpaint", INPAINT, "conditions:InpaintMap", lambda config, variant: {
         "masked_latents": (1, config.latent_channels, *variant.latent_size),  # type: ignore[misc]  # per_size: it is there
@@ -321,8 +275,8 @@ def stage(name: str) -> Stage:
 
 def activations(graph: GraphInfo) -> int:
     """An estimate of what a run of `graph` takes beside its weights, in bytes."""
-    estimates = {row.name: row.activations for row in STAGES}
-    return estimates.get(graph.name, _twice_the_tensors)(graph)
+    known = {row.name: row.activations for row in STAGES}
+    return known.get(graph.name, estimates.twice_the_tensors)(graph)
 
 
 def needed(
