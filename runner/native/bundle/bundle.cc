@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "bundle/stored.h"
 #include "common/errors.h"
 #include "common/fields.h"
 #include "common/files.h"
@@ -88,12 +89,29 @@ std::vector<std::string> ModelSource::Names(const Layout &layout) const {
     }
   };
   for (const auto &source : layout.Sources()) {
-    add(source);
+    if (source == kWeights && files->files().count(folder + kStored) != 0) {
+      add(kStored);
+      add(kIndex);
+    } else {
+      add(source);
+    }
   }
   for (const auto &weight : packed) {
     add(weight.source);
   }
   return names;
+}
+
+int64_t ModelSource::WideAtOnce(const Layout &layout) const {
+  const size_t slash = name.rfind('/');
+  const std::string folder = slash == std::string::npos ? "" : name.substr(0, slash + 1);
+  int64_t largest = 0;
+  for (const auto &stretch : layout.stretches) {
+    if (stretch.Mapped() && stretch.source == kWeights && files->files().count(folder + kStored) != 0) {
+      largest = std::max(largest, stretch.length);
+    }
+  }
+  return largest;
 }
 
 Bundle::Bundle(const std::string &path, Check check, const Stop *stop) : path_(path), check_(check), stop_(stop) {
@@ -193,7 +211,10 @@ int64_t Bundle::WeightBytes() const {
   uint64_t total = 0;
   for (const auto &[name, info] : manifest_.files) {
     if (name.size() >= ending.size() && name.compare(name.size() - ending.size(), ending.size(), ending) == 0) {
-      total += info.size;
+      const std::string stored = std::string("/") + kStored;
+      const bool narrow = name.size() > stored.size() && name.compare(name.size() - stored.size(), stored.size(), stored) == 0;
+      total += narrow ? static_cast<uint64_t>(StoredPart(files_->Place(name.substr(0, name.size() - stored.size()))).size())
+                      : info.size;
     }
   }
   return static_cast<int64_t>(total);

@@ -31,6 +31,8 @@ struct ModelSource {
 
   Layout Read() const { return Layout::Read(files->File(name)); }
   std::vector<std::string> Names(const Layout &layout) const;  // of all files that it is made of
+  // Bytes of the largest weight that is made when it is read, as a narrower one is stored.
+  int64_t WideAtOnce(const Layout &layout) const;
 };
 
 class Bundle {

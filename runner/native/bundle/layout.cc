@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
@@ -12,6 +13,7 @@
 
 #include "common/errors.h"
 #include "bundle/manifest.h"
+#include "bundle/stored.h"
 
 namespace kandinsky {
 
@@ -146,8 +148,13 @@ ModelFile Layout::Assemble(const std::string &path, const std::vector<Stretch> &
                     "another folder");
   }
   std::map<std::string, MappedFile> sources;
+  std::optional<StoredPart> part;  // in place of weights.bin
+  if (access(Beside(path, kWeights).c_str(), F_OK) != 0 && access(Beside(path, kStored).c_str(), F_OK) == 0) {
+    part.emplace(folder);
+  }
+  const auto stored = [&part](const Stretch &stretch) { return part && stretch.source == kWeights; };
   const auto check = [&](const Stretch &stretch) {
-    if (stretch.Hole()) {
+    if (stretch.Hole() || stored(stretch)) {
       return;
     }
     const std::string place = Beside(path, stretch.source);
@@ -166,7 +173,10 @@ ModelFile Layout::Assemble(const std::string &path, const std::vector<Stretch> &
   };
   for (const auto &stretch : stretches) {
     check(stretch);
-    if (stretch.Mapped()) {
+    if (stretch.Mapped() && stored(stretch)) {
+      table << "stored " << stretch.position << ' ' << part->Row(stretch.offset, stretch.length) << ' ' << folder << '/' << kStored
+            << '\n';
+    } else if (stretch.Mapped()) {
       add("raw", stretch);
     }
   }
@@ -188,7 +198,10 @@ ModelFile Layout::Assemble(const std::string &path, const std::vector<Stretch> &
     };
     for (const auto &stretch : stretches) {
       fill(stretch.position - end);
-      if (!stretch.Hole() && !stretch.Mapped()) {
+      if (stored(stretch) && !stretch.Mapped()) {
+        const std::string content = part->Read(stretch.offset, stretch.length);
+        WriteAll(model.file.get(), content.data(), content.size(), end);
+      } else if (!stretch.Hole() && !stretch.Mapped()) {
         WriteAll(model.file.get(), sources.at(stretch.source).data() + stretch.offset, static_cast<size_t>(stretch.length), end);
       }
       end += stretch.length;

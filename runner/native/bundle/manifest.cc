@@ -1,5 +1,7 @@
 #include "bundle/manifest.h"
 
+#include "bundle/stored.h"
+
 #include <algorithm>
 #include <sstream>
 
@@ -161,13 +163,10 @@ Manifest Manifest::Parse(const std::string &text, const std::string &where) {
   const Json data = ParseJson(text, where, kExportAgain);
   const Field file(data, where, kDamaged);
   const int64_t format = file["format"].Integer(INT64_MIN, INT64_MAX);
-  if (format == kStoredFormat) {
-    throw UserError(where + " has format 5, weights in narrower types than float32, which this program does not read: export the "
-                    "bundle with --weights float32, or use kandinsky-mindir");
-  }
-  if (format != kFormat) {
-    throw UserError(where + " has format " + std::to_string(format) + ", this version reads format " +
-                    std::to_string(kFormat) + ": use a matching version of kandinsky-mindir or " + kExportAgain);
+  if (format != kFormat && format != kStoredFormat) {
+    throw UserError(where + " has format " + std::to_string(format) + ", this version reads formats " +
+                    std::to_string(kFormat) + " and " + std::to_string(kStoredFormat) +
+                    ": use a matching version of kandinsky-mindir or " + kExportAgain);
   }
   if (!IsSealed(text, file["seal"].Text())) {
     throw UserError(where + " is not as export wrote it: it is damaged, or was edited; " + kExportAgain);
@@ -185,8 +184,9 @@ Manifest Manifest::Parse(const std::string &text, const std::string &where) {
   for (size_t i = 0; i < graphs.Count(); ++i) {
     manifest.graphs.push_back(ReadGraph(graphs.At(i)));
     const GraphInfo &graph = manifest.graphs.back();
-    std::vector<std::string> uses{ArchiveOf(graph.mindir), ArchiveOf(graphs.At(i)["lite"].Text()), graph.part + "/weights.bin",
-                                  graph.part + "/weights.index.json"};
+    const bool stored = format == kStoredFormat && manifest.files.count(graph.part + "/" + kStored) != 0;
+    std::vector<std::string> uses{ArchiveOf(graph.mindir), ArchiveOf(graphs.At(i)["lite"].Text()),
+                                  graph.part + "/" + (stored ? kStored : kWeights), graph.part + "/" + kIndex};
     uses.insert(uses.end(), graph.ms.begin(), graph.ms.end());
     for (const auto &path : uses) {
       if (manifest.files.count(path) == 0) {

@@ -80,7 +80,9 @@ Footprint FootprintOf(const Bundle &bundle, const GraphInfo &graph, size_t resid
   const int64_t running = Activations(graph), half = running / 2;
   std::vector<int64_t> loaded;
   for (const auto &path : graph.ms) {
-    loaded.push_back(static_cast<int64_t>(kPacked * static_cast<double>(bundle.Model(path).Read().WeightBytes())) + kRuntime);
+    const ModelSource source = bundle.Model(path);
+    const Layout layout = source.Read();
+    loaded.push_back(static_cast<int64_t>(kPacked * static_cast<double>(layout.WeightBytes() + source.WideAtOnce(layout))) + kRuntime);
   }
   int64_t kept = 0;
   for (size_t i = 0; i < resident; ++i) {

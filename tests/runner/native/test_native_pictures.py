@@ -11,6 +11,7 @@ from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.pictures.provenance import Provenance
 from kandinsky_mindir.runner.upkeep.packing import pack
 from PIL import Image
+from stored import stored_again
 
 pytestmark = pytest.mark.slow  # the build takes minutes
 
@@ -41,6 +42,15 @@ OPTIONS = [
     {"rng": "numpy-legacy"},
     {"num_inference_steps": 1, "prior_num_inference_steps": 1},
 ]
+
+
+@pytest.mark.parametrize("weights", ["checkpoint", "int8"])
+def test_narrower_weights(kandinsky, bundles, tmp_path, weights):
+    """As the checkpoint has them, float16, and int8 for some: with Winograd's transform, and large enough to be widened late."""
+    bundle = bundles("micro") if weights == "checkpoint" else stored_again(bundles("micro"), tmp_path / "bundle", weights)
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle)
+    pipeline.set_progress_bar_config(disable=True)
+    check(kandinsky, pipeline, bundle, text(), tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
