@@ -8,6 +8,7 @@
 
 #include "bundle/manifest.h"
 #include "common/errors.h"
+#include "common/json.h"
 
 namespace kandinsky {
 
@@ -32,16 +33,20 @@ int64_t Whole(const nlohmann::ordered_json &value, int64_t most) {
 StoredPart::StoredPart(const std::string &folder) : path_(folder + "/" + kStored), data_(path_, kRemedy) {
   const std::string index = folder + "/" + kIndex;
   try {
-    const auto rows = nlohmann::ordered_json::parse(ReadFile(index, kMostIndex));  // the file's order counts
+    const std::string text = ReadFile(index, kMostIndex);
+    if (IsTooDeep(text)) {
+      throw std::runtime_error("it is nested too deeply");
+    }
+    const auto rows = nlohmann::ordered_json::parse(text);  // the file's order counts
     for (const auto &row : rows) {
       std::vector<int64_t> shape;
       int64_t count = 1;
       for (const auto &side : row.at("shape")) {
         shape.push_back(Whole(side, kMostElements));
-        count *= shape.back();
-        if (count > kMostElements) {
+        if (shape.back() != 0 && count > kMostElements / shape.back()) {
           throw std::runtime_error("a tensor is larger than any");
         }
+        count *= shape.back();
       }
       const int64_t length = kElement * count, alignment = length >= kLarge ? kPages : kSmallest;
       const int64_t start = (size_ + alignment - 1) / alignment * alignment;
