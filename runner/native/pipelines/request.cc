@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <functional>
 #include <map>
-#include <random>
 
 #include "common/errors.h"
-#include "diffusion/generators.h"
 #include "common/options.h"
 #include "schedulers/schedulers.h"
 
@@ -262,56 +260,5 @@ Json Request::ToJson() const {
 }
 
 int64_t Request::Count() const { return std::max<int64_t>(static_cast<int64_t>(prompt.size()), 1) * num_images_per_prompt; }
-
-Request Request::Complete(const Manifest &manifest) const {
-  const auto sampler = [&manifest](const Json &given, const char *kind) {
-    return given.is_object() ? MakeScheduler(given) : MakeScheduler(given.get<std::string>(), manifest.schedulers.at(kind));
-  };
-  const Json &decoder = manifest.defaults.at("decoder"), &prior = manifest.defaults.at("prior");
-  Request whole = *this;
-  whole.scheduler = sampler(scheduler.is_null() ? decoder.at("scheduler") : scheduler, "decoder")->Describe();
-  if (!prior_scheduler.is_null()) {
-    whole.prior_scheduler = sampler(prior_scheduler, "prior")->Describe();
-  }
-  const auto fill = [](auto *field, const Json &value) {
-    if (!*field) {
-      *field = value.get<typename std::decay_t<decltype(*field)>::value_type>();
-    }
-  };
-  fill(&whole.num_inference_steps, decoder.at("num_inference_steps"));
-  fill(&whole.guidance_scale, decoder.at("guidance_scale"));
-  fill(&whole.prior_num_inference_steps, prior.at("num_inference_steps"));
-  fill(&whole.prior_guidance_scale, prior.at("guidance_scale"));
-  fill(&whole.height, decoder.at("height"));
-  fill(&whole.width, decoder.at("width"));
-  if (whole.seed.is_null()) {
-    whole.seed = std::random_device()();  // 32 bits: what every kind of generator takes
-  }
-  return whole;
-}
-
-Request Request::Alone(int64_t number) const {
-  if (Count() == 1) {
-    return *this;
-  }
-  const auto text = static_cast<size_t>(number / num_images_per_prompt);
-  Request alone = *this;
-  alone.num_images_per_prompt = 1;
-  alone.row = number;
-  alone.rows = Count();
-  if (!prompt.empty()) {
-    alone.prompt = {prompt[text]};
-    if (negative_prompt) {
-      alone.negative_prompt = {{(*negative_prompt)[text]}};
-    }
-  }
-  return alone;
-}
-
-std::shared_ptr<NoiseSource> Request::Source() const {
-  auto source = SourceOf(MakeGenerator(rng, seed.dump()));
-  const auto number = static_cast<size_t>(row.value_or(0));
-  return row ? RowsOfBatch(std::move(source), number, number + 1, static_cast<size_t>(rows)) : source;
-}
 
 }  // namespace kandinsky
