@@ -90,7 +90,11 @@ std::string CheckRecord::Path() const {
 
 Json CheckRecord::Read() const {
   try {
-    Json files = Json::parse(ReadFile(Path(), kLargestRecord)).at("files");
+    const std::string text = ReadFile(Path(), kLargestRecord);
+    if (IsTooDeep(text)) {
+      return Json::object();
+    }
+    Json files = Json::parse(text).at("files");
     return files.is_object() ? files : Json::object();
   } catch (const std::exception &) {
     return Json::object();

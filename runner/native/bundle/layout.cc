@@ -84,6 +84,9 @@ Layout Layout::Read(const std::string &path) {
     const std::string content = Decompressed(ReadFile(path, kMostPacked));
     const size_t line = content.find('\n');
     Layout layout;
+    if (IsTooDeep(std::string_view(content).substr(0, line))) {
+      throw std::runtime_error("its table is nested too deeply");
+    }
     const Json table = Json::parse(content.substr(0, line));
     if (!table.is_array() || line == std::string::npos) {
       throw std::runtime_error("it has no table of stretches");
