@@ -54,6 +54,7 @@ def run(commands, capsys):
             assert Path(arguments[arguments.index("--output") + 1]).exists(), command
 
 
+@pytest.mark.slow
 def test_commands(newcomer, monkeypatch, capsys):
     """On the demo's bundle."""
     monkeypatch.chdir(newcomer)

@@ -1,7 +1,6 @@
 """Every graph on MindSpore Lite, as standard MindIR in MindSpore, and by the exporter's own evaluator, against diffusers and
 transformers on torch. Each graph is compiled once for all three, and kept between runs."""
 
-import shutil
 from functools import cached_property
 
 import mindspore
@@ -21,6 +20,7 @@ from kandinsky_mindir.models import winograd
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.diffusion.sinusoid import timestep_embedding
 from kandinsky_mindir.runner.loading.models import Models
+from kandinsky_mindir.runner.upkeep.unpacking import unpack
 
 # Float32 rounds each operation to 6e-8 of its result. Errors of some hundred operations in sequence add like a random
 # walk (about 10 x 6e-8), and cancellation in sums and norms amplifies them up to ten times: 1e-5 has room for that, and
@@ -93,9 +93,8 @@ class Exported(Graphs):
 
     def __init__(self, part, module, folder, latent_size, engine, bundle):
         super().__init__(part, module, folder, latent_size)
-        self.engine, self.bundle, self.part = engine, Bundle(bundle), part
-        shutil.copytree(bundle / part, folder / part)  # MindSpore wants no link to the weights
-        plants.unpack(folder / part)
+        self.engine, self.bundle, self.folder = engine, Bundle(bundle), folder / "unpacked"
+        unpack(self.bundle, self.folder)  # with weights that MindSpore reads
 
     def graph(self, spec):
         graphs = self.bundle.manifest.graphs
@@ -141,7 +140,7 @@ def check(found, expected, record_property):
 
 
 # Graphs that take more than ten seconds to compile, and what the exported ones are once more.
-LONG = {("unet", "levels"), ("movq", "levels")} | {(part, "micro") for part in references.CONFIGURATIONS}
+LONG = {("unet", "levels"), ("unet", "shift"), ("movq", "levels"), ("movq", "plain"), ("prior", "wide"), ("prior", "deep")} | {(part, "micro") for part in references.CONFIGURATIONS}
 
 
 def cases(part, **rest):

@@ -236,8 +236,7 @@ def test_compiling_makes_no_weights():
     code = """if True:
         import resource
         from kandinsky_mindir.export.graphs.mindir import compile_graph
-        from kandinsky_mindir.runner.bundle.stored.wide_file import ALIGNMENT
-from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
+        from kandinsky_mindir.runner.bundle.tensor_index import StoredTensor
         from kandinsky_mindir.models.layers import Linear
         side = 1 << 15
         index = {"weight": StoredTensor("weights.bin", 64, (side, side))}

@@ -190,7 +190,7 @@ class Loaded(Exception):
 
 
 class StandIn:
-    precision = "float32"
+    precision, reads = "float32", "lite"
 
     def __init__(self, takes_model_files):
         self.takes_model_files = takes_model_files

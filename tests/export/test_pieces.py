@@ -40,8 +40,8 @@ def random_arrays(tensors):
 
 
 @pytest.mark.parametrize("part, name, parts", [
-    ("text_encoder", "text_encoder", 3), ("image_encoder", "image_encoder", 3), ("prior", "prior_context", 3),
-    ("prior", "prior", 4), pytest.param("unet", "unet", 4, marks=pytest.mark.slow), ("movq", "movq_decoder", 2),
+    ("text_encoder", "text_encoder", 3), ("prior", "prior_context", 3), *(pytest.param(*row, marks=pytest.mark.slow) for row in (
+        ("image_encoder", "image_encoder", 3), ("prior", "prior", 4), ("unet", "unet", 4), ("movq", "movq_decoder", 2))),
 ])  # fmt: skip
 def test_a_chain_of_pieces(part, name, parts, engine, tmp_path):
     module = references.build(part, "wide" if part == "prior" else "dummy")

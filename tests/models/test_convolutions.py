@@ -36,7 +36,8 @@ def same_conv2d(in_channels, out_channels):
 
 
 # In bands of 5 rows at most, these heights are 5, 4 + 4, 5 + 5 + 3 and 1.
-@pytest.mark.parametrize("height, width", [(5, 7), (8, 6), (13, 5), (1, 2), (1, 1)])
+@pytest.mark.parametrize("height, width", [(13, 5), (1, 2), *(
+    pytest.param(*size, marks=pytest.mark.slow) for size in ((5, 7), (8, 6), (1, 1)))])
 @pytest.mark.parametrize("cell, filters", [
     (winograd.WinogradConv2d, FILTERS), (winograd.DoubledConv2d, FILTERS), (winograd.RepeatedConv2d, FILTERS),
     (same_conv2d, FILTERS), (same_conv2d, FEW),

@@ -105,7 +105,8 @@ def convolutions(decoder, height, width):
     return sum(operator_of(node) in ("Conv2D", "MatMul", "BatchMatMul") for node in nodes)
 
 
-@pytest.mark.parametrize("name", ["plain", pytest.param("micro", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain", "micro"])
 def test_a_large_picture_is_decoded_in_bands(name, monkeypatch):
     """Bands of a latent row each: the same numbers as the reference's."""
     module, height, width = references.build("movq", name), 2, 3

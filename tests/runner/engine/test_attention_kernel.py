@@ -78,7 +78,7 @@ def test_bfloat16_is_what_rounding_explains(case, program, engine, tmp_path):
     # A score is a sum of depth products in float32: it is off by depth + 1 roundings of 2^-24, and so, relatively, is the
     # power of it, which is computed to 2^-22. A weight is rounded by 2^-9, above and below the line of the mean.
     bound = 2 * (2.0**-9 + (case[3] + 1) * 2.0**-24 * largest + 2.0**-22 + (case[2] + 2) * 2.0**-24) * sizes
-    for threads in (1, 2, 3):
+    for threads in (1, 3):
         assert (np.abs(run(tmp_path / "graph.ms", inputs, "bfloat16", threads) - expected) <= 1.01 * bound).all()
     assert np.linalg.norm(run(tmp_path / "graph.ms", inputs, "float32", 2) - exact) < 1e-5 * np.linalg.norm(exact)
 

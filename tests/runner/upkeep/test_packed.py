@@ -95,7 +95,7 @@ OLDER = "not for this machine, or an older bundle: run kandinsky-mindir pack"
 
 @pytest.mark.parametrize("change, note", [
     (lambda folder, monkeypatch: monkeypatch.setattr(packed, "processor", lambda: "x86_64 avx"), OLDER),
-    (lambda folder, monkeypatch: monkeypatch.setattr(packed, "LITE_VERSION", "2.0.1"), OLDER),
+    pytest.param(lambda folder, monkeypatch: monkeypatch.setattr(packed, "LITE_VERSION", "2.0.1"), OLDER, marks=pytest.mark.slow),
     (lambda folder, monkeypatch: monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(CPUS + 1))),
      f"for this machine with --threads {CPUS}"),
     (lambda folder, monkeypatch: edit_json(folder / FILE_NAME, lambda manifest: manifest["source"].update(made="again")), OLDER),
@@ -125,7 +125,7 @@ def test_float16_is_refused_and_what_is_packed_for_another_precision_is_said(cop
 
 def test_engines_that_cannot_use_it(whole, engine):
     """Nothing of it is counted on: what they load takes its whole memory."""
-    vendor = SimpleNamespace(takes_model_files=False)
+    vendor = SimpleNamespace(takes_model_files=False, reads="lite")
     for lite, device in ((vendor, "cpu"), (engine, "ascend")):
         bundle = Models(Bundle(whole[0]), lite, device=device, keep_loaded=False).bundle
         assert bundle.packed is None and mapped(bundle, unet(bundle)) == 0
