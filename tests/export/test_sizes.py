@@ -13,7 +13,8 @@ def disk(bundle):
 
 @pytest.mark.slow
 def test_two_sizes_cost_little_more_than_one(bundles, tmp_path):
-    """The trained checkpoint is as small as one gets: its graphs are not lost beside 37 MB of weights."""
+    """The trained checkpoint is as small as one gets: its graphs are not lost beside 18 MB of weights, half of what float32
+    takes, for which 1.02 is asked."""
     one = bundles("micro")
     two = export_bundle(*checkpoints.save("micro", tmp_path), tmp_path / "bundle", [*checkpoints.SIZES["micro"], ANOTHER],
                         progress=False)
@@ -21,4 +22,4 @@ def test_two_sizes_cost_little_more_than_one(bundles, tmp_path):
     assert weights and all((one / path).read_bytes() == (two / path).read_bytes() for path in weights)
     ratio = disk(two) / disk(one)
     print(f"two sizes take {ratio:.4f} times the disk of one, {disk(one) / 1e6:.1f} MB")
-    assert ratio <= 1.02
+    assert ratio <= 1.04

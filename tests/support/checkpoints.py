@@ -31,7 +31,7 @@ SIZES = {"micro": [(64, 64)], "narrow": [(16, 16), (16, 24)], "wide": [(64, 128)
          "family": [(16, 24)], "micro-family": [(64, 64)]}  # fmt: skip
 # Bundles that have decoders for inpainting and depth beside the one for texts -> the checkpoint that these belong to.
 FAMILIES = {"family": "narrow", "wide": "wide", "mixed": "mixed", "micro-family": "micro"}
-SHALLOW = ("family", "wide", "micro-family")  # those with graphs of the UNets' outermost layers
+SHALLOW = ("family", "micro-family")  # those with graphs of the UNets' outermost layers
 KINDS = {"inpaint": "decoder-inpaint", "controlnet": "decoder-depth"}  # kind of such a decoder -> the trained one's folder
 RANDOM = {
     # width of the image embedding, of the text embedding, picture side, prior, UNet and MoVQ of references.py, schedulers

@@ -28,7 +28,7 @@ def opened(cls, bundle):
     return pipeline
 
 
-@pytest.mark.parametrize("name", ("family", pytest.param("wide", marks=pytest.mark.slow)))
+@pytest.mark.parametrize("name", ("family", pytest.param("micro-family", marks=pytest.mark.slow)))
 @pytest.mark.parametrize("cls", (KandinskyV22Pipeline, KandinskyV22InpaintPipeline, KandinskyV22ControlnetPipeline))
 def test_where_nothing_has_changed_it_is_the_whole_step(cls, name, bundles):
     """To the last bit: the same kernels compute the same numbers."""

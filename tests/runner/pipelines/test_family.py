@@ -78,7 +78,8 @@ def test_texts(name, task, negative_prompt, families):
     family, row = families(name), TASKS[task]
     prior = {f"prior_{part}": value for part, value in checkpoints.pipelines(family.name)[0].components.items()}
     ours, theirs = family.brought(row)
-    options = {"negative_prompt": negative_prompt, "num_inference_steps": 6, "prior_num_inference_steps": 4, "output_type": "np"}
+    options = {"negative_prompt": negative_prompt, "num_inference_steps": 6, "prior_num_inference_steps": 4, "output_type": "np",
+               "guidance_scale": 4.0, "prior_guidance_scale": 4.0}  # a bundle's own are not diffusers'
     generators = [torch.Generator().manual_seed(9) for _ in range(2)]
     size = family.size[::-1] if row.turned else family.size
     expected = family.theirs(COMBINED[task][1], row.kind, **prior)(
