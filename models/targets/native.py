@@ -12,6 +12,7 @@ import mindspore
 from mindspore import nn, ops
 from mindspore.ops.auto_generate import PromptFlashAttention, group_norm_op
 
+from .. import layers
 from ..layers import parameter
 
 FULL = 2**31 - 1  # tokens before and after a query that it sees: all
@@ -29,16 +30,12 @@ class Native(nn.Cell):
         return x if x.dtype == self.precision else ops.cast(x, self.precision)
 
 
-class Linear(Native):
-    """``x @ weight.T + bias`` over the last axis; weight is (out_features, in_features)."""
+class Linear(Native, layers.Linear):
+    """layers.Linear in `precision`."""
 
     def __init__(self, in_features, out_features, bias=True):
-        super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        self.weight = parameter(out_features, in_features)
-        self.bias = parameter(out_features) if bias else None
-        self.matmul = ops.MatMul(transpose_b=True)
-        self.bias_add = ops.BiasAdd()
+        layers.Linear.__init__(self, in_features, out_features, bias)
+        self.precision = mindspore.float32
 
     def construct(self, x):
         rows = self.taken(x if x.ndim == 2 else ops.reshape(x, (-1, self.in_features)))

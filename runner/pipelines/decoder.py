@@ -146,14 +146,12 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         """
         as_choice(output_type, ("pil", "np", "latent"), "output_type")
         sampling = self.sampling(num_inference_steps, num_images_per_prompt, guidance_scale, guidance_rescale, guidance_interval,
-                                 callback_on_step_end, callback_on_step_end_tensor_inputs, scheduler, strength,
-                                 cache_interval)
+                                 callback_on_step_end, callback_on_step_end_tensor_inputs, scheduler, strength, cache_interval)
         decoding = Decoding(sampling, self.size(height, width), output_type, paste)
         return self._within_memory(decoding, prompts * sampling.num_images_per_prompt, holds)
 
     def make(
-        self, decoding: Decoding, image_embeds: np.ndarray, negatives: np.ndarray, source, latents: Any = None,
-        given: Given = NOTHING,
+        self, decoding: Decoding, image_embeds: np.ndarray, negatives: np.ndarray, source, latents=None, given: Given = NOTHING
     ) -> Iterator:
         """Pictures one after another, of what `check` has checked: PIL, or an array (H, W, 3), or latents (C, h, w).
 
@@ -281,8 +279,8 @@ class KandinskyV22Pipeline(DiffusionPipeline):
         """The graphs that a call runs, in order."""
         find = self.bundle.manifest.find
         graphs = [find("movq_encoder", 1, size)] if "image" in self.takes else []
-        graphs += [find(f"{self.unet}_context"), *(find(name, 1, size) for name in self.maps)]
-        graphs += [find(self.unet, batch, size) for batch in sampling.batches]
+        graphs += [find(f"{self.unet}_context"), *(find(name, 1, size) for name in self.maps),
+                   *(find(self.unet, batch, size) for batch in sampling.batches)]
         if sampling.cache_interval > 1:
             if not self.bundle.manifest.has(shallow := shallow_of(self.unet)):
                 raise UserError(f"cache_interval is {sampling.cache_interval}, and {self.bundle.path} has no {shallow}: "

@@ -7,9 +7,10 @@ from PIL import Image
 
 
 @pytest.mark.slow
-def test_demo(tmp_path, capsys):
+@pytest.mark.parametrize("options", [[], ["--tasks"]], ids=["demo", "tasks"])
+def test_demo(options, tmp_path, capsys):
     output = tmp_path / "demo"
-    assert cli.main(["demo", "--output", str(output)]) == 0, capsys.readouterr().err
+    assert cli.main(["demo", *options, "--output", str(output)]) == 0, capsys.readouterr().err
     assert sorted(path.name for path in output.iterdir()) == ["bundle", "interpolations.png", "prompts.png", "tasks.png"]
     Bundle(output / "bundle").verify_files()
     for name in ("prompts.png", "interpolations.png", "tasks.png"):

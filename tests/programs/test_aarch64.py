@@ -5,7 +5,7 @@ import sys
 import aarch64
 import emulated
 
-SMAPS = """00930000-00a5f000 rw-p 00520000 fe:00 5597683        /root/usr/bin/python3.11
+SMAPS = """00930000-00a5f000 rw-p 00520000 fe:00 5597683        /usr/bin/python3.11
 Rss:                  12 kB
 Anonymous:             8 kB
 7ff7c0dff000-7ff7c4000000 rw-p 00000000 00:00 0
