@@ -49,7 +49,7 @@ def bundles(kept, engine, tmp_path_factory):
     (prior, decoder, inpaint, controlnet) beside it."""
     from kandinsky_mindir.export.bundle import export_bundle
 
-    copies, waiting = {}, ["narrow", "micro"] if "PYTEST_XDIST_WORKER" in os.environ else []  # what many tests need
+    copies, waiting = {}, ["narrow", "micro", "family"] if "PYTEST_XDIST_WORKER" in os.environ else []  # what many tests need
 
     def export(name, wait):
         def make(folder):

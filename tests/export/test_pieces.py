@@ -94,7 +94,7 @@ def test_a_part_in_pieces(bundles, engine, tmp_path, monkeypatch):
             np.testing.assert_array_equal(found, right)
 
 
-@pytest.mark.parametrize("large, others", [(parts.LARGE_WEIGHTS, {0, 1, 2}), (0, {0})])
+@pytest.mark.parametrize("large, others", [(parts.LARGE_WEIGHTS, {0, 1, 2}), pytest.param(0, {0}, marks=pytest.mark.slow)])
 def test_conversions_while_a_graph_compiles(large, others, bundles, engine, tmp_path, monkeypatch):
     """None of a large part: its memory and the compiler's would add up."""
     write, count = parts._write_graph, tmp_path / "count"

@@ -55,7 +55,7 @@ def slow(*row):
 # MindSpore takes seconds to compile a shape of a graph: every configuration has one, and between them are both batches,
 # square, wide and tall pictures, and a side of one pixel at the lowest level.
 @pytest.mark.parametrize("name, batch, height, width, target",
-                         [("dummy", 2, 2, 2, "cpu"), slow("levels", 2, 1, 2, "cpu"), slow("shift", 1, 2, 3, "cpu"),
+                         [slow("dummy", 2, 2, 2, "cpu"), slow("levels", 2, 1, 2, "cpu"), slow("shift", 1, 2, 3, "cpu"),
                           slow("micro", 1, 2, 1, "cpu"), slow("dummy", 3, 2, 1, "ascend"), slow("levels", 2, 1, 2, "ascend"),
                           slow("shift", 1, 2, 3, "ascend")])  # fmt: skip
 def test_unet(name, batch, height, width, target, made_for):
@@ -79,7 +79,7 @@ def test_unet(name, batch, height, width, target, made_for):
 
 
 @pytest.mark.parametrize("name, batch, height, width, target",
-                         [slow("dummy", 1, 3, 5, "cpu"), slow("levels", 1, 2, 2, "cpu"), ("plain", 2, 4, 1, "cpu"),
+                         [slow("dummy", 1, 3, 5, "cpu"), slow("levels", 1, 2, 2, "cpu"), slow("plain", 2, 4, 1, "cpu"),
                           slow("micro", 2, 3, 4, "cpu"), slow("dummy", 1, 3, 5, "ascend"), slow("levels", 1, 2, 2, "ascend"),
                           slow("plain", 2, 4, 1, "ascend")])  # fmt: skip
 def test_movq(name, batch, height, width, target, made_for):

@@ -31,7 +31,8 @@ def test_what_grows_is_found():
             endurance.assert_no_growth(few, few._replace(**{field: getattr(few, field) + more}))
 
 
-@pytest.mark.parametrize("options", [{}, {"pipelines": 2}, {"keep_loaded": False}], ids=["one", "two", "frees its models"])
+@pytest.mark.parametrize("options", [pytest.param({}, id="one"), *(pytest.param(options, id=name, marks=pytest.mark.slow) for name, options in (
+    ("two", {"pipelines": 2}), ("frees its models", {"keep_loaded": False})))])
 def test_eight_threads_get_the_bits_of_one(bundles, expected, options):
     endurance.in_threads(bundles("narrow"), expected[:1], 1, STEPS)  # what is started once a process, is by then
     gc.collect()  # pipelines of other tests

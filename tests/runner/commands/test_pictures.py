@@ -30,7 +30,8 @@ def pixels(path):
         return np.asarray(image.convert("RGB"))
 
 
-@pytest.mark.parametrize("command, subject", (("generate", ["a cat"]), ("interpolate", ["--text", "a cat", "1"])))
+@pytest.mark.parametrize("command, subject", (
+    ("generate", ["a cat"]), pytest.param("interpolate", ["--text", "a cat", "1"], marks=pytest.mark.slow)))
 def test_from_a_picture_and_again(command, subject, start, run, bundles, tmp_path):
     bundle, once, again, more = bundles("narrow"), tmp_path / "once.png", tmp_path / "again.png", tmp_path / "more.png"
     run(command, bundle, *subject, "--init-image", start, "--strength", "0.5", *OPTIONS, "--output", once)

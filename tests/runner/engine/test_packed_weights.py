@@ -90,8 +90,8 @@ def test_packed_weights_take_no_memory(products, engine):
 
 @pytest.mark.parametrize("change", [
     lambda rows: rows[1:],
-    lambda rows: [*rows, rows[0]._replace(position=rows[0].position + 64)],
-    lambda rows: [rows[0]._replace(length=rows[0].length - 64), *rows[1:]],
+    pytest.param(lambda rows: [*rows, rows[0]._replace(position=rows[0].position + 64)], marks=pytest.mark.slow),
+    pytest.param(lambda rows: [rows[0]._replace(length=rows[0].length - 64), *rows[1:]], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_what_does_not_fit_the_graph(products, engine, change):
     """As where Lite packs otherwise than where the bundle was packed."""
