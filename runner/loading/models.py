@@ -70,11 +70,11 @@ class Models:
 
     def lease(self, name: str, batch: int = 1, size: Size | None = None) -> Lease:
         """A context manager that gives a function over a graph's inputs, by name, which returns its outputs in order."""
-        return self._lease(name, size, batch)
+        return self._lease(size, name, batch)
 
     def lease_in_turns(self, size: Size | None = None) -> AbstractContextManager[Callable[[str, int], Runner]]:
         """The same for a block that changes between graphs: it gives a function from a name and a batch to the graph."""
-        return Alternating(self._owner, lambda name, batch, keepers: self._lease(name, size, batch, keepers))
+        return Alternating(self._owner, partial(self._lease, size))
 
     def plan(self, graphs: Iterable[GraphInfo], beside: int = 0) -> MemoryPlan:
         """What memory a request takes. beside: bytes that it holds at once beside models: latents, embeddings, pictures."""
@@ -102,7 +102,7 @@ class Models:
         """Free every model that nobody is using."""
         self._owner.free(self.source)
 
-    def _lease(self, name: str, size: Size | None, batch: int, keepers: Sequence[int] = ()) -> Lease:
+    def _lease(self, size: Size | None, name: str, batch: int, keepers: Sequence[int] = ()) -> Lease:
         graph = self.bundle.manifest.find(name, batch, size)  # raises the error that says what is missing
         self._thread.runs = True
         if self.keep_loaded and not self._thread.frees:
