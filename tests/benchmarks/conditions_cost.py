@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import diffusers
 import references
 from kandinsky_mindir.export.checkpoint.safetensors_reader import TensorFiles
-from kandinsky_mindir.export.checkpoint.tensor_names import resolve
+from kandinsky_mindir.export.checkpoint.tensor_names import weights
 from kandinsky_mindir.export.draft import Draft
 from kandinsky_mindir.export.graphs.graph_specs import part_specs
 from kandinsky_mindir.export.parts import Part, write_parts
@@ -44,7 +44,7 @@ def compiled(folder, part, config, tensors, side, name, batch, engine):
     cells = [(spec, spec.cell()) for spec in part_specs(part, config, {size: latents})]
     shapes = {parameter.name: parameter.shape for _, cell in cells for parameter in cell.get_parameters()}
     cells = [(spec, cell) for spec, cell in cells if (spec.name, spec.batch) == (name, batch)]
-    made = Part(cells, resolve(part, shapes, TensorFiles(tensors, STEM)), "benchmark", 0)
+    made = Part(cells, weights(part, shapes, TensorFiles(tensors, STEM)), "benchmark", 0, "float32", 0)
     (folder / NOTES).mkdir(parents=True, exist_ok=True)
     graphs = tuple(write_parts(folder, {part: made}, engine, progress=True))
     return Models(Draft(folder, Manifest((size,), graphs, {}, {}, {}, {}, None, {})), engine, keep_loaded=True)

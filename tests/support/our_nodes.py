@@ -13,6 +13,7 @@ PROGRAM = r"""
 #include <iterator>
 #include <vector>
 #include "attention_fusion.h"
+#include "gelu_fusion.h"
 #include "model_graph.h"
 #include "norm_fusion.h"
 #include "winograd_fusion.h"
@@ -25,6 +26,7 @@ int main(int, char **argv) {
   ModelGraph graph(data.data(), size);
   const std::size_t before = graph.order().size();
   const int convolutions = WinogradFusion::Apply(&graph), attentions = AttentionFusion::Apply(&graph);
+  GeluFusion::Apply(&graph);
   NormFusion::Apply(&graph);
   graph.Sweep();
   const ModelGraph again(data.data(), size);  // as Lite will read it

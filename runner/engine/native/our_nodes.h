@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "attention_kernel.h"
+#include "gelu_kernel.h"
 #include "model_graph.h"
 #include "norm_kernels.h"
 #include "vectors.h"
@@ -20,6 +21,9 @@ inline void RegisterOurKernels(int shares) {
   });
   RegisterOurNodes(kAttentionType, [](const auto &inputs, const auto &outputs, const auto *, const auto *) {
     return AttentionKernel::Make(inputs, outputs);
+  });
+  RegisterOurNodes(kGeluType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
+    return GeluKernel::Make(shares, inputs, outputs);
   });
   RegisterOurNodes(kDeviationsType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
     return RowsKernel::Make<DeviationsKernel>(shares, 1, inputs, outputs);
@@ -37,6 +41,7 @@ inline void MakeOurNodes(char *file, std::size_t size) {
   ModelGraph graph(file, size);
   WinogradFusion::Apply(&graph);
   AttentionFusion::Apply(&graph);
+  GeluFusion::Apply(&graph);
   NormFusion::Apply(&graph);
   graph.Sweep();
 }

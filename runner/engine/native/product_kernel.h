@@ -56,6 +56,13 @@ class ProductKernel : public mindspore::kernel::Kernel {
     b_ = packed_.data() != nullptr ? nullptr : static_cast<const char *>(inputs_[1].MutableData());
     bias_ = inputs_.size() > 2 ? static_cast<const char *>(inputs_[2].MutableData()) : nullptr;
     out_ = static_cast<char *>(outputs_[0].MutableData());
+    if (column_parts_ > 1) {
+      static thread_local onednn::Scratch memory;  // one for all kernels of a model, which run one after another
+      rounded_ = static_cast<char *>(memory.Get(static_cast<std::size_t>(kBfloat * batch_ * rows_ * depth_)));
+      if (const int status = SharePool::instance().Run(round_, nullptr, static_cast<int>(batch_ * chunks_)); status != 0) {
+        return status;
+      }
+    }
     return SharePool::instance().Run(task_, nullptr, static_cast<int>(batch_ * row_parts_ * column_parts_));
   }
 
@@ -65,8 +72,13 @@ class ProductKernel : public mindspore::kernel::Kernel {
     onednn::Layout a, a_rounded, b, b_rounded, bias, out;
     onednn::Primitive round_a, round_b, product;
   };
+  // Rows of the left side that are rounded before the product, where several blocks read them.
+  struct Chunk {
+    onednn::Layout a, rounded;
+    onednn::Primitive round;
+  };
 
-  static constexpr std::int64_t kFloat = sizeof(float);
+  static constexpr std::int64_t kFloat = sizeof(float), kBfloat = sizeof(std::uint16_t);
   static constexpr std::int64_t kFewestRows = 32, kFewestColumns = 64;  // of a block, below which oneDNN gets slow
   static constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector register
 
@@ -80,8 +92,13 @@ class ProductKernel : public mindspore::kernel::Kernel {
     if (!all_float || attributes.Byte(kActivation) != 0 || inputs_.size() < 2 || !ReadShapes()) {
       return false;
     }
-    row_parts_ = Parts(shares, batch_, rows_, kFewestRows);
-    column_parts_ = Parts(shares, batch_ * row_parts_, columns_, kFewestColumns);
+    if (rows_ < columns_) {  // the side that is longer is cut first: what lies along the other one is read by fewer blocks
+      column_parts_ = Parts(shares, batch_, columns_, kFewestColumns);
+      row_parts_ = Parts(shares, batch_ * column_parts_, rows_, kFewestRows);
+    } else {
+      row_parts_ = Parts(shares, batch_, rows_, kFewestRows);
+      column_parts_ = Parts(shares, batch_ * row_parts_, columns_, kFewestColumns);
+    }
     row_step_ = Step(rows_, row_parts_, 16);
     column_step_ = Step(columns_, column_parts_, 16);
     row_parts_ = (rows_ + row_step_ - 1) / row_step_;
@@ -91,11 +108,31 @@ class ProductKernel : public mindspore::kernel::Kernel {
         Describe(last_row, last_column);
       }
     }
+    chunk_step_ = Step(rows_, Parts(shares, batch_, rows_, kFewestRows), 16);
+    chunks_ = (rows_ + chunk_step_ - 1) / chunk_step_;
+    for (const bool last : {false, true}) {
+      const std::int64_t rows = last ? rows_ - (chunks_ - 1) * chunk_step_ : chunk_step_;
+      Chunk &chunk = last ? last_chunk_ : chunk_;
+      chunk.a = Left(rows);
+      chunk.rounded = onednn::Layout(onednn::kBfloat16, rows, depth_, depth_, 1);
+      chunk.round = onednn::Primitive::Reorder(chunk.a, chunk.rounded);
+    }
     if (inputs_[1].Data() != nullptr) {
       PackWeights();
     }
+    round_ = [this](void *, int share, float, float) { return Round(share); };
     task_ = [this](void *, int share, float, float) { return Compute(share); };
     return true;
+  }
+
+  // Of so many rows of the left side, as they come.
+  onednn::Layout Left(std::int64_t rows) const {
+    return transpose_a_ ? onednn::Layout(onednn::kFloat32, rows, depth_, 1, rows_)
+                        : onednn::Layout(onednn::kFloat32, rows, depth_, depth_, 1);
+  }
+
+  const char *A(std::int64_t batch, std::int64_t row) const {
+    return a_ + kFloat * (batch * rows_ * depth_ + row * (transpose_a_ ? 1 : depth_));
   }
 
   // Whether the shapes are those of products that can be cut: as many matrices on the right as on the left, or one.
@@ -141,7 +178,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
     const std::int64_t rows = last_row ? rows_ - (row_parts_ - 1) * row_step_ : row_step_;
     const std::int64_t columns = last_column ? columns_ - (column_parts_ - 1) * column_step_ : column_step_;
     Block &block = At(last_row, last_column);
-    block.a = transpose_a_ ? Layout(onednn::kFloat32, rows, depth_, 1, rows_) : Layout(onednn::kFloat32, rows, depth_, depth_, 1);
+    block.a = Left(rows);
     block.b = transpose_b_ ? Layout(onednn::kFloat32, depth_, columns, 1, depth_)
                            : Layout(onednn::kFloat32, depth_, columns, columns_, 1);
     block.out = Layout(onednn::kFloat32, rows, columns, columns_, 1);
@@ -190,15 +227,28 @@ class ProductKernel : public mindspore::kernel::Kernel {
     return tensor + kFloat * ((shared_b_ ? 0 : batch) * depth_ * columns_ + column);
   }
 
+  int Round(int share) const {
+    const std::int64_t batch = share / chunks_, part = share % chunks_, row = part * chunk_step_;
+    const Chunk &chunk = part == chunks_ - 1 ? last_chunk_ : chunk_;
+    chunk.round.Run({{onednn::kSource, &chunk.a, A(batch, row)},
+                     {onednn::kTarget, &chunk.rounded, rounded_ + kBfloat * (batch * rows_ + row) * depth_}});
+    return 0;
+  }
+
   int Compute(int share) {
     static thread_local onednn::Scratch rounded_a, rounded_b;
     const std::int64_t column_part = share % column_parts_, rest = share / column_parts_;
     const std::int64_t row_part = rest % row_parts_, batch = rest / row_parts_;
     const Block &block = At(row_part == row_parts_ - 1, column_part == column_parts_ - 1);
     const std::int64_t row = row_part * row_step_, column = column_part * column_step_;
-    const char *a = a_ + kFloat * (batch * rows_ * depth_ + row * (transpose_a_ ? 1 : depth_));
-    void *a_rounded = rounded_a.Get(block.a_rounded.size());
-    block.round_a.Run({{onednn::kSource, &block.a, a}, {onednn::kTarget, &block.a_rounded, a_rounded}});
+    const void *a = nullptr;
+    if (column_parts_ > 1) {
+      a = rounded_ + kBfloat * (batch * rows_ + row) * depth_;
+    } else {
+      void *rounded = rounded_a.Get(block.a_rounded.size());
+      a = rounded;
+      block.round_a.Run({{onednn::kSource, &block.a, A(batch, row)}, {onednn::kTarget, &block.a_rounded, rounded}});
+    }
     const char *b = packed_.data() == nullptr ? nullptr : packed_.data() + PackedOffset(shared_b_ ? 0 : batch, column_part);
     if (b == nullptr) {
       void *rounded = rounded_b.Get(block.b_rounded.size());
@@ -207,7 +257,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
       b = static_cast<const char *>(rounded);
     }
     char *out = out_ + kFloat * (batch * rows_ * columns_ + row * columns_ + column);
-    block.product.Run({{onednn::kSource, &block.a_rounded, a_rounded}, {onednn::kWeights, &block.b_rounded, b},
+    block.product.Run({{onednn::kSource, &block.a_rounded, a}, {onednn::kWeights, &block.b_rounded, b},
                        {onednn::kBias, &block.bias, bias_ == nullptr ? nullptr : bias_ + kFloat * column},
                        {onednn::kTarget, &block.out, out}});
     return 0;
@@ -217,11 +267,13 @@ class ProductKernel : public mindspore::kernel::Kernel {
   bool shared_b_ = false;  // one matrix on the right for all on the left
   std::int64_t batch_ = 1, rows_ = 0, depth_ = 0, columns_ = 0;
   std::int64_t row_parts_ = 1, column_parts_ = 1, row_step_ = 0, column_step_ = 0;
+  std::int64_t chunk_step_ = 0, chunks_ = 1;
+  Chunk chunk_, last_chunk_;
   Block blocks_[4];  // whether they are of the last rows, of the last columns
   PackedWeight packed_;  // weights in oneDNN's order
-  SharePool::Task task_;
+  SharePool::Task round_, task_;
   const char *a_ = nullptr, *b_ = nullptr, *bias_ = nullptr;
-  char *out_ = nullptr;
+  char *out_ = nullptr, *rounded_ = nullptr;
 };
 
 // Has oneDNN compute all products.

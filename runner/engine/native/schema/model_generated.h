@@ -21,6 +21,7 @@ enum PrimitiveType : int {
   PrimitiveType_SliceFusion = 135,
   PrimitiveType_Softmax = 138,
   PrimitiveType_SubFusion = 152,
+  PrimitiveType_Erf = 178,
   PrimitiveType_Custom = 191,
 };
 
