@@ -14,6 +14,7 @@ PROGRAM = r"""
 #include <vector>
 #include "attention_fusion.h"
 #include "gelu_fusion.h"
+#include "layer_norm_fusion.h"
 #include "model_graph.h"
 #include "norm_fusion.h"
 #include "winograd_fusion.h"
@@ -27,6 +28,7 @@ int main(int, char **argv) {
   const std::size_t before = graph.order().size();
   const int convolutions = WinogradFusion::Apply(&graph), attentions = AttentionFusion::Apply(&graph);
   GeluFusion::Apply(&graph);
+  LayerNormFusion::Apply(&graph);
   NormFusion::Apply(&graph);
   graph.Sweep();
   const ModelGraph again(data.data(), size);  // as Lite will read it

@@ -7,6 +7,7 @@
 
 #include "attention_kernel.h"
 #include "gelu_kernel.h"
+#include "layer_norm_kernel.h"
 #include "model_graph.h"
 #include "norm_kernels.h"
 #include "vectors.h"
@@ -25,6 +26,9 @@ inline void RegisterOurKernels(int shares) {
   RegisterOurNodes(kGeluType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
     return GeluKernel::Make(shares, inputs, outputs);
   });
+  RegisterOurNodes(kLayerNormType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
+    return LayerNormKernel::Make(shares, inputs, outputs);
+  });
   RegisterOurNodes(kDeviationsType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
     return RowsKernel::Make<DeviationsKernel>(shares, 1, inputs, outputs);
   });
@@ -42,6 +46,7 @@ inline void MakeOurNodes(char *file, std::size_t size) {
   WinogradFusion::Apply(&graph);
   AttentionFusion::Apply(&graph);
   GeluFusion::Apply(&graph);
+  LayerNormFusion::Apply(&graph);
   NormFusion::Apply(&graph);
   graph.Sweep();
 }

@@ -1,0 +1,77 @@
+"""Layer norm as one node: found in the graph, and right to the rounding of float32."""
+
+import numpy as np
+import our_nodes
+import pytest
+import small_graph
+from kandinsky_mindir.models.layers import LayerNorm, constant
+from kandinsky_mindir.runner import engine as engines
+from kandinsky_mindir.runner.engine import precision
+from mindspore import Parameter, Tensor, nn, ops
+
+here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
+RANDOM = np.random.default_rng(11)
+WEIGHT, BIAS = (RANDOM.standard_normal(200).astype(np.float32) for _ in range(2))
+
+
+class Norm(nn.Cell):
+    def __init__(self, width):
+        super().__init__()
+        self.norm = LayerNorm(width)
+        self.norm.weight, self.norm.bias = (Parameter(Tensor(values[:width])) for values in (WEIGHT, BIAS))
+
+    def construct(self, x):
+        return self.norm(x)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    return our_nodes.build(tmp_path_factory.mktemp("program"))
+
+
+def written(folder, engine, cell, x):
+    small_graph.write(folder, cell, lambda: [x])
+    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
+    return folder / "graph.ms"
+
+
+def norm(x):
+    width = x.shape[-1]
+    deviation = x - x.mean(-1, keepdims=True)
+    return deviation / np.sqrt((deviation**2).mean(-1, keepdims=True) + 1e-5) * WEIGHT[:width] + BIAS[:width]
+
+
+@here
+@pytest.mark.parametrize("shape", [(1, 7, 200), (2, 3, 16), (2, 1, 5)])
+def test_right_to_rounding(shape, program, engine, tmp_path):
+    x = (3 * RANDOM.standard_normal(shape) + 5).astype(np.float32)
+    ms = written(tmp_path, engine, lambda: Norm(shape[-1]), x)
+    _, _, ours, _, after = our_nodes.count(program, ms)
+    assert ours == after == 1
+    expected = norm(x.astype(np.float64))
+    # Numbers up to some 20 are rounded by 2^-24 some ten times; sums of up to 200 of them, in 16 parts, twenty times.
+    bound = 2 * 30 * 2.0**-24 * 20
+    for name, threads in (("bfloat16", 1), ("bfloat16", 3), ("float32", 2)):
+        with engines.create("bridge", precision=name).load(ms, threads=threads) as model:
+            assert np.abs(model.run([x])[0] - expected).max() < bound
+
+
+class Other(nn.Cell):
+    """What looks like it: means along another axis, or another square."""
+
+    def __init__(self, axis, width, square):
+        super().__init__()
+        self.weight, self.bias = (Parameter(Tensor(values[:width])) for values in (WEIGHT, BIAS))
+        self.mean, self.axis, self.square, self.eps = ops.ReduceMean(keep_dims=True), axis, square, constant(1e-5)
+
+    def construct(self, x):
+        y = x - self.mean(x, self.axis)
+        variance = self.mean(y * (y if self.square else x), self.axis)
+        return y / ops.sqrt(variance + self.eps) * self.weight + self.bias
+
+
+@pytest.mark.parametrize("axis, square", [(1, True), (-1, False)])
+def test_others_stay_as_they_are(axis, square, program, engine, tmp_path):
+    x = RANDOM.standard_normal((1, 4, 16)).astype(np.float32)
+    _, _, ours, before, after = our_nodes.count(program, written(tmp_path, engine, lambda: Other(axis, 16, square), x))
+    assert ours == 0 and before == after
