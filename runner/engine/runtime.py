@@ -63,7 +63,7 @@ def install(say: Say = say_on_stderr, wheel: str | Path | None = None, archive: 
     what stands in the way.
     """
     found = _find()
-    try:
+    with _installing(found.root):
         if archive is not None:
             runtime_archive.check(Path(archive), _machine(), [program.name for program in found.programs])
         if found.built:
@@ -79,15 +79,20 @@ def install(say: Say = say_on_stderr, wheel: str | Path | None = None, archive: 
                 given = wheel or os.environ.get(WHEEL_VARIABLE)
                 _place(unpack(Path(given) if given else None, _machine(), Path(scratch), say), found)
             _build(found, compiler, Path(scratch), say)
-    except OSError as error:
-        if not is_of_system(error):
-            raise
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"No space left in {found.root.parent}: the runtime needs {BYTES_NEEDED // 10**6} MB "
-                            f"while it installs; free some, or set {CACHE_VARIABLE} to another folder") from error
-        raise UserError(f"Cannot install the runtime in {found.root.parent}: {error.strerror or error}; "
-                        f"set {CACHE_VARIABLE} to a folder that you can write to") from error
     return found
+
+
+def ensure_libraries(machine: str, say: Say = say_on_stderr, wheel: Path | None = None) -> Path:
+    """A folder with Lite's libraries, in lib, and headers, in include, for `machine`, a key of WHEELS that need not be this
+    one. wheel: as in `install`. They are fetched where they are not there. UserError."""
+    found = _find(machine)
+    with _installing(found.root):
+        if not found.compilable:
+            with _alone(found.root.parent, say), tempfile.TemporaryDirectory(dir=found.root.parent, prefix="partial-") as scratch:
+                if not found.compilable:  # which another process may have done meanwhile
+                    given = wheel or (os.environ.get(WHEEL_VARIABLE) if machine == platform.machine() else None)
+                    _place(unpack(Path(given) if given else None, machine, Path(scratch), say), found)
+    return found.root
 
 
 def ensure_onednn(say: Say = say_on_stderr) -> None:
@@ -147,8 +152,8 @@ def _float16() -> str:
     return f"no: {reason}" if reason else "MindSpore Lite's own kernels"
 
 
-def _find() -> Runtime:
-    root = cache_folder() / f"lite-{VERSION}-{_machine()}"
+def _find(machine: str | None = None) -> Runtime:
+    root = cache_folder() / f"lite-{VERSION}-{machine or _machine()}"
     return Runtime(root, **{program: root / name for program, name in file_names().items()})
 
 
@@ -161,6 +166,21 @@ def _machine() -> str:
     if platform.libc_ver()[0] != "glibc":
         raise UserError(f"MindSpore Lite {VERSION} needs glibc, which this Linux (musl?) does not have")
     return machine
+
+
+@contextmanager
+def _installing(root: Path) -> Iterator[None]:
+    """What the system refuses while something is put into `root` becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if not is_of_system(error):
+            raise
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"No space left in {root.parent}: the runtime needs {BYTES_NEEDED // 10**6} MB "
+                            f"while it installs; free some, or set {CACHE_VARIABLE} to another folder") from error
+        raise UserError(f"Cannot install the runtime in {root.parent}: {error.strerror or error}; "
+                        f"set {CACHE_VARIABLE} to a folder that you can write to") from error
 
 
 @contextmanager

@@ -61,11 +61,11 @@ def write(output: Path, root: Path, programs: Sequence[str], machine: str, say: 
             try:
                 with tarfile.open(fileobj=partial, mode=mode) as archive:  # type: ignore[call-overload]
                     text = json.dumps(contents, indent=1).encode()
-                    archive.addfile(_entry(f"{root.name}/{CONTENTS}", len(text), 0o644), BytesIO(text))
+                    archive.addfile(entry(f"{root.name}/{CONTENTS}", len(text), 0o644), BytesIO(text))
                     for file in files:
                         with open(root / file, "rb") as source:
                             size = os.fstat(source.fileno()).st_size
-                            archive.addfile(_entry(f"{root.name}/{file}", size, 0o755), source)
+                            archive.addfile(entry(f"{root.name}/{file}", size, 0o755), source)
                 partial.flush()
                 os.chmod(partial.name, 0o644)
                 os.replace(partial.name, output)
@@ -174,7 +174,7 @@ def _try(bridge: Path, archive: Path) -> None:
                         "old as this one")
 
 
-def _entry(name: str, size: int, mode: int) -> tarfile.TarInfo:
+def entry(name: str, size: int, mode: int) -> tarfile.TarInfo:
     """No owner and no time: the same files make the same archive."""
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = size, mode

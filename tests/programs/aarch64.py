@@ -1,12 +1,13 @@
 """Runs this project on aarch64, emulated, beside this machine, and prints a table of what came of it.
 
-  python tests/programs/aarch64.py BUNDLE --work FOLDER [--case NAME PRECISION]... [--output TABLE.md]
+  python tests/programs/aarch64.py BUNDLE --work FOLDER [--case NAME PRECISION]... [--board ARCHIVE] [--output TABLE.md]
 
 BUNDLE was exported on this machine, an x86-64 one. FOLDER keeps the root, the wheels and Lite for the next time; the root
 takes the superuser, Linux 6.7, 1 GB, and Debian's packages mmdebstrap and qemu-user-static (8.2 or later: an older QEMU shows
 programs the instructions of this machine's processor). In each case: `verify`, a picture of a text, one of a mix with a
 picture, `pack`, and the first picture again from what was packed. Wheels are fetched for every Python; the one that Debian
-has runs.
+has runs. ARCHIVE is what `kandinsky-mindir board BUNDLE --target aarch64` wrote: it is unpacked into a root that holds nothing
+but a C library, and its program makes the same.
 
 Ends with status 1 if a graph is wrong, a float32 picture is another one than rounding explains, a packed bundle makes another
 picture, memory is above LIMIT times what it is here, or a processor without float16 does not say so.
@@ -29,13 +30,14 @@ import emulated
 import numpy as np
 import support_path  # noqa: F401
 from emulated import Run
+from kandinsky_mindir.runner.board.archive import FOLDER
 from kandinsky_mindir.runner.engine.wheel import VERSION, WHEELS
 from PIL import Image
 from psnr import LEAST_PSNR, psnr
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = (("cortex-a53", "float32"), ("cortex-a72", "float32"), ("cortex-a76", "float32"), ("cortex-a76", "float16"))
-WITHOUT_FLOAT16 = "cortex-a53"
+WITHOUT_FLOAT16, BOARD = "cortex-a53", "cortex-a72"
 PYTHONS = ("3.10", "3.11", "3.12")
 PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
 STEPS = ["--steps", "5", "--prior-steps", "5", "--seed", "7", "--threads", "2", "--quiet"]
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--case", action="append", nargs=2, metavar=("NAME", "PRECISION"),
                         help=f"a model of QEMU's, and a precision (default: {', '.join(map(' '.join, CASES))})")
+    parser.add_argument("--board", type=Path, metavar="ARCHIVE", help="an archive of the same bundle, for aarch64")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there, too")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,11 @@ def main() -> None:
             found = outcome(run, args.bundle, folder / str(number), precision, here)
             lines.append(row(processor, precision, found, here))
             good &= is_good(found, here, precision)
+            print(lines[-1], flush=True)
+        if args.board:
+            found = outcome(partial(on_board, args.work, args.board), args.bundle, folder / "board", "float32", here, packs=False)
+            lines.append(row(f"{BOARD}, without Python", "float32", found, here))
+            good &= is_good(found, here, "float32")
             print(lines[-1], flush=True)
         said = emulated_run(args.work, WITHOUT_FLOAT16, [*VERIFY, "--part", "prior"], {"bundle": args.bundle.resolve()}, "float16").err
         notes.append(f"`--precision float16` on {WITHOUT_FLOAT16}: \"{said.strip()}\"")
@@ -137,19 +145,33 @@ def emulated_run(work: Path, processor: str, arguments: list[str], folders: dict
     return in_root(work, processor, ["kandinsky-mindir", *words], **folders)
 
 
+def on_board(work: Path, archive: Path, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
+    """The program of an archive, in a root that holds nothing but a C library and the archive."""
+    root = work / "bare"
+    if not root.exists():
+        emulated.make_root(root, ["libc6"])
+    if arguments[0] == "verify":  # the first of all commands
+        shutil.rmtree(root / FOLDER, ignore_errors=True)
+        subprocess.run(["tar", "-xf", archive, "-C", root], check=True)
+    words = [word.format(precision=precision, **{name: f"/{name}" for name in folders}) for word in arguments]
+    return emulated.in_root(root, [f"/{FOLDER}/kandinsky", *words], processor=BOARD,
+                            binds={path.resolve(): f"/{name}" for name, path in folders.items()})
+
+
 def natively(arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
     words = [word.format(precision=precision, **folders) for word in arguments]
     return emulated.watched([sys.executable, "-m", "kandinsky_mindir.runner.cli", *words])
 
 
 def outcome(run: Callable[[list[str], dict[str, Path], str], Run], bundle: Path, out: Path, precision: str,
-            here: Outcome | None) -> Outcome:
-    """What comes of all commands. here: of the machine whose first picture is mixed; None: it is the own one."""
+            here: Outcome | None, packs: bool = True) -> Outcome:
+    """What comes of all commands. here: of the machine whose first picture is mixed; None: it is the own one. packs: whether
+    there is a command that packs."""
     out.mkdir()
     copy = shutil.copytree(bundle, out / "bundle", ignore=lambda folder, names: {"packed"} if folder == str(bundle) else ())
     folders = {"bundle": bundle.resolve(), "out": out, "packed": copy, "given": out if here is None else out.parent / "x86-64"}
     commands = {"verify": VERIFY, "text": TEXT, "mix": MIX}
-    if precision == "float32":
+    if precision == "float32" and packs:
         commands |= {"pack": PACK, "packed": PACKED}
     runs = {}
     for name, arguments in commands.items():

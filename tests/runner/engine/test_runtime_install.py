@@ -83,6 +83,16 @@ def test_info(wheel, cache):
     assert after["folder"].startswith(str(cache))
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_libraries_of_any_machine_are_had_without_a_compiler(wheel, cache, monkeypatch, machine):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    said = []
+    root = runtime.ensure_libraries(machine, said.append, wheel)
+    assert root == cache / f"lite-2.0.0-{machine}" and (root / "include/api/model.h").exists()
+    assert sorted(path.name for path in (root / "lib").iterdir()) == sorted(LIBRARIES) and contents(cache) == [root.name]
+    assert runtime.ensure_libraries(machine, pytest.fail) == root and [line.split()[0] for line in said] == ["Unpacking"]
+
+
 @pytest.mark.parametrize("name, other", [("bridge", "convert"), ("convert", "bridge")])
 def test_a_new_source_is_built_without_unpacking(wheel, tmp_path, monkeypatch, name, other):
     first = runtime.install(lambda line: None, wheel=wheel)
