@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -29,6 +30,8 @@ TARGETS = {"aarch64": Target("aarch64-linux-gnu", "arm64"), "x86_64": Target("x8
 # Of Debian, and of what is made from it: headers, static libraries for the program, shared ones for the library.
 PACKAGES = ("nlohmann-json3-dev", "libcli11-dev", "libutf8proc-dev", "libjpeg62-turbo-dev", "libpng-dev", "zlib1g-dev",
             "liblzma-dev", "libutf8proc2", "libjpeg62-turbo", "libpng16-16", "zlib1g", "liblzma5")
+# A line that says what went wrong, of CMake, make, a compiler, a linker or apt; not a file's name.
+ERROR = re.compile(r"\berror:|^CMake Error|^E: |\berror \d+\b|cannot find -l|undefined reference|Killed", re.IGNORECASE)
 DONE = ".packages"  # in the folder that they are unpacked to: which are there
 
 
@@ -78,8 +81,9 @@ def libraries_for(target: str, given: Path | None, say: Say) -> Path:
 
 def build(source: Path, scratch: Path, compiler: list[str], libraries: Path, target: str, version: str) -> Path:
     """Build the CMake project in the folder `source`, in the folder `scratch`; where what was built lies. UserError."""
-    built = scratch / "build"
+    built, headers = scratch / "build", libraries / "usr" / "include" / TARGETS[target].triplet
     options = {
+        "CMAKE_CXX_FLAGS": shlex.join(["-isystem", str(headers)]),  # those that differ from machine to machine
         "CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": target, "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_FIND_ROOT_PATH": libraries, "CMAKE_FIND_ROOT_PATH_MODE_LIBRARY": "ONLY",
         "CMAKE_FIND_ROOT_PATH_MODE_INCLUDE": "ONLY", "CMAKE_LIBRARY_ARCHITECTURE": TARGETS[target].triplet,
@@ -91,7 +95,8 @@ def build(source: Path, scratch: Path, compiler: list[str], libraries: Path, tar
         environment["CC"] = f"{TARGETS[target].triplet}-gcc"  # CMake would take this machine's
     _run([cmake, "-S", source, "-B", built, *(f"-D{name}={value}" for name, value in options.items())],
          f"CMake cannot set up the program for {target} with {command}", environment)
-    _run([cmake, "--build", built, "--parallel"], f"{command} could not build the program", environment)
+    jobs = str(len(os.sched_getaffinity(0)))  # without a number, make starts them all
+    _run([cmake, "--build", built, "--parallel", jobs], f"{command} could not build the program", environment)
     return built
 
 
@@ -124,5 +129,5 @@ def _run(command: Sequence[str | Path], failure: str, environment: dict[str, str
                             text=True, errors="replace", env=environment, cwd=cwd)
     if result.returncode:
         lines = [line for line in result.stdout.splitlines() if line.strip()]
-        errors = [line for line in lines if "error" in line.lower() or line.startswith("E: ")]
+        errors = [line for line in lines if ERROR.search(line)]
         raise UserError(f"{failure}: {next(iter(errors or lines[-1:]), f'status {result.returncode}').strip()}")

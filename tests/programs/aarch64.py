@@ -1,13 +1,13 @@
 """Runs this project on aarch64, emulated, beside this machine, and prints a table of what came of it.
 
-  python tests/programs/aarch64.py BUNDLE --work FOLDER [--case NAME PRECISION]... [--board ARCHIVE] [--output TABLE.md]
+  python tests/programs/aarch64.py BUNDLE --work FOLDER [--case NAME PRECISION PAGE]... [--board AARCH64 X86_64] [--output TABLE.md]
 
 BUNDLE was exported on this machine, an x86-64 one. FOLDER keeps the root, the wheels and Lite for the next time; the root
-takes the superuser, Linux 6.7, 1 GB, and Debian's packages mmdebstrap and qemu-user-static (8.2 or later: an older QEMU shows
-programs the instructions of this machine's processor). In each case: `verify`, a picture of a text, one of a mix with a
-picture, `pack`, and the first picture again from what was packed. Wheels are fetched for every Python; the one that Debian
-has runs. ARCHIVE is what `kandinsky-mindir board BUNDLE --target aarch64` wrote: it is unpacked into a root that holds nothing
-but a C library, and its program makes the same.
+takes the superuser, Linux 6.7, 1 GB, and Debian's packages mmdebstrap and qemu-user-static (9.1 or later: an older QEMU shows
+programs the instructions of this machine's processor, and its pages). In each case: `verify`, a picture of a text, one of a mix
+with a picture, `pack`, and the first picture again from what was packed. Wheels are fetched for every Python; the one that
+Debian has runs. AARCH64 and X86_64 are what `kandinsky-mindir board BUNDLE --target …` wrote: they are unpacked into roots that
+hold nothing but a C library, and their program makes the same of their own bundle, without packing.
 
 Ends with status 1 if a graph is wrong, a float32 picture is another one than rounding explains, a packed bundle makes another
 picture, memory is above LIMIT times what it is here, or a processor without float16 does not say so.
@@ -36,10 +36,8 @@ from PIL import Image
 from psnr import LEAST_PSNR, psnr
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = (("cortex-a53", "float32"), ("cortex-a72", "float32"), ("cortex-a76", "float32"), ("cortex-a76", "float16"))
-WITHOUT_FLOAT16, BOARD = "cortex-a53", "cortex-a72"
 PYTHONS = ("3.10", "3.11", "3.12")
-PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64")
+PLATFORMS = ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64")
 STEPS = ["--steps", "5", "--prior-steps", "5", "--seed", "7", "--threads", "2", "--quiet"]
 TEXT = ["generate", "{bundle}", "a tiger", *STEPS, "--precision", "{precision}", "--output", "{out}/text.png"]
 MIX = ["interpolate", "{bundle}", "--text", "a cat", "0.4", "--image", "{given}/text.png", "0.6", *STEPS, "--precision", "{precision}",
@@ -49,12 +47,28 @@ PACK = ["pack", "{packed}", "--threads", "2"]
 PACKED = ["generate", "{packed}", *TEXT[2:-1], "{out}/packed.png"]
 LIMIT = 1.15  # of this machine's memory
 VERDICT = re.compile(r"^(\w+) .*?(\d\.\de[+-]\d+|inf)\s+\d\.\de[+-]\d+\s+\S+\s+\S+\s+(right|WRONG|does not run)$", re.MULTILINE)
-HEADS = ("processor", "precision", "graphs right", "worst error", "text, dB", "mix, dB", "packed", "peak, MB", "to x86-64", "packed, MB",
-         "to x86-64", "seconds")
+HEADS = ("program", "processor", "precision", "graphs right", "worst error", "text", "mix", "packed", "peak, MB", "x86-64's",
+         "packed, MB", "x86-64's", "seconds")
+
+
+class Case(NamedTuple):
+    """What is emulated. processor: a model's name in QEMU; page: bytes."""
+
+    processor: str
+    precision: str
+    page: int = 4096
+
+    def __str__(self) -> str:
+        return self.processor if self.page == 4096 else f"{self.processor}, {self.page // 1024}K pages"
+
+
+CASES = (Case("cortex-a53", "float32"), Case("cortex-a72", "float32"), Case("cortex-a76", "float32"), Case("cortex-a76", "float16"),
+         Case("cortex-a76", "float32", 16384))
+WITHOUT_FLOAT16 = Case("cortex-a53", "float16")
 
 
 class Outcome(NamedTuple):
-    """What a machine made. graphs: name, error and verdict of each; pictures: by command, in [0, 1]; runs: by command."""
+    """What a machine made. graphs: name, error and verdict of each; pictures: by command, 8-bit values; runs: by command."""
 
     graphs: list[tuple[str, float, str]]
     pictures: dict[str, np.ndarray]
@@ -69,40 +83,48 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--case", action="append", nargs=2, metavar=("NAME", "PRECISION"),
-                        help=f"a model of QEMU's, and a precision (default: {', '.join(map(' '.join, CASES))})")
-    parser.add_argument("--board", type=Path, metavar="ARCHIVE", help="an archive of the same bundle, for aarch64")
+    parser.add_argument("--case", action="append", nargs=3, metavar=("NAME", "PRECISION", "PAGE"),
+                        help="a model of QEMU's, a precision, bytes of a page (default: "
+                             f"{', '.join(' '.join(map(str, tuple(case))) for case in CASES)})")
+    parser.add_argument("--board", type=Path, nargs=2, metavar=("AARCH64", "X86_64"), help="archives with the same bundle")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there, too")
     args = parser.parse_args()
+    cases = [Case(name, precision, int(page)) for name, precision, page in args.case or CASES]
     args.work.mkdir(parents=True, exist_ok=True)
-    notes = [install(args.work, CASES[0][0])]
+    notes = [install(args.work, cases[0])]
+    lines, good = [f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|"], True
+
+    def note(program: str, processor: str, precision: str, found: Outcome, here: Outcome) -> None:
+        nonlocal good
+        lines.append(row(program, processor, precision, found, here))
+        good &= is_good(found, here, precision)
+        print(lines[-1], flush=True)
+
     with tempfile.TemporaryDirectory(dir=args.work) as temporary:
         folder = Path(temporary)
         here = outcome(natively, args.bundle, folder / "x86-64", "float32", None)
-        lines, good = [row("x86-64", "float32", here, here)], here.right == len(here.graphs)
-        print(lines[-1], flush=True)
-        for number, (processor, precision) in enumerate(args.case or CASES):
-            run = partial(emulated_run, args.work, processor)
-            found = outcome(run, args.bundle, folder / str(number), precision, here)
-            lines.append(row(processor, precision, found, here))
-            good &= is_good(found, here, precision)
-            print(lines[-1], flush=True)
+        note("Python", "x86-64", "float32", here, here)
+        for number, case in enumerate(cases):
+            found = outcome(partial(emulated_run, args.work, case), args.bundle, folder / str(number), case.precision, here)
+            note("Python", str(case), case.precision, found, here)
         if args.board:
-            found = outcome(partial(on_board, args.work, args.board), args.bundle, folder / "board", "float32", here, packs=False)
-            lines.append(row(f"{BOARD}, without Python", "float32", found, here))
-            good &= is_good(found, here, "float32")
-            print(lines[-1], flush=True)
-        said = emulated_run(args.work, WITHOUT_FLOAT16, [*VERIFY, "--part", "prior"], {"bundle": args.bundle.resolve()}, "float16").err
-        notes.append(f"`--precision float16` on {WITHOUT_FLOAT16}: \"{said.strip()}\"")
-        good &= "float32 is used instead" in said
-    table = "\n".join([f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|", *lines, "", *(f"- {note}" for note in notes)])
+            other, own = (unpacked(archive, folder / f"root-{name}", name) for archive, name in zip(args.board, ("arm64", "amd64")))
+            board = outcome(partial(on_board, own, None), args.bundle, folder / "board", "float32", here, packs=False)
+            note("C++", "x86-64", "float32", board, here)
+            for number, case in enumerate(cases):
+                found = outcome(partial(on_board, other, case), args.bundle, folder / f"board-{number}", case.precision, here, packs=False)
+                note("C++", str(case), case.precision, found, board)
+    said = emulated_run(args.work, WITHOUT_FLOAT16, [*VERIFY, "--part", "prior"], {"bundle": args.bundle.resolve()}, "float16").err
+    notes.append(f"`--precision float16` on {WITHOUT_FLOAT16}: \"{said.strip()}\"")
+    good &= "float32 is used instead" in said
+    table = "\n".join([*lines, "", *(f"- {note}" for note in notes)])
     print(table)
     if args.output:
         args.output.write_text(f"{table}\n")
     sys.exit(not good)
 
 
-def install(work: Path, processor: str) -> str:
+def install(work: Path, case: Case) -> str:
     """Make the root, with this project installed in it by pip from wheels, and Lite from its vendor's; what was installed."""
     root, wheels = work / "root", work / "wheels"
     if not root.exists():
@@ -120,7 +142,7 @@ def install(work: Path, processor: str) -> str:
         tags = ["--python-version", "37", "--implementation", "cp", "--abi", "cp37m", "--platform", WHEELS["aarch64"].platform]
         subprocess.run([*pip, "download", "-q", "--no-deps", "--only-binary=:all:", *tags, "--dest", lite,
                         f"mindspore-lite=={VERSION}"], check=True)
-    run = partial(in_root, work, processor)
+    run = partial(in_root, work, case)
     if not (root / "venv").exists():
         run(["python3", "-m", "venv", "/venv"]).check()
     version = run(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).check().out.strip()
@@ -132,30 +154,35 @@ def install(work: Path, processor: str) -> str:
     return f"wheels are there for Python {', '.join(PYTHONS)}; {version}, which Debian has, was run"
 
 
-def in_root(work: Path, processor: str, command: list[str], **folders: Path) -> Run:
+def in_root(work: Path, case: Case, command: list[str], **folders: Path) -> Run:
     binds = {work / "wheels": "/wheels", work / "lite": "/lite", work / "cache": "/cache",
              **{path: f"/{name}" for name, path in folders.items()}}
     (work / "cache").mkdir(exist_ok=True)
-    return emulated.in_root(work / "root", command, processor=processor, binds={k.resolve(): v for k, v in binds.items()},
-                            environment={"KANDINSKY_MINDIR_CACHE": "/cache"})
+    return emulated.in_root(work / "root", command, processor=case.processor, page=case.page,
+                            binds={k.resolve(): v for k, v in binds.items()}, environment={"KANDINSKY_MINDIR_CACHE": "/cache"})
 
 
-def emulated_run(work: Path, processor: str, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
+def emulated_run(work: Path, case: Case, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
     words = [word.format(precision=precision, **{name: f"/{name}" for name in folders}) for word in arguments]
-    return in_root(work, processor, ["kandinsky-mindir", *words], **folders)
+    return in_root(work, case, ["kandinsky-mindir", *words], **folders)
 
 
-def on_board(work: Path, archive: Path, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
-    """The program of an archive, in a root that holds nothing but a C library and the archive."""
-    root = work / "bare"
-    if not root.exists():
-        emulated.make_root(root, ["libc6"])
-    if arguments[0] == "verify":  # the first of all commands
-        shutil.rmtree(root / FOLDER, ignore_errors=True)
-        subprocess.run(["tar", "-xf", archive, "-C", root], check=True)
-    words = [word.format(precision=precision, **{name: f"/{name}" for name in folders}) for word in arguments]
-    return emulated.in_root(root, [f"/{FOLDER}/kandinsky", *words], processor=BOARD,
-                            binds={path.resolve(): f"/{name}" for name, path in folders.items()})
+def unpacked(archive: Path, root: Path, architecture: str) -> Path:
+    """A root that holds nothing but a C library and what is in the archive. architecture: in Debian's words."""
+    emulated.make_root(root, ["libc6"], architecture)
+    for path in root.rglob("libgcc_s.so*"):  # which Debian's C library asks for
+        path.unlink()
+    subprocess.run(["tar", "-xf", archive, "-C", root], check=True)
+    return root
+
+
+def on_board(root: Path, case: Case | None, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
+    """The program of an archive in its root, on the bundle that came with it. case: what is emulated; None: nothing is."""
+    places = {name: f"/{name}" for name in folders} | {"bundle": f"/{FOLDER}/bundle"}
+    words = [word.format(precision=precision, **places) for word in arguments]
+    binds = {path.resolve(): places[name] for name, path in folders.items() if name != "bundle"}
+    emulation = {} if case is None else {"processor": case.processor, "page": case.page}
+    return emulated.in_root(root, [f"/{FOLDER}/kandinsky", *words], binds=binds, **emulation)
 
 
 def natively(arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
@@ -178,30 +205,36 @@ def outcome(run: Callable[[list[str], dict[str, Path], str], Run], bundle: Path,
         runs[name] = run(arguments, folders, precision)
         if name != "verify":
             runs[name].check()
-    pictures = {name: np.asarray(Image.open(out / f"{name}.png")) / 255 for name in ("text", "mix", "packed") if name in runs}
+    pictures = {name: np.asarray(Image.open(out / f"{name}.png")) for name in ("text", "mix", "packed") if name in runs}
     graphs = [(name, float(error), word) for name, error, word in VERDICT.findall(runs["verify"].out)]
     assert graphs, runs["verify"].err
     return Outcome(graphs, pictures, runs)
 
 
-def row(processor: str, precision: str, found: Outcome, here: Outcome) -> str:
-    cells = [processor, precision, f"{found.right} of {len(found.graphs)}", f"{max(error for _, error, _ in found.graphs):.1e}",
-             *(f"{psnr(found.pictures[name], here.pictures[name]):.1f}" for name in ("text", "mix"))]
+def row(program: str, processor: str, precision: str, found: Outcome, here: Outcome) -> str:
+    cells = [program, processor, precision, f"{found.right} of {len(found.graphs)}", f"{max(error for _, error, _ in found.graphs):.1e}",
+             *(apart(found.pictures[name], here.pictures[name]) for name in ("text", "mix"))]
     if "packed" in found.pictures:
         cells.append("the same" if np.array_equal(found.pictures["packed"], found.pictures["text"]) else "ANOTHER")
     else:
         cells.append("")
     for name in ("text", "packed"):
         peak, other = (each.runs[name].peak if name in each.runs else 0 for each in (found, here))
-        cells += [f"{peak / 1e6:.0f}", f"{peak / other:.2f}"] if peak else ["", ""]
+        cells += [f"{peak / 1e6:.0f}", f"{other / 1e6:.0f}"] if peak else ["", ""]
     cells.append(f"{sum(run.seconds for run in found.runs.values()):.0f}")
     return f"| {' | '.join(cells)} |"
+
+
+def apart(picture: np.ndarray, other: np.ndarray) -> str:
+    """How many of the 8-bit values of two pictures differ, and by how much at most."""
+    steps = np.abs(picture.astype(int) - other)
+    return f"{np.count_nonzero(steps)} of {steps.size} by {steps.max()}" if steps.any() else "the same"
 
 
 def is_good(found: Outcome, here: Outcome, precision: str) -> bool:
     good = found.right == len(found.graphs) and found.runs["text"].peak <= LIMIT * here.runs["text"].peak
     if precision == "float32":
-        good &= all(psnr(found.pictures[name], here.pictures[name]) >= LEAST_PSNR for name in ("text", "mix"))
+        good &= all(psnr(found.pictures[name] / 255, here.pictures[name] / 255) >= LEAST_PSNR for name in ("text", "mix"))
     if "packed" in found.pictures:
         good &= np.array_equal(found.pictures["packed"], found.pictures["text"])
         good &= found.runs["packed"].peak <= LIMIT * here.runs["packed"].peak

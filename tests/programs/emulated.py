@@ -1,4 +1,4 @@
-"""A Debian root for aarch64, and commands that run in it under emulation: QEMU's user mode, processor by processor."""
+"""Debian roots, and commands that run in them; those for aarch64 under emulation: QEMU's user mode, processor by processor."""
 
 from __future__ import annotations
 
@@ -44,32 +44,39 @@ def emulator() -> Path:
     return Path(found)
 
 
-def make_root(folder: Path, packages: Sequence[str] = PYTHON) -> None:
+def make_root(folder: Path, packages: Sequence[str] = PYTHON, architecture: str = "arm64") -> None:
     """Unpack Debian packages, and those that they need, into a new folder. Nothing is run in it."""
     hooks = "/usr/share/mmdebstrap/hooks/merged-usr"
-    command = ["mmdebstrap", "--arch=arm64", "--variant=extract", f"--include={','.join(packages)}", f"--hook-dir={hooks}",
-               "--quiet", SUITE, folder]
+    command = ["mmdebstrap", f"--arch={architecture}", "--variant=extract", f"--include={','.join(packages)}",
+               f"--hook-dir={hooks}", "--quiet", SUITE, folder]
     subprocess.run(list(map(str, command)), check=True)
 
 
-def in_root(root: Path, command: Sequence[str], *, processor: str, binds: Mapping[Path, str] = {},
-            environment: Mapping[str, str] = {}) -> Run:
-    """Run a command in a root on an emulated `processor`, a model's name in QEMU. binds: folders, by where they are seen.
+def in_root(root: Path, command: Sequence[str], *, processor: str | None = None, page: int | None = None,
+            binds: Mapping[Path, str] = {}, environment: Mapping[str, str] = {}) -> Run:
+    """Run a command in a root. processor: a model's name in QEMU, which emulates it; None: this machine's. page: bytes of a
+    page of the emulated machine. binds: folders, by where they are seen.
 
     The kernel's table of what emulates which program is one of this command's own user namespace (Linux 6.7): nothing else
     on the machine notices.
     """
-    script = ["set -e", f"mount -t proc proc {root}/proc", f"mount -t binfmt_misc none {root}/proc/sys/fs/binfmt_misc",
-              f"printf '%s' ':aarch64:M::{MAGIC}:{MASK}:{emulator()}:F' > {root}/proc/sys/fs/binfmt_misc/register",
-              f"mount --rbind /dev {root}/dev"]
+    script = ["set -e", f"mount -t proc proc {root}/proc"]
+    known = {"PATH": "/venv/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8", **environment}
+    if processor is not None:
+        table = f"{root}/proc/sys/fs/binfmt_misc"
+        script += [f"mount -t binfmt_misc none {table}",
+                   f"printf '%s' ':aarch64:M::{MAGIC}:{MASK}:{emulator()}:F' > {table}/register"]
+        known["QEMU_CPU"] = processor
+    if page is not None:
+        known["QEMU_PAGESIZE"] = str(page)
+    script.append(f"mount --rbind /dev {root}/dev")
     for path in ("proc", "dev", *(target.lstrip("/") for target in binds.values())):
         (root / path).mkdir(parents=True, exist_ok=True)
     script += [f"mount --bind {shlex.quote(str(source))} {root}{target}" for source, target in binds.items()]
-    known = {"PATH": "/venv/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "QEMU_CPU": processor, **environment}
     script.append("exec env -i " + shlex.join([*(f"{name}={value}" for name, value in known.items()), shutil.which("chroot"),
                                                str(root), *command]))
     spaces = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
-    return watched([*spaces, "sh", "-c", "\n".join(script)], emulator())
+    return watched([*spaces, "sh", "-c", "\n".join(script)], emulator() if processor is not None else None)
 
 
 def watched(command: Sequence[str | Path], emulated_by: Path | None = None) -> Run:

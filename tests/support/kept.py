@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # All that the bytes of a bundle or of a graph follow from; of the runner, what an export does not pass through is left out,
 # and what it only checks the finished bundle with.
 SOURCES = ("export", "models", "runner", "artifacts/micro", "tests/support/checkpoints.py", "tests/support/references.py")
-LEFT_OUT = ("runner/cli.py", "runner/request.py", "runner/tasks.py", "runner/batch", "runner/commands",
+LEFT_OUT = ("runner/cli.py", "runner/request.py", "runner/tasks.py", "runner/batch", "runner/board", "runner/commands",
             "runner/engine/bridge.py", "runner/engine/chain.py", "runner/engine/framework/engine.py", "runner/engine/vendor.py", "runner/inputs/conditions.py",
             "runner/inputs/items.py", "runner/loading", "runner/native", "runner/pictures", "runner/pipelines", "runner/service", "runner/upkeep")
 LIBRARIES = ("diffusers", "mindspore", "numpy", "tokenizers", "torch", "transformers")

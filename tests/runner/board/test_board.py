@@ -5,15 +5,21 @@ import platform
 import shutil
 import subprocess
 import tarfile
+from importlib.metadata import version
 
 import pytest
+from emulated import in_root
 from kandinsky_mindir.runner import UserError
 from kandinsky_mindir.runner.board import archive, making, toolchain
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.cli import main
 from kandinsky_mindir.runner.engine.compiler import find_compiler
+from numpy.testing import assert_array_equal
+from PIL import Image
 
 HERE = platform.machine()
+C_LIBRARY = ("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1",
+             "ld-linux-x86-64.so.2" if HERE == "x86_64" else "ld-linux-aarch64.so.1")
 PROJECT = """
 cmake_minimum_required(VERSION 3.16)
 project(small CXX)
@@ -141,3 +147,38 @@ def test_links_stay_in_the_folder(tmp_path):
     (tmp_path / "usr" / "lib" / "libz.so").symlink_to("/lib/libz.so.1")
     toolchain._mend_links(tmp_path)
     assert (tmp_path / "usr" / "lib" / "libz.so").read_text() == "z"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target, suffix", [(HERE, "gz"), (OTHER, "xz")])
+def test_the_real_program(bundles, engine, tmp_path, target, suffix):
+    """For this machine it makes the runner's picture in a root that holds nothing but a C library; for another, it has the size
+    that boards have room for, and is started where there is an emulator."""
+    try:
+        compiler, _ = toolchain.compiler_for(target), toolchain.require_cmake()
+        libraries = toolchain.libraries_for(target, None, lambda _: None)
+    except UserError as error:
+        pytest.skip(str(error))
+    output, root = tmp_path / f"board.tar.{suffix}", tmp_path / "root"
+    made = making.make(Bundle(bundles("narrow")), target, output, lambda _: None, libraries)
+    with tarfile.open(output) as archive_file:
+        archive_file.extractall(root)
+    folder = root / archive.FOLDER
+    assert made.unpacked == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) - (folder / "README").stat().st_size
+    if target == "aarch64":
+        assert made.unpacked - made.bundle <= 135e6 and made.packed - made.bundle <= 30e6
+    if target == HERE:
+        for name in C_LIBRARY:
+            found = subprocess.run([*compiler, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+            place = root / ("lib64" if name.startswith("ld-linux-x86") else "lib") / name
+            place.parent.mkdir(exist_ok=True)
+            shutil.copy(found, place)
+        common = ["a tiger", "--seed", "7", "--steps", "3", "--prior-steps", "3", "--threads", "1", "--quiet", "--output"]
+        in_root(root, [f"/{archive.FOLDER}/kandinsky", "verify", f"/{archive.FOLDER}/bundle"]).check()
+        in_root(root, [f"/{archive.FOLDER}/kandinsky", "generate", f"/{archive.FOLDER}/bundle", *common, "/tiger.png"]).check()
+        assert main(["generate", str(bundles("narrow")), *common, str(tmp_path / "tiger.png")]) == 0
+        assert_array_equal(Image.open(root / "tiger.png"), Image.open(tmp_path / "tiger.png"))
+    elif emulator := shutil.which(f"qemu-{target}-static"):
+        said = subprocess.run([emulator, "-L", f"/usr/{toolchain.TARGETS[target].triplet}", folder / "kandinsky", "--version"],
+                              capture_output=True, text=True, check=True).stdout
+        assert said == f"kandinsky {version('kandinsky-mindir')}\n"
