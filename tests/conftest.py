@@ -15,8 +15,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 import checkpoints
 import numpy as np
 import pytest
+import torch
 from kandinsky_mindir.runner import engine as engines
 from kept import Kept
+
+# Its threads wait for each other by counting: where another process takes a processor, a small network takes fifty times as long.
+torch.set_num_threads(1)
 
 if "OMP_NUM_THREADS" not in os.environ:
     os.unsetenv("OMP_NUM_THREADS")  # MindSpore has set it behind Python's back, for all that this process starts

@@ -1,5 +1,7 @@
 """Text and a picture to image embeddings: against diffusers, with and without a negative prompt."""
 
+from functools import cache
+
 import checkpoints
 import numpy as np
 import pytest
@@ -13,15 +15,22 @@ from references import relative_error
 TOLERANCE = 1e-4
 
 
-def opened(bundle):
-    pipeline = KandinskyV22PriorEmb2EmbPipeline.from_pretrained(bundle)
-    pipeline.set_progress_bar_config(disable=True)
+@pytest.fixture(scope="module")
+def opened(bundles):
+    """A function from a bundle's name to its pipeline, whose models are loaded once for all rows."""
+
+    @cache
+    def pipeline(name):
+        found = KandinskyV22PriorEmb2EmbPipeline.from_pretrained(bundles(name))
+        found.set_progress_bar_config(disable=True)
+        return found
+
     return pipeline
 
 
 @pytest.fixture(scope="module")
-def ours(bundles):
-    return opened(bundles("narrow"))
+def ours(opened):
+    return opened("narrow")
 
 
 def reference(name):
@@ -34,9 +43,9 @@ def reference(name):
 @pytest.mark.parametrize("negative", (None, "a dog"), ids=("plain", "negative"))
 @pytest.mark.parametrize("strength", (0.3, 0.85, 1.0))
 @pytest.mark.parametrize("name", ("narrow", *(pytest.param(name, marks=pytest.mark.slow) for name in ("wide", "mixed", "micro-family"))))
-def test_as_diffusers(name, strength, negative, guidance_scale, bundles):
+def test_as_diffusers(name, strength, negative, guidance_scale, opened):
     """The numbers of a generator of torch, and as many of them as there."""
-    ours, theirs = opened(bundles(name)), reference(checkpoints.FAMILIES.get(name, name))
+    ours, theirs = opened(name), reference(checkpoints.FAMILIES.get(name, name))
     options = {"negative_prompt": negative, "strength": strength, "num_inference_steps": 10, "guidance_scale": guidance_scale,
                "num_images_per_prompt": 2}  # fmt: skip
     own, other = (torch.Generator().manual_seed(1) for _ in range(2))
