@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from PIL import Image
 from starlette.requests import Request as Http
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -20,7 +21,9 @@ from ..schedulers import CHECKPOINT, SHORT_NAMES
 from .drawing.errors import Json, invalid
 from .drawing.images import Form, as_base64, decode, decode_mask, encode
 from .drawing.jobs import Drawing, Job
-from .fields import number, text, whole
+from .drawing.overlay import Overlay, around, whole
+from .fields import number, text, truth
+from .fields import whole as integer
 from .office import Office, body_of
 
 # Names of A1111's samplers -> short names. A name of our own is taken as it is.
@@ -37,6 +40,10 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "override_settings": ({},), "save_images": (False,), "refiner_checkpoint": ("",), "comments": ({},),
 }  # fmt: skip
 DEFAULT_STEPS = {"steps": 20}  # as there, where a client leaves them open
+BLUR, MOST_BLUR = 4, 256  # pixels of a mask: webui's own where a client leaves it open, and the most
+# What webui has under the mask before it paints. Here it is noise, and what lies there is not looked at.
+FILLS = ("fill", "original", "latent noise", "latent nothing")
+ORIGINAL = 1
 # What clients ask for when they connect, and what there is none of here.
 EMPTY = ("sd-vae", "upscalers", "latent-upscale-modes", "loras", "hypernetworks", "face-restorers", "realesrgan-models",
          "prompt-styles", "sd-modules")  # fmt: skip
@@ -87,12 +94,20 @@ class A1111:
         most = self._office.settings.pixels
         brought = {"image": decode(pictures[0], "init_images", most)}
         fields, count = self._fields(body)
+        overlay = None
         if body.get("mask"):
-            invert = bool(whole(body.get("inpainting_mask_invert", 0), "inpainting_mask_invert"))
-            brought["mask_image"] = decode_mask(body["mask"], "mask", most, clear=False, invert=invert)
+            invert = bool(integer(body.get("inpainting_mask_invert", 0), "inpainting_mask_invert"))
+            mask = decode_mask(body["mask"], "mask", most, clear=False, invert=invert)
+            if mask.size != brought["image"].size:
+                raise invalid("mask has another size than the picture: send one of the same width and height", "mask")
+            overlay = overlay_of(body, brought["image"], mask, (fields["width"], fields["height"]))
+            brought = {name: picture.crop(overlay.box) if overlay.box else picture
+                       for name, picture in (("image", brought["image"]), ("mask_image", mask))}
+            fields["paste"] = False
         else:
             fields["strength"] = number(body.get("denoising_strength", 0.75), "denoising_strength")
-        return self._office.reader.drawn_by({"task": "text2image", **fields}, count, (), brought, seeds=True)
+        drawings = self._office.reader.drawn_by({"task": "text2image", **fields}, count, (), brought, seeds=True)
+        return [drawing._replace(overlay=overlay) for drawing in drawings]
 
     def _fields(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """(fields of a request, how many pictures)."""
@@ -106,18 +121,18 @@ class A1111:
                 raise invalid(f"{name} must be {' or '.join(map(json.dumps, values))}: this server has nothing of it", name)
         fields: dict[str, Any] = {
             "prompt": text(body.get("prompt", ""), "prompt"),
-            "num_inference_steps": whole(body["steps"], "steps"),
+            "num_inference_steps": integer(body["steps"], "steps"),
             "guidance_scale": number(body.get("cfg_scale", 7.0), "cfg_scale"),
-            "height": whole(body.get("height", 512), "height"),
-            "width": whole(body.get("width", 512), "width"),
+            "height": integer(body.get("height", 512), "height"),
+            "width": integer(body.get("width", 512), "width"),
         }
         if negative := text(body.get("negative_prompt", ""), "negative_prompt"):
             fields["negative_prompt"] = negative
-        if (seed := whole(body.get("seed", -1), "seed")) != -1:
+        if (seed := integer(body.get("seed", -1), "seed")) != -1:
             fields["seed"] = seed
         if sampler := sampler_of(body):
             fields["scheduler"] = sampler
-        return fields, whole(body.get("batch_size", 1), "batch_size") * whole(body.get("n_iter", 1), "n_iter")
+        return fields, integer(body.get("batch_size", 1), "batch_size") * integer(body.get("n_iter", 1), "n_iter")
 
     async def progress(self, http: Http) -> Response:
         """Of the job in hand that came by this interface, as there is one queue for all."""
@@ -210,12 +225,36 @@ def sampler_of(body: Mapping[str, Any]) -> str | None:
     return short
 
 
+def overlay_of(body: Mapping[str, Any], picture: Image.Image, mask: Image.Image, size: tuple[int, int]) -> Overlay:
+    """What becomes of the picture of `size` (width, height) that is drawn where `mask`, of the size of `picture`, is white.
+
+    As in webui: `inpaint_full_res` draws the surroundings of the mask alone at that size; `mask_blur` makes a soft edge.
+    """
+    blur = integer(body.get("mask_blur", BLUR), "mask_blur")
+    if not 0 <= blur <= MOST_BLUR:
+        raise invalid(f"mask_blur must be from 0 to {MOST_BLUR}", "mask_blur")
+    for name in ("mask_blur_x", "mask_blur_y"):
+        if body.get(name, blur) != blur:
+            raise invalid(f"{name} must be mask_blur: this server blurs a mask alike on both axes", name)
+    if (fill := integer(body.get("inpainting_fill", 0), "inpainting_fill")) not in range(len(FILLS)):
+        known = ", ".join(f"{number} ({name})" for number, name in enumerate(FILLS))
+        raise invalid(f"inpainting_fill is {fill}: it must be one of {known}", "inpainting_fill")
+    padding = integer(body.get("inpaint_full_res_padding", 0), "inpaint_full_res_padding")
+    if padding < 0 or min(size) < 1:
+        raise invalid("width and height must be above 0, and inpaint_full_res_padding 0 or more", "inpaint_full_res_padding")
+    full = body.get("inpaint_full_res", True)
+    full = truth(bool(full) if full in (0, 1) else full, "inpaint_full_res")
+    return around(picture, mask, blur, size, padding) if full else whole(picture, mask, blur)
+
+
 def remarks(body: Mapping[str, Any]) -> list[str]:
-    """What clients send with a mask by default and what has no meaning here."""
-    given = [name for name in ("denoising_strength", "mask_blur", "inpaint_full_res", "inpainting_fill") if body.get(name)]
-    if not body.get("mask") or not given:
+    """What has no meaning with a mask here. Where there is noise under the mask, nothing of the picture is: `FILLS` are alike."""
+    if not body.get("mask"):
         return []
-    return [f"{', '.join(given)}: no meaning with a mask here; all that the mask shows is painted anew"]
+    given = {"denoising_strength": body.get("denoising_strength", 1) != 1,
+             "inpainting_fill": body.get("inpainting_fill") == ORIGINAL}
+    names = ", ".join(name for name, there in given.items() if there)
+    return [f"{names}: no meaning with a mask here; all that the mask shows is painted anew, of noise"] if names else []
 
 
 def _result(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:

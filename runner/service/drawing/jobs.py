@@ -18,6 +18,7 @@ from PIL import Image
 from ...request import Request
 from .errors import ApiError, busy, stopping
 from .images import Form
+from .overlay import Overlay
 from .turns import Turns
 
 UNKNOWN_STEP = 1.0  # seconds, until one was measured
@@ -25,16 +26,19 @@ WEIGHT = 0.3  # of the newest measurement in the running mean
 
 
 class Drawing(NamedTuple):
-    """One picture to draw. request: complete, of one picture. pictures: of its mix, in order. brought: by field."""
+    """One picture to draw. request: complete, of one picture. pictures: of its mix, in order. brought: by field. overlay: what
+    becomes of it."""
 
     request: Request
     pictures: tuple[Image.Image, ...] = ()
     brought: dict[str, Image.Image] = {}
+    overlay: Overlay | None = None
 
     @property
     def size(self) -> int:
         """Bytes of its pictures."""
-        return sum(3 * picture.width * picture.height for picture in (*self.pictures, *self.brought.values()))
+        below = (self.overlay.picture, self.overlay.mask) if self.overlay else ()
+        return sum(3 * picture.width * picture.height for picture in (*self.pictures, *self.brought.values(), *below))
 
 
 class Drawn(NamedTuple):

@@ -149,6 +149,9 @@ class Worker(threading.Thread):
         if job is None:
             return Drawn("", drawing.request, seconds)
         request = picture.request or drawing.request
+        if drawing.overlay:  # no request alone makes that
+            image = drawing.overlay.over(picture.image)
+            return Drawn(as_base64(encode(image, job.form)), request, seconds)
         provenance = Provenance(request=request, bundle=self.pipeline.bundle.path.name,
                                 bundle_sha256=self.bundle_sha256, versions=self._versions)
         return Drawn(as_base64(encode(picture.image, job.form, provenance)), request, seconds)

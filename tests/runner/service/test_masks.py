@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, Request
 from kandinsky_mindir.runner.pictures.images import pixels_sha256
 from kandinsky_mindir.runner.service.drawing.errors import ApiError
 from kandinsky_mindir.runner.service.drawing.images import decode_mask
+from kandinsky_mindir.runner.service.drawing.overlay import around
 from kandinsky_mindir.runner.tasks import InputPicture
 from PIL import Image, ImageOps
 from served import served
@@ -117,12 +119,90 @@ def test_what_is_kept_goes_through_the_movq_if_it_is_not_pasted(family, pipeline
 @pytest.mark.parametrize("mask, invert", [(right_half(), 0), (ImageOps.invert(right_half()), 1), (right_half("RGBA", CLEAR, WHITE), 0)],
                          ids=["white", "inverted", "opaque"])
 def test_a1111_edits(mask, invert, family, pipeline):
-    answer = family.a1111.img2img(images=[start()], mask_image=mask, inpainting_mask_invert=invert, prompt="a cat", seed=7, steps=4,
-                                  sampler_name="Euler a", cfg_scale=3, width=WIDTH, height=HEIGHT)
-    own = {"scheduler": "euler-a", "guidance_scale": 3.0, "prior_num_inference_steps": None}
-    assert answer.image.convert("RGB").tobytes() == expected(pipeline, **own).tobytes()
+    answer = painted(family, mask, inpainting_mask_invert=invert, denoising_strength=0.75)
+    assert answer.image.convert("RGB").tobytes() == expected(pipeline, **AS_ASKED).tobytes()
     check_halves(answer.image)
-    assert "no meaning with a mask" in answer.info["warnings"][0]
+    assert "denoising_strength: no meaning with a mask" in answer.info["warnings"][0]
+
+
+# As `painted` asks for it; what it leaves open is as webui has it.
+AS_ASKED = {"scheduler": "euler-a", "guidance_scale": 3.0, "prior_num_inference_steps": None}
+
+
+def painted(family, mask, image=None, **fields):
+    """What A1111's client gets, without a soft edge unless `fields` say so."""
+    return family.a1111.img2img(**{
+        "images": [image or start()], "mask_image": mask, "prompt": "a cat", "seed": 7, "steps": 4, "sampler_name": "Euler a",
+        "cfg_scale": 3, "width": WIDTH, "height": HEIGHT, "mask_blur": 0, "inpaint_full_res": False, "denoising_strength": 1, **fields})
+
+
+def test_a_soft_edge(family, pipeline):
+    """Outside of what is white: twice the mask that a Gaussian of that deviation blurs, as webui has it."""
+    deviation = 2
+    found = np.asarray(painted(family, right_half(), mask_blur=deviation).image.convert("RGB"), float)
+    drawn, below = (np.asarray(image, float) for image in (expected(pipeline, paste=False, **AS_ASKED), start()))
+    blurred = [(1 + math.erf((x + 0.5 - WIDTH // 2) / deviation / 2**0.5)) / 2 for x in range(WIDTH)]
+    share = np.minimum(2 * np.array(blurred), 1)[:, None]
+    assert np.array_equal(found[:, WIDTH // 2 :], drawn[:, WIDTH // 2 :])
+    # Pillow adds up three boxes, which are off a Gaussian by at most 0.02 of its step; twice that, of 255, and roundings
+    assert np.abs(found - (share * drawn + (1 - share) * below)).max() <= 2 * 0.02 * 255 + 1
+    assert np.abs(found - np.where(np.arange(WIDTH)[:, None] < WIDTH // 2, below, drawn)).max() > 20, "the edge is soft"
+
+
+def test_the_surroundings_of_a_mask(family, pipeline):
+    """What is white and 2 pixels around it, 14 x 10, becomes 15 x 10, as 24 x 16 is; all else stays as it is."""
+    image, box = start(48, 32), (28, 6, 43, 16)
+    mask = Image.new("L", image.size)
+    mask.paste(255, (30, 8, 40, 14))
+    answer = painted(family, mask, image, inpaint_full_res=True, inpaint_full_res_padding=2)
+    found = np.asarray(answer.image.convert("RGB"))
+    shown = {"image": image.crop(box), "mask_image": mask.convert("RGB").crop(box)}
+    request = Request(**{**MASKED, **AS_ASKED, "paste": False},
+                      **{name: (InputPicture(sha256=pixels_sha256(picture)),) for name, picture in shown.items()})
+    (made,) = pipeline.make(request, brought=shown)
+    right = image.copy()
+    right.paste(made.image.resize((15, 10), Image.Resampling.LANCZOS).crop((2, 2, 12, 8)), (30, 8))
+    assert found.shape == (32, 48, 3) and np.array_equal(found, np.asarray(right))
+    assert not np.array_equal(right, image) and answer.info["warnings"] == []
+    assert answer.image.info == {}, "the request alone does not make that picture, so the file says none"
+
+
+@pytest.mark.parametrize("white, padding, size, expected", [
+    ((10, 10, 20, 20), 0, (64, 64), (10, 10, 20, 20)),
+    ((10, 10, 20, 20), 5, (64, 64), (5, 5, 25, 25)),
+    ((10, 10, 20, 20), 0, (128, 64), (5, 10, 25, 20)),
+    ((10, 10, 20, 20), 0, (64, 128), (10, 5, 20, 25)),
+    ((0, 10, 10, 20), 0, (128, 64), (0, 10, 20, 20)),  # no room on the left
+    ((90, 40, 100, 50), 3, (64, 128), (87, 24, 100, 50)),  # nor below
+    ((0, 0, 100, 50), 8, (64, 64), (0, 0, 100, 50)),  # it is all of the picture, 100 x 50
+])  # fmt: skip
+def test_surroundings(white, padding, size, expected):
+    mask = Image.new("L", (100, 50))
+    mask.paste(255, white)
+    assert around(mask, mask, 0, size, padding).box == expected
+
+
+def test_what_lies_under_a_mask_is_noise(family):
+    """All of webui's ways to fill it come to the same; the one that promises to look at it is remarked on."""
+    answers = [painted(family, right_half(), inpainting_fill=fill) for fill in range(4)]
+    assert len({answer.image.tobytes() for answer in answers}) == 1
+    assert [answer.info["warnings"] for answer in answers] == [
+        [], ["inpainting_fill: no meaning with a mask here; all that the mask shows is painted anew, of noise"], [], []]
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"mask_blur": -1}, "mask_blur must be from 0 to 256"), ({"mask_blur": 1000}, "mask_blur must be from 0 to 256"),
+    ({"mask_blur": 0.5}, "mask_blur must be a whole number"), ({"mask_blur_x": 3}, "mask_blur_x must be mask_blur"),
+    ({"inpainting_fill": 4}, "0 (fill), 1 (original), 2 (latent noise), 3 (latent nothing)"),
+    ({"inpaint_full_res": "maybe"}, "inpaint_full_res must be true or false"),
+    ({"inpaint_full_res_padding": -1}, "inpaint_full_res_padding 0 or more"), ({"width": 0}, "width and height must be above 0"),
+    ({"mask": "small"}, "mask has another size than the picture"),
+], ids=str)  # fmt: skip
+def test_masks_that_a1111_clients_cannot_have(fields, message, family):
+    mask = right_half(size=(10, 10)) if "mask" in fields else right_half()
+    body = {"init_images": [as_text(start())], "prompt": "a cat", "width": WIDTH, "height": HEIGHT, **fields, "mask": as_text(mask)}
+    status, answer, _ = family.served.call("/sdapi/v1/img2img", body)
+    assert status == 400 and message in answer["detail"]
 
 
 def test_a_depth_to_follow(family, pipeline):
