@@ -65,6 +65,7 @@ typedef struct {
 
 /* Makes pictures. request: a JSON object with the fields of a picture's recipe, for example
  *   {"task": "text2image", "prompt": ["a tiger"], "seed": 7, "num_inference_steps": 20}
+ *   {"task": "text2image", "prompt": ["a tiger"], "image": [{"image": "sketch.png"}], "strength": 0.6}
  *   {"task": "interpolate", "items": [{"text": "a cat", "weight": 0.3}, {"image": "starry_night.png", "weight": 0.7}]}
  * What it leaves open is the bundle's default. What can be refused, is refused before the first model is loaded. */
 KANDINSKY_API int kandinsky_make(kandinsky_bundle *bundle, const char *request, const kandinsky_callbacks *callbacks, char *error,

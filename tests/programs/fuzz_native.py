@@ -23,7 +23,8 @@ from native_leaves import ROOT, SANITIZED, compiled
 from picture_files import encoded, picture
 
 TOKENIZER = ROOT / "artifacts" / "micro" / "prior" / "tokenizer" / "tokenizer.json"
-MORE = ("fields", "manifest", "noise", "options", "request")  # sources that the parts with a bundle's data need, too
+# Sources that the parts with a bundle's data need, too.
+MORE = ("decoder_kinds", "fields", "files", "items", "manifest", "noise", "options", "recipe", "request", "request_rows")
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "UnCLIPScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler",
               "EulerAncestralDiscreteScheduler")  # fmt: skip
 
@@ -59,6 +60,10 @@ def requests() -> list[str]:
         {"task": "interpolate", "items": [{"weight": 0.3, "text": "a cat"}, {"weight": 0.7, "image": "a.png", "sha256": "0" * 64}],
          "negative_prior_prompt": "x", "scheduler": {"_class_name": "DDIMScheduler", "eta": 0.5}, "prior_num_inference_steps": 4,
          "prior_guidance_scale": 1, "guidance_rescale": 0.2, "row": 0, "rows": 3},
+        {"task": "text2image", "prompt": ["a", "b"], "image": [{"image": "a.png"}, {"sha256": "1" * 64}], "strength": 0.6,
+         "hint": [{"image": "file:a%20b.png", "sha256": "2" * 64}]},
+        {"task": "text2image", "prompt": ["a"], "image": [{"image": "a.png"}], "mask_image": [{"image": "m.png"}], "paste": True,
+         "cache_interval": 1},
         {"task": "text2image", "prompt": "a cat", "seed": 2**64 - 1, "rng": "numpy"})] + [
         '{"task": "text2image", "prompt": "a", "scheduler": ' + "[" * 50_000 + "]" * 50_000 + "}"]  # fmt: skip
 

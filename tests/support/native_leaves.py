@@ -13,7 +13,7 @@ from kandinsky_mindir.runner.engine.compiler import find_compiler
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "runner" / "native"
 PARTS = (
-    "ancestral_schedules", "bpe", "dpm_solver", "errors", "euler_schedules", "exif", "generators", "images", "jpeg_reader",
+    "ancestral_schedules", "bpe", "conditions", "dpm_solver", "errors", "euler_schedules", "exif", "generators", "images", "jpeg_reader",
     "numpy_generators", "png_file", "png_reader", "prediction", "preprocessing", "resample", "scheduler_classes", "scheduler_formulas",
     "scheduler_options", "scheduler_spacing", "schedulers", "sha256", "split_pattern", "text_steps", "tokenizer",
     "torch_generator", "unicode", "whole_file",

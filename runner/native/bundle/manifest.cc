@@ -74,6 +74,12 @@ void CheckTimeProj(const Field &field) {
   }
 }
 
+void CheckDecoding(const Field &defaults) {
+  defaults["height"].Integer(1, kLargestSide);
+  defaults["width"].Integer(1, kLargestSide);
+  defaults["scheduler"].Text();
+}
+
 // What this program reads of the other sections. They stay as they are.
 void CheckSections(const Field &file) {
   const Field settings = file["settings"], schedulers = file["schedulers"], tokenizer = file["tokenizer"];
@@ -88,15 +94,22 @@ void CheckSections(const Field &file) {
   if (tokenizer.Has("vocab_size")) {
     tokenizer["vocab_size"].Integer(1, kLargestSide);
   }
-  for (const char *kind : {"prior", "decoder"}) {
+  std::vector<const char *> kinds{"prior", "decoder"};
+  for (const auto &[kind, time_proj] : {std::pair{"inpaint", "inpaint_unet_time_proj"}, {"controlnet", "controlnet_unet_time_proj"}}) {
+    if (schedulers.Has(kind)) {
+      schedulers[kind].Object();
+      CheckTimeProj(settings[time_proj]);
+      kinds.push_back(kind);
+    }
+  }
+  for (const char *kind : kinds) {
     const Field defaults = file["defaults"][kind];
     defaults["num_inference_steps"].Integer(1, kLargestSide);
     defaults["guidance_scale"].Number(-kLargestSide, kLargestSide);
+    if (kind != kinds.front()) {
+      CheckDecoding(defaults);
+    }
   }
-  const Field decoder = file["defaults"]["decoder"];
-  decoder["height"].Integer(1, kLargestSide);
-  decoder["width"].Integer(1, kLargestSide);
-  decoder["scheduler"].Text();
   if (file.Has("image_processor")) {
     file["image_processor"].Object();
   }

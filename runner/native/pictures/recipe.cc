@@ -43,7 +43,8 @@ std::string Parameters(const Recipe &recipe) {
   const Json &sampler = request.scheduler;
   text << "Steps: " << request.num_inference_steps.value_or(0)
        << ", Sampler: " << (sampler.is_object() ? sampler.value("_class_name", "") : sampler.get<std::string>())
-       << ", CFG scale: " << Json(request.guidance_scale.value_or(0)).dump() << ", Seed: " << request.seed.dump() << ", RNG: " << request.rng
+       << ", CFG scale: " << Json(request.guidance_scale.value_or(0)).dump() << ", Seed: " << request.seed.dump()
+       << (request.strength ? ", Denoising strength: " + Json(*request.strength).dump() : "") << ", RNG: " << request.rng
        << ", Size: " << request.width.value_or(0) << 'x' << request.height.value_or(0) << ", Model hash: " << recipe.bundle_sha256.substr(0, 10);
   if (request.row) {
     text << ", Picture: " << *request.row + 1 << " of " << request.rows;

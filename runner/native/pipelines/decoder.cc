@@ -10,25 +10,31 @@ namespace kandinsky {
 
 namespace {
 
-constexpr const char *kUnet = "unet";
 constexpr int64_t kGroupBytes = int64_t{1} << 26;  // of the rows that go together where models are freed in between
 constexpr size_t kMostGroups = 16;                 // of a call whose steps draw noise, which is drawn again for each group
 constexpr int64_t kStateCopies = 16, kPictureCopies = 4;  // see runner/pipelines/decoder.py
 constexpr float kOneGrayLevel = 1.0F / 255.0F;
 
-const Dimensions &LatentShape(const Manifest &manifest, Size size) { return manifest.Find(kUnet, 1, size).Input("sample").shape; }
-
-// What a row takes while it is denoised: copies of its latents, and its context twice.
-int64_t RowBytes(const Manifest &manifest, Size size) {
-  int64_t context = 0;
-  for (const auto &tensor : manifest.Find(std::string(kUnet) + "_context").outputs) {
-    context += Elements(tensor.shape);
-  }
-  return 4 * (kStateCopies * Elements(LatentShape(manifest, size)) + 2 * context);
+const Dimensions &LatentShape(const Manifest &manifest, const DecoderKind &kind, Size size) {
+  return manifest.Find(kind.unet, 1, size).Input("sample").shape;
 }
 
-size_t CountAtOnce(const Manifest &manifest, Size size, bool keeps, size_t rows, bool draws) {
-  const size_t fewest = keeps ? 1 : static_cast<size_t>(std::max<int64_t>(1, kGroupBytes / RowBytes(manifest, size)));
+// What a row takes while it is denoised: copies of its latents, and its context twice.
+int64_t RowBytes(const Manifest &manifest, const DecoderKind &kind, Size size) {
+  std::vector<TensorInfo> tensors = manifest.Find(kind.unet + "_context").outputs;
+  if (!kind.map.empty()) {
+    const auto &map = manifest.Find(kind.map, 1, size).outputs;
+    tensors.insert(tensors.end(), map.begin(), map.end());
+  }
+  int64_t context = 0;
+  for (const auto &tensor : tensors) {
+    context += Elements(tensor.shape);
+  }
+  return 4 * (kStateCopies * Elements(LatentShape(manifest, kind, size)) + 2 * context);
+}
+
+size_t CountAtOnce(const Manifest &manifest, const DecoderKind &kind, Size size, bool keeps, size_t rows, bool draws) {
+  const size_t fewest = keeps ? 1 : static_cast<size_t>(std::max<int64_t>(1, kGroupBytes / RowBytes(manifest, kind, size)));
   return std::min(std::max(fewest, draws ? (rows + kMostGroups - 1) / kMostGroups : 1), rows);
 }
 
@@ -63,9 +69,11 @@ Image ToPicture(const std::vector<float> &planes, Size size, const std::string &
 
 }  // namespace
 
-Decoder::Decoder(Models *models, const Sampling &sampling, Size size, bool keeps, std::function<void(size_t)> tick)
-    : models_(models), sampling_(sampling), size_(size), keeps_(keeps), tick_(std::move(tick)) {
-  const Dimensions &shape = LatentShape(models->bundle().manifest(), size);
+Decoder::Decoder(Models *models, const DecoderKind &kind, const Sampling &sampling, Size size, Given given, bool keeps,
+                 std::function<void(size_t)> tick)
+    : models_(models), kind_(kind), sampling_(sampling), size_(size), keeps_(keeps), tick_(std::move(tick)),
+      conditioning_(models, kind, sampling, size, std::move(given)) {
+  const Dimensions &shape = LatentShape(models->bundle().manifest(), kind, size);
   if (shape.size() != 4) {
     throw UserError(std::string("the latents of this bundle have not four axes: ") + kExportAgain);
   }
@@ -76,7 +84,7 @@ Decoder::Decoder(Models *models, const Sampling &sampling, Size size, bool keeps
 void Decoder::Make(const ImageEmbeds &embeds, const std::shared_ptr<NoiseSource> &source,
                    const std::function<void(size_t, Image &&)> &deliver) {
   const size_t rows = embeds.image_embeds.size(), latent = channels_ * pixels_;
-  const std::vector<float> first = InitialLatents(*sampling_.schedule, source.get(), rows, latent);
+  const std::vector<float> first = conditioning_.First(source.get(), rows, {channels_, pixels_});
   SharedBatch batch(source, rows);
   for (size_t start = 0; start < rows;) {
     const size_t stop = std::min(start + RowsAtOnce(rows, batch.asked()), rows);
@@ -86,7 +94,7 @@ void Decoder::Make(const ImageEmbeds &embeds, const std::shared_ptr<NoiseSource>
     };
     const auto noise = batch.Group(start, stop);
     const std::vector<float> final =
-      Denoise(group(embeds.image_embeds, 1), group(embeds.negative_image_embeds, 1), group(first, latent), noise.get());
+      Denoise(group(embeds.image_embeds, 1), group(embeds.negative_image_embeds, 1), group(first, latent), noise.get(), start);
     Decode(final, start, rows, deliver);
     start = stop;
   }
@@ -95,14 +103,16 @@ void Decoder::Make(const ImageEmbeds &embeds, const std::shared_ptr<NoiseSource>
 // The UNet's output channels are epsilon, then variance: guidance is on epsilon only, the variance is the conditional one's and
 // reaches the scheduler only if it takes it.
 std::vector<float> Decoder::Denoise(const Embeds &image_embeds, const Embeds &negatives, std::vector<float> latents,
-                                    NoiseSource *source) {
+                                    NoiseSource *source, size_t start) {
   const Manifest &manifest = models_->bundle().manifest();
   const size_t rows = image_embeds.size(), latent = channels_ * pixels_, steps = sampling_.Steps();
   const std::vector<UnetContext> contexts =
-    UnetContexts(models_, kUnet, image_embeds, sampling_.guidance.On() ? &negatives : nullptr);
-  const int64_t width = manifest.Find(kUnet, 1, size_).Input("time_proj").shape.at(1);
-  const Json &options = manifest.settings.at("unet_time_proj");
-  Models::Batches unet(models_, kUnet, size_);
+    UnetContexts(models_, kind_.unet, image_embeds, sampling_.guidance.On() ? &negatives : nullptr);
+  conditioning_.Show(start, start + rows);
+  const int64_t width = manifest.Find(kind_.unet, 1, size_).Input("time_proj").shape.at(1);
+  const Json &options = manifest.settings.at(kind_.unet + "_time_proj");
+  Models::Batches unet(models_, kind_.unet, size_);
+  size_t index_done = sampling_.start;
   const auto predict = [&](const std::vector<float> &scaled, size_t index) {
     const auto time_proj = TimestepEmbedding(sampling_.schedule->timesteps[index], width, options);
     const auto batch = static_cast<size_t>(sampling_.guidance.Batch(index, steps));
@@ -119,8 +129,11 @@ std::vector<float> Decoder::Denoise(const Embeds &image_embeds, const Embeds &ne
         sample.insert(sample.end(), first, first + static_cast<std::ptrdiff_t>(latent));
       }
       const auto time_addition = last(contexts[row].time_addition), added_kv = last(contexts[row].added_kv);
-      const std::vector<float> output = run.Run({{"sample", sample}, {"time_proj", time_proj}, {"time_addition", time_addition},
-                                                 {"added_kv", added_kv}}).at(0);
+      Inputs inputs{{"sample", sample}, {"time_proj", time_proj}, {"time_addition", time_addition}, {"added_kv", added_kv}};
+      if (const auto *map = conditioning_.Map(start + row)) {
+        inputs.emplace("added_map", *map);
+      }
+      const std::vector<float> output = run.Run(inputs).at(0);
       const size_t side = output.size() / batch;
       if (side < (sampling_.learned_variance ? 2 : 1) * latent) {
         throw UserError("the model gives " + std::to_string(side / pixels_) + " channels, but variance_type learned or learned_range "
@@ -136,7 +149,10 @@ std::vector<float> Decoder::Denoise(const Embeds &image_embeds, const Embeds &ne
     }
     return predicted;
   };
-  Diffuse(sampling_, {rows, channels_, pixels_}, &latents, predict, source, "decoder", [&] { tick_(rows); });
+  Diffuse(sampling_, {rows, channels_, pixels_}, &latents, predict, source, "decoder", [&] {
+    conditioning_.Keep(start, index_done++, &latents);
+    tick_(rows);
+  });
   return latents;
 }
 
@@ -152,6 +168,7 @@ void Decoder::Decode(const std::vector<float> &latents, size_t start, size_t row
                                      latents.begin() + static_cast<std::ptrdiff_t>((row + 1) * latent));
         const std::string number = std::to_string(start + row + 1) + " of " + std::to_string(rows);
         pictures.push_back(ToPicture(run->Run({{"latents", one}}).at(0), size_, number, models_->warn()));
+        conditioning_.Paste(start + row, &pictures.back());
       }
     }
     for (size_t i = 0; i < pictures.size(); ++i) {
@@ -161,22 +178,28 @@ void Decoder::Decode(const std::vector<float> &latents, size_t start, size_t row
 }
 
 size_t Decoder::RowsAtOnce(size_t rows, bool draws) const {
-  return CountAtOnce(models_->bundle().manifest(), size_, keeps_, rows, draws);
+  return CountAtOnce(models_->bundle().manifest(), kind_, size_, keeps_, rows, draws);
 }
 
-std::vector<const GraphInfo *> Decoder::Graphs(const Manifest &manifest, const Sampling &sampling, Size size) {
-  std::vector<const GraphInfo *> graphs{&manifest.Find(std::string(kUnet) + "_context")};
+std::vector<const GraphInfo *> Decoder::Graphs(const Manifest &manifest, const DecoderKind &kind, const Sampling &sampling, Size size) {
+  std::vector<const GraphInfo *> graphs{&manifest.Find(kind.unet + "_context")};
+  if (kind.Takes("image")) {
+    graphs.push_back(&manifest.Find("movq_encoder", 1, size));
+  }
+  if (!kind.map.empty()) {
+    graphs.push_back(&manifest.Find(kind.map, 1, size));
+  }
   for (const int64_t batch : sampling.Batches()) {
-    graphs.push_back(&manifest.Find(kUnet, batch, size));
+    graphs.push_back(&manifest.Find(kind.unet, batch, size));
   }
   graphs.push_back(&manifest.Find("movq_decoder", 1, size));
   return graphs;
 }
 
-int64_t Decoder::Beside(const Manifest &manifest, Size size, size_t rows, bool holds) {
-  const int64_t latent = 4 * Elements(LatentShape(manifest, size)), picture = 3 * size.first * size.second;
-  const auto group = static_cast<int64_t>(CountAtOnce(manifest, size, false, rows, true));
-  return group * (RowBytes(manifest, size) + picture) + kPictureCopies * 4 * picture +
+int64_t Decoder::Beside(const Manifest &manifest, const DecoderKind &kind, Size size, size_t rows, bool holds) {
+  const int64_t latent = 4 * Elements(LatentShape(manifest, kind, size)), picture = 3 * size.first * size.second;
+  const auto group = static_cast<int64_t>(CountAtOnce(manifest, kind, size, false, rows, true));
+  return group * (RowBytes(manifest, kind, size) + picture) + kPictureCopies * 4 * picture +
          static_cast<int64_t>(rows) * (2 * latent + (holds ? picture : 0));
 }
 

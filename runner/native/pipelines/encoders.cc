@@ -97,6 +97,17 @@ std::vector<UnetContext> UnetContexts(Models *models, const std::string &unet, c
   return contexts;
 }
 
+std::vector<std::vector<float>> EncodeImages(Models *models, const std::vector<std::vector<float>> &images, Size size) {
+  const auto run = models->Take("movq_encoder", 1, size);
+  std::vector<std::vector<float>> latents;
+  for (const auto &image : images) {
+    Outputs outputs = run->Run({{"image", image}});
+    RequireFinite("movq_encoder", outputs);
+    latents.push_back(std::move(outputs.at(0)));
+  }
+  return latents;
+}
+
 std::pair<int64_t, int64_t> TextBytes(const Bundle &bundle) {
   const GraphInfo &graph = bundle.manifest().Find("prior_context");
   std::pair<int64_t, int64_t> bytes{0, 0};

@@ -36,6 +36,9 @@ struct UnetContext {
 std::vector<UnetContext> UnetContexts(Models *models, const std::string &unet, const std::vector<std::vector<float>> &image_embeds,
                                       const std::vector<std::vector<float>> *negatives);
 
+// The latents of each of some pictures, (3, height, width) from -1 to 1, without quantization.
+std::vector<std::vector<float>> EncodeImages(Models *models, const std::vector<std::vector<float>> &images, Size size);
+
 // Bytes of a text after the text encoder, and of its context.
 std::pair<int64_t, int64_t> TextBytes(const Bundle &bundle);
 

@@ -14,8 +14,8 @@ namespace {
 
 const std::vector<std::string> kGenerators = {"numpy", "numpy-legacy", "torch"};
 const std::vector<std::string> kNeverOpen = {"task", "prompt", "items", "num_images_per_prompt", "guidance_rescale",
-                                             "guidance_interval", "rng", "rows"};  // null is no value of these
-const std::vector<std::string> kPictures = {"image", "mask_image", "hint", "strength", "paste", "cache_interval"};  // kandinsky-mindir makes those
+                                             "guidance_interval", "rng", "rows", "image", "mask_image", "hint",
+                                             "paste"};  // null is no value of these
 
 // Does `act`; what it refuses is said behind `where`.
 template <typename Act>
@@ -33,46 +33,6 @@ std::string Joined(const std::vector<std::string> &words) {
     text += (text.empty() ? "" : ", ") + word;
   }
   return text;
-}
-
-Item ReadItem(const Json &data) {
-  if (!data.is_object()) {
-    throw UserError("items must be a list of texts and pictures with their weights");
-  }
-  Item item;
-  bool weighted = false;
-  for (const auto &[name, value] : data.items()) {
-    if (name == "weight") {
-      item.weight = AsNumber(value, "weight");
-      weighted = true;
-    } else if (name == "text" || name == "image" || name == "sha256") {
-      if (!value.is_null()) {
-        (name == "text" ? item.text : name == "image" ? item.image : item.sha256) = AsText(value, name);
-      }
-    } else {
-      throw UserError("an item has an unknown field " + name);
-    }
-  }
-  if (!weighted) {
-    throw UserError("an item has no weight");
-  }
-  if (item.text.has_value() == (item.image.has_value() || item.sha256.has_value())) {
-    throw UserError("an item must have either a text or an image");
-  }
-  if (item.sha256 && (item.sha256->size() != 64 || item.sha256->find_first_not_of("0123456789abcdef") != std::string::npos)) {
-    throw UserError("sha256 is '" + item.sha256->substr(0, 80) + "': it must be 64 hexadecimal digits");
-  }
-  return item;
-}
-
-Json ToJson(const Item &item) {
-  Json data{{"weight", item.weight}};
-  for (const auto &[name, value] : {std::pair{"text", &item.text}, {"image", &item.image}, {"sha256", &item.sha256}}) {
-    if (*value) {
-      data[name] = **value;
-    }
-  }
-  return data;
 }
 
 Json AsScheduler(const Json &value, const std::string &name) {
@@ -104,11 +64,20 @@ const std::map<std::string, Reader> &Readers() {
          throw UserError("items must be a list of texts and pictures with their weights");
        }
        for (const auto &item : value) {
-         request->items.push_back(ReadItem(item));
+         request->items.push_back(Item::Of(item));
        } }},
     {"negative_prompt", [](Request *request, const Json &value) { request->negative_prompt = AsTexts(value, "negative_prompt"); }},
     {"negative_prior_prompt", [](Request *request, const Json &value) {
        request->negative_prior_prompt = AsText(value, "negative_prior_prompt"); }},
+    {"image", [](Request *request, const Json &value) { request->image = PicturesOf(value, "image"); }},
+    {"mask_image", [](Request *request, const Json &value) { request->mask_image = PicturesOf(value, "mask_image"); }},
+    {"hint", [](Request *request, const Json &value) { request->hint = PicturesOf(value, "hint"); }},
+    {"strength", [](Request *request, const Json &value) { request->strength = AsStrength(value, "strength"); }},
+    {"paste", [](Request *request, const Json &value) {
+       if (!value.is_boolean()) {
+         throw UserError("paste is " + Repr(value) + ": it must be True or False");
+       }
+       request->paste = value.get<bool>(); }},
     {"num_images_per_prompt", [](Request *request, const Json &value) {
        request->num_images_per_prompt = AsCount(value, "num_images_per_prompt", kMostImages); }},
     {"scheduler", [](Request *request, const Json &value) { request->scheduler = AsScheduler(value, "scheduler"); }},
@@ -150,10 +119,10 @@ Request Request::Of(const Json &data, const std::string &where) {
       if (!value.is_null() || std::find(kNeverOpen.begin(), kNeverOpen.end(), name) != kNeverOpen.end()) {
         Prefixed(where, [&, &given = value] { reader->second(&request, given); });
       }
-    } else if (std::find(kPictures.begin(), kPictures.end(), name) == kPictures.end()) {
+    } else if (name != "cache_interval") {
       throw UserError(where + "the object contains unknown field '" + name + "'");
-    } else if (!(value.is_null() || (value.is_array() && value.empty()) || value == Json(false))) {
-      throw UserError(where + "this program makes pictures from texts and mixes alone: use kandinsky-mindir where a request has " + name);
+    } else if (!value.is_null() && value != Json(1)) {
+      throw UserError(where + "this program runs the UNet whole in every step: use kandinsky-mindir where a request has cache_interval");
     }
   }
   if (data.count("task") == 0) {
@@ -196,6 +165,20 @@ void Request::Check() const {
                           : "negative_prompt has " + std::to_string(negative_prompt->size()) + " texts and prompt has " +
                               std::to_string(prompt.size()) + ": give one for each");
   }
+  for (const auto &[name, pictures] : Brought()) {
+    if (pictures->size() != 1 && pictures->size() != std::max<size_t>(prompt.size(), 1)) {
+      throw UserError(name + " has " + std::to_string(pictures->size()) + " pictures and prompt has " + std::to_string(prompt.size()) +
+                      ": give one or as many");
+    }
+  }
+  const DecoderKind &kind = Kind();
+  if (strength && !kind.starts()) {
+    throw UserError(image.empty() ? "strength is of a picture to start from: give an image, too"
+                                  : "strength has no meaning with a mask: all that it shows is made anew");
+  }
+  if (paste && !kind.Takes("mask_image")) {
+    throw UserError("paste is of a picture and a mask: give them, too");
+  }
   if (std::find(kGenerators.begin(), kGenerators.end(), rng) == kGenerators.end()) {
     throw UserError("rng is '" + rng + "': choose one of " + Joined(kGenerators));
   }
@@ -225,10 +208,19 @@ Json Request::ToJson() const {
     data["prompt"] = prompt;
   }
   for (const auto &item : items) {
-    data["items"].push_back(kandinsky::ToJson(item));
+    data["items"].push_back(item.ToJson());
   }
   set("negative_prompt", negative_prompt);
   set("negative_prior_prompt", negative_prior_prompt);
+  for (const auto &[name, pictures] : Brought()) {
+    for (const auto &picture : *pictures) {
+      data[name].push_back(picture.ToJson());
+    }
+  }
+  set("strength", strength);
+  if (paste) {
+    data["paste"] = true;
+  }
   if (num_images_per_prompt != 1) {
     data["num_images_per_prompt"] = num_images_per_prompt;
   }
@@ -260,5 +252,28 @@ Json Request::ToJson() const {
 }
 
 int64_t Request::Count() const { return std::max<int64_t>(static_cast<int64_t>(prompt.size()), 1) * num_images_per_prompt; }
+
+const DecoderKind &Request::Kind() const {
+  std::vector<std::string> names;
+  for (const auto &[name, pictures] : Brought()) {
+    names.push_back(name);
+  }
+  return KindOf(names);
+}
+
+std::vector<std::pair<std::string, InputPictures *>> Request::Brought() {
+  std::vector<std::pair<std::string, InputPictures *>> brought;
+  for (const auto &[name, pictures] : {std::pair{"image", &image}, {"mask_image", &mask_image}, {"hint", &hint}}) {
+    if (!pictures->empty()) {
+      brought.emplace_back(name, pictures);
+    }
+  }
+  return brought;
+}
+
+std::vector<std::pair<std::string, const InputPictures *>> Request::Brought() const {
+  const auto brought = const_cast<Request *>(this)->Brought();
+  return {brought.begin(), brought.end()};
+}
 
 }  // namespace kandinsky

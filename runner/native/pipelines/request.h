@@ -12,16 +12,13 @@
 #include "common/json.h"
 #include "bundle/manifest.h"
 #include "diffusion/noise.h"
+#include "pipelines/decoder_kinds.h"
+#include "pipelines/items.h"
 
 namespace kandinsky {
 
+constexpr double kStrength = 0.3;  // as in the reference
 constexpr int64_t kMostImages = 10'000;  // of a prompt in one request
-
-// A text or a picture of a mix, and its weight.
-struct Item {
-  double weight = 1;
-  std::optional<std::string> text, image, sha256;  // sha256: of the picture's pixels, once they are known
-};
 
 // What to draw. What is not there is left to the bundle's defaults.
 struct Request {
@@ -30,6 +27,9 @@ struct Request {
   std::vector<Item> items;
   std::optional<std::vector<std::string>> negative_prompt;
   std::optional<std::string> negative_prior_prompt;
+  InputPictures image, mask_image, hint;  // one for all prompts, or one for each
+  std::optional<double> strength;
+  bool paste = false;
   int64_t num_images_per_prompt = 1;
   Json scheduler, prior_scheduler;  // null, a name, or the options of one with `_class_name`
   std::optional<int64_t> num_inference_steps, prior_num_inference_steps, height, width;
@@ -47,6 +47,10 @@ struct Request {
   Json ToJson() const;  // fields that are at their defaults are left out
 
   int64_t Count() const;  // how many pictures it makes
+  const DecoderKind &Kind() const;  // of the decoder that makes them
+  // The pictures that it brings, by the names of the fields, in order; fields without one are not there.
+  std::vector<std::pair<std::string, InputPictures *>> Brought();
+  std::vector<std::pair<std::string, const InputPictures *>> Brought() const;
   // The same with what it leaves open: defaults of the bundle, samplers with all their options, and a seed.
   Request Complete(const Manifest &manifest) const;
   Request Alone(int64_t number) const;  // makes that picture of this one again, alone

@@ -10,12 +10,13 @@
 namespace kandinsky {
 
 Request Request::Complete(const Manifest &manifest) const {
-  const auto sampler = [&manifest](const Json &given, const char *kind) {
-    return given.is_object() ? MakeScheduler(given) : MakeScheduler(given.get<std::string>(), manifest.schedulers.at(kind));
+  const auto sampler = [&manifest](const Json &given, const std::string &of) {
+    return given.is_object() ? MakeScheduler(given) : MakeScheduler(given.get<std::string>(), manifest.schedulers.at(of));
   };
-  const Json &decoder = manifest.defaults.at("decoder"), &prior = manifest.defaults.at("prior");
+  const std::string &kind = Kind().kind;
+  const Json &decoder = manifest.defaults.at(kind), &prior = manifest.defaults.at("prior");
   Request whole = *this;
-  whole.scheduler = sampler(scheduler.is_null() ? decoder.at("scheduler") : scheduler, "decoder")->Describe();
+  whole.scheduler = sampler(scheduler.is_null() ? decoder.at("scheduler") : scheduler, kind)->Describe();
   if (!prior_scheduler.is_null()) {
     whole.prior_scheduler = sampler(prior_scheduler, "prior")->Describe();
   }
@@ -30,6 +31,9 @@ Request Request::Complete(const Manifest &manifest) const {
   fill(&whole.prior_guidance_scale, prior.at("guidance_scale"));
   fill(&whole.height, decoder.at("height"));
   fill(&whole.width, decoder.at("width"));
+  if (!whole.strength && Kind().starts()) {
+    whole.strength = kStrength;
+  }
   if (whole.seed.is_null()) {
     whole.seed = std::random_device()();  // 32 bits: what every kind of generator takes
   }
@@ -49,6 +53,11 @@ Request Request::Alone(int64_t number) const {
     alone.prompt = {prompt[text]};
     if (negative_prompt) {
       alone.negative_prompt = {{(*negative_prompt)[text]}};
+    }
+  }
+  for (const auto &[name, pictures] : alone.Brought()) {
+    if (pictures->size() > 1) {
+      *pictures = {(*pictures)[text]};
     }
   }
   return alone;

@@ -1,6 +1,7 @@
 #include "pipelines/session.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <set>
 #include <system_error>
 
@@ -54,12 +55,30 @@ std::string Precision(const std::string &asked, const Warn &warn) {
   return "float32";
 }
 
-Sampling SamplingOf(const std::unique_ptr<Scheduler> &scheduler, int64_t steps, Guidance guidance, int64_t images) {
+// How many of `steps` a run leaves out that starts from something: all but those of its share of them, rounded down, as in the
+// reference (pipeline_kandinsky2_2_img2img.py: get_timesteps). UserError if none is left.
+size_t SkippedSteps(int64_t steps, double strength) {
+  const auto of = [steps](double share) { return static_cast<int64_t>(static_cast<double>(steps) * share); };
+  if (of(strength) == 0) {
+    int least = 1;
+    while (of(least / 1000.0) == 0) {
+      ++least;
+    }
+    char text[64];
+    std::snprintf(text, sizeof(text), "strength %g makes none of %lld steps: give at least %g", strength, static_cast<long long>(steps),
+                  least / 1000.0);
+    throw UserError(std::string(text) + ", or more steps");
+  }
+  return static_cast<size_t>(steps - of(strength));
+}
+
+Sampling SamplingOf(const std::unique_ptr<Scheduler> &scheduler, int64_t steps, Guidance guidance, int64_t images, double strength = 1) {
   Sampling sampling;
   sampling.schedule = scheduler->Plan(steps);
   sampling.learned_variance = scheduler->learned_variance();
   sampling.guidance = guidance;
   sampling.images = static_cast<size_t>(images);
+  sampling.start = SkippedSteps(steps, strength);
   return sampling;
 }
 
@@ -77,15 +96,6 @@ std::vector<std::string> TextsOf(const Request &request) {
 
 bool MixesPictures(const Request &request) {
   return std::any_of(request.items.begin(), request.items.end(), [](const Item &item) { return !item.text; });
-}
-
-// The picture of an item. UserError if it is not the one whose sha256 the item holds.
-Image OpenPicture(const Item &item) {
-  Image image = ReadImage(TextAsPath(*item.image));
-  if (item.sha256 && *item.sha256 != PixelsSha256(image)) {
-    throw UserError(*item.image + " is not the picture that was used: give what to use");
-  }
-  return image;
 }
 
 // Refuses what is no scheduler, whether it is used or not; one that only kandinsky-mindir has is refused where it is used.
@@ -134,34 +144,38 @@ Session::Session(const std::string &bundle, const SessionOptions &options)
 }
 
 Request Session::Complete(const Request &request) const {
+  RequireKind(bundle_->manifest(), request.Kind(), bundle_->path());
   Request whole = request.Complete(bundle_->manifest());
   for (auto &item : whole.items) {
-    if (item.text) {
-      continue;
+    if (!item.text) {
+      item.sha256 = PixelsSha256(item.Open("an item"));
     }
-    if (!item.image) {
-      throw UserError("an item is a picture without a path (sha256 " + item.sha256->substr(0, 10) + "): give the picture itself");
+  }
+  for (const auto &[name, pictures] : whole.Brought()) {
+    for (auto &picture : *pictures) {
+      picture.sha256 = PixelsSha256(picture.Open(name));
     }
-    item.sha256 = PixelsSha256(OpenPicture(item));
   }
   return whole;
 }
 
 Session::Plans Session::PlansOf(const Request &request) const {
   const Manifest &manifest = bundle_->manifest();
-  const auto scheduler = [&manifest](const Json &given, const char *kind) {
+  const DecoderKind &kind = request.Kind();
+  const auto scheduler = [&manifest](const Json &given, const std::string &of) {
     return given.is_object() ? MakeScheduler(given)
-                             : MakeScheduler(given.is_null() ? std::string("checkpoint") : given.get<std::string>(), manifest.schedulers.at(kind));
+                             : MakeScheduler(given.is_null() ? std::string("checkpoint") : given.get<std::string>(), manifest.schedulers.at(of));
   };
   const Json &prior = manifest.defaults.at("prior");
   const Json chosen = request.prior_scheduler.is_null() ? prior.value("scheduler", Json("checkpoint")) : request.prior_scheduler;
   Plans plans;
   plans.prior = SamplingOf(scheduler(chosen, "prior"), *request.prior_num_inference_steps, {*request.prior_guidance_scale}, request.num_images_per_prompt);
-  plans.decoder = SamplingOf(scheduler(request.scheduler, "decoder"), *request.num_inference_steps,
-                             {*request.guidance_scale, request.guidance_rescale, request.guidance_interval}, request.num_images_per_prompt);
+  plans.decoder = SamplingOf(scheduler(request.scheduler, kind.kind), *request.num_inference_steps,
+                             {*request.guidance_scale, request.guidance_rescale, request.guidance_interval}, request.num_images_per_prompt,
+                             request.strength.value_or(1));
   plans.size = PictureSize(request);
 
-  std::vector<const GraphInfo *> graphs = Decoder::Graphs(manifest, plans.decoder, plans.size);
+  std::vector<const GraphInfo *> graphs = Decoder::Graphs(manifest, kind, plans.decoder, plans.size);
   if (MixesPictures(request)) {
     graphs.push_back(&manifest.Find("image_encoder"));
   }
@@ -179,7 +193,7 @@ Session::Plans Session::PlansOf(const Request &request) const {
   const int64_t rows = 2 * request.Count() * std::max<int64_t>(static_cast<int64_t>(request.items.size()), 1);
   plans.beside = distinct * text + (std::min(distinct, std::max<int64_t>(3, kMostContexts / context)) + 2) * context +
                  rows * kPriorRowCopies * 4 * bundle_->EmbeddingSize() +
-                 Decoder::Beside(manifest, plans.size, static_cast<size_t>(request.Count()), false);
+                 Decoder::Beside(manifest, kind, plans.size, static_cast<size_t>(request.Count()), false);
   return plans;
 }
 
@@ -201,13 +215,14 @@ void Session::Make(const Request &request, const Listener &listener) {
   if (MixesPictures(request)) {
     const ImageProcessor processor(bundle_->manifest().image_processor.is_null() ? Json::object() : bundle_->manifest().image_processor);
     for (const auto &item : request.items) {
-      items.push_back({item.text.value_or(""), item.text ? std::vector<float>() : processor(OpenPicture(item)).values, item.weight});
+      items.push_back({item.text.value_or(""), item.text ? std::vector<float>() : processor(item.Open("an item")).values, item.weight});
     }
   } else {
     for (const auto &item : request.items) {
       items.push_back({*item.text, {}, item.weight});
     }
   }
+  Given given = Given::Of(request, bundle_->manifest(), plans.size);
   const MemoryPlan memory = models_->Require(plans.graphs, plans.beside);
   const std::shared_ptr<void> until_the_end(nullptr, [this](void *) { models_->EndRequest(); });
   const Tokenizer &texts = tokenizer();
@@ -232,7 +247,8 @@ void Session::Make(const Request &request, const Listener &listener) {
   const ImageEmbeds embeds = items.empty()
                                ? prior.EmbedPrompts(request.prompt, request.negative_prompt ? &*request.negative_prompt : nullptr, source)
                                : prior.Mix(items, negative, negative_prior, source);
-  Decoder decoder(models_.get(), plans.decoder, plans.size, memory.keep_loaded, ticker("decoder", count * plans.decoder.Steps()));
+  Decoder decoder(models_.get(), request.Kind(), plans.decoder, plans.size, std::move(given), memory.keep_loaded,
+                  ticker("decoder", count * (plans.decoder.Steps() - plans.decoder.start)));
   decoder.Make(embeds, source, [&](size_t number, Image &&image) {
     listener.picture(number, std::move(image), request.Alone(static_cast<int64_t>(number)));
     stop_.Check();

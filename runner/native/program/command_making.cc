@@ -48,6 +48,18 @@ void AddOptions(CLI::App *command, const std::shared_ptr<Arguments> &arguments, 
   command->callback([arguments] { Make(*arguments); });
 }
 
+// Options for what a request brings beside its subject. also: other names of --init-image.
+void AddPictures(CLI::App *command, Arguments *to, const std::string &also) {
+  const auto add = [command, to](const std::string &options, const char *field, const char *help) {
+    command->add_option_function<std::string>(options, [to, field](const std::string &file) { to->brought[field] = file; }, help);
+  };
+  add("-i,--init-image" + also, "image", "the picture that the diffusion starts from");
+  add("--mask", "mask_image", "paint that picture anew where the mask is white and keep the rest (needs an inpainting decoder)");
+  command->add_flag("--paste", to->paste, "with --mask, put the pixels of what is kept back as they were")->disable_flag_override();
+  add("--hint", "hint", "a picture of the depth, near bright (needs a depth decoder)");
+  command->add_option("--strength", to->strength, "above 0 to 1: how much of the picture is made anew, as a share of the steps (default 0.3)");
+}
+
 void AddItems(CLI::App *command, Arguments *to, bool text) {
   command->add_option_function<std::vector<std::string>>(text ? "--text" : "--image", [to, text](const std::vector<std::string> &values) {
     if (values.size() % 2 != 0) {
@@ -74,6 +86,7 @@ void AddMaking(CLI::App *app) {
   CLI::App *command = app->add_subcommand("generate", "make pictures from prompts");
   command->add_option("BUNDLE PROMPT", generate->words, "folder that kandinsky-mindir export wrote, and what to draw, in words");
   command->add_option("-p,--prompt", generate->prompts, "what to draw, in place of a word")->expected(1)->take_all();
+  AddPictures(command, generate.get(), ",--image");
   AddOptions(command, generate, "picture.png");
   command = app->add_subcommand("interpolate", "make pictures from a weighted mix of texts and pictures");
   command->add_option("BUNDLE", mix->words, "folder that kandinsky-mindir export wrote");
@@ -81,6 +94,7 @@ void AddMaking(CLI::App *app) {
   AddItems(command, mix.get(), false);
   command->add_option("--negative-prior-prompt", mix->negative_prior_prompt, "what the prior keeps away from")
     ->each([to = mix.get()](const std::string &) { to->has_negative_prior = true; });
+  AddPictures(command, mix.get(), "");
   AddOptions(command, mix, "mix.png");
 }
 

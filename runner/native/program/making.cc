@@ -13,10 +13,14 @@
 #include "common/machine.h"
 #include "common/peak_memory.h"
 #include "pictures/recipe.h"
+#include "program/recipe_places.h"
 
 namespace kandinsky {
 
 namespace {
+
+// Fields of a request that name pictures, and the options that give them.
+constexpr std::pair<const char *, const char *> kBrought[] = {{"image", "--init-image"}, {"mask_image", "--mask"}, {"hint", "--hint"}};
 
 Json SeedOf(const std::string &text) {
   const size_t digits = text.empty() || text[0] != '-' ? 0 : 1;
@@ -55,6 +59,13 @@ Json Fields(const Arguments &arguments, const std::vector<std::string> &prompts,
   set("num_images_per_prompt", arguments.pictures);
   set("width", arguments.width);
   set("height", arguments.height);
+  set("strength", arguments.strength);
+  if (arguments.paste) {
+    fields["paste"] = true;
+  }
+  for (const auto &[name, path] : arguments.brought) {
+    fields[name] = {{{"image", PathAsText(path)}}};
+  }
   if (!arguments.guidance_interval.empty()) {
     fields["guidance_interval"] = arguments.guidance_interval;
   }
@@ -105,59 +116,24 @@ Request Changed(const Json &like, const Json &fields) {
   return request;
 }
 
-bool IsAddress(const std::string &name) { return name.find("://") != std::string::npos || name.rfind("//", 0) == 0; }
-
-// Where a path out of a recipe may lie: as it was given, or relative to the folder of the recipe's picture.
-std::vector<std::string> Places(const std::string &name, const Recipe &recipe, const std::string &picture) {
-  std::vector<std::string> places{TextAsPath(name)};
-  const auto beside = recipe.beside.find(name);
-  if (beside != recipe.beside.end() && !IsAddress(beside->second)) {
-    places.push_back(FolderOf(picture) + "/" + TextAsPath(beside->second));
+// The pictures that a recipe's request names, and the command line does not give, at the places where they are found.
+void FindPictures(Json *request, const Recipe &recipe, const Arguments &arguments) {
+  const auto find = [&](Json *named, const std::string &option) {
+    (*named)["image"] = PathAsText(UsedPicture(*named, recipe, arguments.like, option, arguments.trust));
+  };
+  if (request->count("items") != 0 && arguments.items.empty()) {
+    for (auto &item : request->at("items")) {
+      if (item.count("text") == 0) {
+        find(&item, "--text and --image");
+      }
+    }
   }
-  return places;
-}
-
-// The bundle that a picture was made with. UserError unless it is that very one, or the recipe is trusted.
-std::string BundleOf(const Recipe &recipe, const std::string &picture, bool trust) {
-  std::string found;
-  for (const auto &place : Places(recipe.bundle, recipe, picture)) {
-    if (IsAddress(recipe.bundle) || access((place + "/" + kManifestName).c_str(), R_OK) != 0) {
-      continue;
+  for (const auto &[name, option] : kBrought) {
+    if (request->count(name) != 0 && arguments.brought.count(name) == 0) {
+      for (auto &picture : request->at(name)) {
+        find(&picture, option);
+      }
     }
-    if (Bundle(place, Check::kNever, nullptr).sha256() == recipe.bundle_sha256) {
-      return place;
-    }
-    found = found.empty() ? place : found;
-  }
-  if (found.empty()) {
-    throw UserError(recipe.bundle + ", the bundle that the recipe in " + picture + " names, is not here: give the BUNDLE");
-  }
-  if (!trust) {
-    throw UserError(picture + " has a recipe that names what should not be opened unseen: " + found + " is another bundle than the "
-                    "picture was made with: give others in their place, or --trust-recipe if you trust who made it");
-  }
-  return found;
-}
-
-// The pictures of a recipe's mix, at the places where they are found. UserError for one that is not that very one.
-void FindPictures(Json *request, const Recipe &recipe, const std::string &picture, bool trust) {
-  for (auto &item : (*request)["items"]) {
-    if (item.count("text") != 0) {
-      continue;
-    }
-    const std::string name = item.value("image", "");
-    std::string found, instead = ": give it with --text and --image";
-    for (const auto &place : Places(name, recipe, picture)) {
-      found = found.empty() && !IsAddress(name) && !name.empty() && access(place.c_str(), R_OK) == 0 ? place : found;
-    }
-    if (found.empty()) {
-      throw UserError(name + ", a picture that the recipe in " + picture + " names, is not here" + instead);
-    }
-    if (item.count("sha256") == 0 && !trust) {
-      throw UserError("the recipe does not say what the picture " + found + " must be: give others in its place, or --trust-recipe if "
-                      "you trust who made it");
-    }
-    item["image"] = PathAsText(found);
   }
 }
 
@@ -191,9 +167,7 @@ void Make(const Arguments &arguments) {
       const std::string other = like->request.task == "interpolate" ? "interpolate" : "generate";
       throw UserError(arguments.like + " was made by " + other + ": use " + kName + " " + other + " --like");
     }
-    if (arguments.items.empty() && arguments.task == "interpolate") {
-      FindPictures(&base, *like, arguments.like, arguments.trust);
-    }
+    FindPictures(&base, *like, arguments);
     if (place.empty()) {
       place = BundleOf(*like, arguments.like, arguments.trust);
     }
@@ -232,10 +206,14 @@ void Make(const Arguments &arguments) {
   recipe.precision = session.precision();
   recipe.beside[recipe.bundle] = RelativeTo(place, arguments.output);
   std::vector<std::string> inputs = arguments.like.empty() ? std::vector<std::string>() : std::vector<std::string>{arguments.like};
-  for (const auto &item : request.items) {
-    if (item.image) {
-      recipe.beside[*item.image] = RelativeTo(TextAsPath(*item.image), arguments.output);
-      inputs.push_back(TextAsPath(*item.image));
+  InputPictures pictures(request.items.begin(), request.items.end());
+  for (const auto &[name, brought] : request.Brought()) {
+    pictures.insert(pictures.end(), brought->begin(), brought->end());
+  }
+  for (const auto &picture : pictures) {
+    if (picture.image) {
+      recipe.beside[*picture.image] = RelativeTo(TextAsPath(*picture.image), arguments.output);
+      inputs.push_back(TextAsPath(*picture.image));
     }
   }
   Delivery delivery(arguments.output, static_cast<size_t>(request.Count()), arguments.grid || (like && like->grid), session.PictureSize(request));

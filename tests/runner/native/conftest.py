@@ -1,6 +1,7 @@
 """The C++ program, and the parts of its library that need no bundle as a program that the tests of this folder call.
 
-With NATIVE_SANITIZED=1 in the environment the latter is compiled with the address and undefined-behavior sanitizers.
+With NATIVE_SANITIZED=1 in the environment both are compiled with the address and undefined-behavior sanitizers; Python cannot
+load the library then, so leave test_native_library.py out.
 """
 
 import os
@@ -8,6 +9,8 @@ import os
 import pytest
 from native_leaves import SANITIZED, Leaves, compiled, require_libraries
 from native_program import Program, built
+
+WITH_SANITIZERS = bool(os.environ.get("NATIVE_SANITIZED"))
 
 
 def pytest_collection_modifyitems(items):
@@ -26,7 +29,7 @@ def native_cache(pytestconfig):
 
 @pytest.fixture(scope="session")
 def leaves(native_cache):
-    program = Leaves(compiled("leaves", native_cache, **(SANITIZED if os.environ.get("NATIVE_SANITIZED") else {})))
+    program = Leaves(compiled("leaves", native_cache, **(SANITIZED if WITH_SANITIZERS else {})))
     yield program
     program.close()
 
@@ -34,4 +37,5 @@ def leaves(native_cache):
 @pytest.fixture(scope="session")
 def kandinsky(kept, engine):
     """The C++ program."""
-    return Program(built(kept), engine)
+    options = ["-DKANDINSKY_SANITIZE=address,undefined"] if WITH_SANITIZERS else []
+    return Program(built(kept, *options), engine)

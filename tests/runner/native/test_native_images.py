@@ -153,7 +153,8 @@ def test_what_is_no_file(leaves, tmp_path):
 
 
 @pytest.mark.parametrize("size, to", [((61, 47), (224, 224)), ((700, 333), (64, 48)), ((50, 50), (50, 20)), ((50, 50), (20, 50)),
-                                      ((1, 9), (7, 3)), ((1001, 3), (2, 300)), ((640, 640), (639, 641))])  # fmt: skip
+                                      ((1, 9), (7, 3)), ((1001, 3), (2, 300)), ((640, 640), (639, 641)),
+                                      ((41, 70), (96, 64)), ((60, 81), (30, 20)), ((60, 80), (30, 20)), ((20, 90), (24, 16))])  # fmt: skip
 @pytest.mark.parametrize("number", range(1, 6))
 def test_resampling_is_pillows(leaves, size, to, number):
     image = noise("RGB", *size)

@@ -10,6 +10,7 @@ from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, Request, make_
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.pictures.provenance import Provenance
 from kandinsky_mindir.runner.upkeep.packing import pack
+from native_program import arguments, check, made_by
 from PIL import Image
 from stored import stored_again
 
@@ -59,45 +60,6 @@ def pipeline(bundles):
     pipeline.set_progress_bar_config(disable=True)
     yield pipeline
     pipeline.unload()
-
-
-def arguments(fields):
-    """Of the C++ program, for a request."""
-    names = {"num_inference_steps": "--steps", "prior_num_inference_steps": "--prior-steps", "num_images_per_prompt": "--images"}
-    found = []
-    for name, value in fields.items():
-        if name in ("task", "prompt", "items"):
-            continue
-        option = names.get(name, f"--{name.replace('_', '-')}")
-        values = value if isinstance(value, list) else [value]
-        found += [option, *(values[:1] if name == "negative_prompt" else values)]
-    return found
-
-
-def made_by(kandinsky, bundle, fields, folder):
-    """The pictures that the C++ program makes, and the recipe of the first."""
-    folder.mkdir(exist_ok=True)
-    if fields["task"] == "interpolate":
-        subject = [word for item in fields["items"]
-                   for word in (f"--{'text' if 'text' in item else 'image'}", item.get("text", item.get("image")), item["weight"])]
-        command = ["interpolate", bundle, *subject]
-    else:
-        command = ["generate", bundle, *fields["prompt"]]
-    result = kandinsky(*command, *arguments(fields), "--output", folder / "picture.png")
-    assert result.returncode == 0, result.stderr
-    paths = result.stdout.splitlines()
-    return [np.asarray(Image.open(path)) for path in paths], Provenance.read(paths[0])
-
-
-def check(kandinsky, pipeline, bundle, fields, folder):
-    request = Request.from_dict(fields)
-    expected = [np.asarray(picture.image) for picture in pipeline.make(request)]
-    found, recipe = made_by(kandinsky, bundle, fields, folder)
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
-        np.testing.assert_array_equal(one, other)
-    (again, *_) = pipeline.make(recipe.request)  # what Python makes of the recipe
-    np.testing.assert_array_equal(np.asarray(again.image), expected[0])
 
 
 def text(**fields):

@@ -52,7 +52,7 @@ def test_bad_manifests(kandinsky, bundles, tmp_path):
     work.mkdir()
     copy = shutil.copytree(bundles("narrow"), tmp_path / "bundle")
     whole = (copy / "manifest.json").read_bytes()
-    for edit, _ in MANIFEST:
+    for edit, _ in [*MANIFEST, (put("schedulers", "inpaint", {"_class_name": "DDPMScheduler"}), "")]:  # with no defaults of it
         edit_json(copy / "manifest.json", edit)
         check(kandinsky("generate", copy, "cat", "--plan", cwd=work), work)
         rewrite(copy / "manifest.json", whole)

@@ -126,6 +126,7 @@ bool RequestText(const std::string &input) {
   const Request request = Request::Parse(input);
   const nlohmann::json again = request.ToJson();
   Require(Request::Of(again).ToJson() == again, "a request that is not read as it was written");
+  Require(Request::Of(request.Alone(request.Count() - 1).ToJson()).Count() == 1, "a request for one picture that makes another number");
   return true;
 }
 

@@ -11,6 +11,7 @@
 #include "diffusion/generators.h"
 #include "pictures/images.h"
 #include "pictures/png_file.h"
+#include "inputs/conditions.h"
 #include "inputs/preprocessing.h"
 #include "inputs/resample.h"
 #include "schedulers/schedulers.h"
@@ -141,6 +142,12 @@ Parts Call(const std::string &command, const Parts &in) {
   if (command == "decode") return Answer(DecodeImage(in[0], in[1]));
   if (command == "resize") {
     return Answer(Resized(AsImage(in[0], in[1], in[2]), std::stoi(in[3]), std::stoi(in[4]), Filter(std::stoi(in[5]))));
+  }
+  if (command == "conditions") {  // width, height, rgb, height and width of the values, height and width of latents
+    const Image image = AsImage(in[0], in[1], in[2]);
+    const Size size{std::stoi(in[3]), std::stoi(in[4])}, latents{std::stoi(in[5]), std::stoi(in[6])};
+    const Mask mask = MaskOf(image, size);
+    return {Bytes(StartValues(image, size)), Bytes(HintValues(image, size)), Bytes(mask), Bytes(KeptLatents(mask, size, latents))};
   }
   if (command == "pixels") {
     const auto pixels = ImageProcessor(Json::parse(in[0]))(AsImage(in[1], in[2], in[3]));
