@@ -1,9 +1,13 @@
 """A program in the bridge's place: it answers as bridge.cc says, or as the graph's file tells it to."""
 
+import gc
+import os
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 from kandinsky_mindir.runner.engine.bridge import BridgeModel
 
 # One input and one output of four numbers; the output is the input. The graph's file holds the names of habits.
@@ -59,3 +63,22 @@ class FakeBridge:
         graph = self.folder / "graph.ms"
         graph.write_text(" ".join(habits))
         return BridgeModel(self, graph, "cpu", 0, 1)
+
+
+def numbers(seed):
+    """An input of the graph."""
+    return np.random.default_rng(seed).standard_normal(4).astype(np.float32)
+
+
+def right(model, seed):
+    """Whether a model answers what it was asked."""
+    return np.array_equal(model.run([numbers(seed)])[0], numbers(seed))
+
+
+def left():
+    """The descriptors, child processes and threads of this process."""
+    gc.collect()
+    children = [int(word) for task in Path("/proc/self/task").iterdir() for word in (task / "children").read_text().split()]
+    descriptors = {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
+                   if os.path.lexists(f"/proc/self/fd/{name}")}
+    return sorted(descriptors.items()), children, threading.active_count()
