@@ -203,7 +203,7 @@ def notes(rate, options):
     if "openvino" in options.systems:
         versions["openvino"] = version("openvino")
     yield (f"- {options.threads} threads, best of {options.rounds} rounds of {options.runs} runs. The machine's matrix "
-           f"product: {rate / 1e9:.0f} GFLOP/s (3072 x 3072, {options.precision}, the best of NumPy's and torch's libraries).")
+           f"product: {rate / 1e9:.0f} GFLOP/s (3072 x 3072, {options.precision}, the best of NumPy's, torch's and oneDNN's).")
     for system in options.systems:
         yield f"- {system}: {systems.SETUP[system].format(**versions)}."
     yield ("- Operations are those of the reference, counted by torch; this project does fewer of them: convolutions take "

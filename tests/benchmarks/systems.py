@@ -4,6 +4,7 @@ What a case is, its reference module and its inputs stand in cases.py. Nothing o
 """
 
 import math
+import platform
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -181,8 +182,8 @@ def disk(system, case, options):
 
 
 def matrix_rate(threads, precision="float32"):
-    """Operations a second of the machine's best matrix product: of NumPy's BLAS, torch's, and oneDNN, which torch calls for a
-    convolution of one pixel."""
+    """Operations a second of the machine's best matrix product: of NumPy's BLAS, torch's, oneDNN, which torch calls for a
+    convolution of one pixel, and in float32 the newer oneDNN that this project brings."""
     import time
 
     import torch
@@ -194,10 +195,32 @@ def matrix_rate(threads, precision="float32"):
     pixels = first.T.reshape(1, side, side // 64, 64).contiguous(memory_format=torch.channels_last)
     kernel = second.reshape(side, side, 1, 1)
     products = [lambda: first @ second, lambda: torch.nn.functional.conv2d(pixels, kernel)]
+    if precision == "float32":
+        products += [lambda: a @ b, *([onednn_product(a, b)] if platform.machine() == "x86_64" else [])]
     with torch.inference_mode():
-        for product in [*products, lambda: a @ b] if precision == "float32" else products:
+        for product in products:
             for _ in range(5):
                 started = time.perf_counter()
                 product()
                 best = min(best, time.perf_counter() - started)
     return 2 * side**3 / best
+
+
+def onednn_product(a, b):
+    """A function that multiplies two square matrices by oneDNN's own sgemm, with the threads that OMP_NUM_THREADS names."""
+    import ctypes
+
+    from kandinsky_mindir.runner.engine import onednn, runtime
+
+    runtime.ensure_onednn()
+    library = ctypes.CDLL(str(runtime.ensure().root / "lib" / onednn.LIBRARY))
+    side, one, zero, plain = ctypes.c_int64(len(a)), ctypes.c_float(1), ctypes.c_float(0), ctypes.c_char(b"N")
+    product = np.empty_like(a)
+    left, right, result = (ctypes.c_void_p(matrix.ctypes.data) for matrix in (a, b, product))
+
+    def multiply():
+        if library.dnnl_sgemm(plain, plain, side, side, side, one, left, side, right, side, zero, result, side):
+            raise RuntimeError("oneDNN's sgemm failed")
+        return product
+
+    return multiply
