@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from native_program import built
 
 FOLDER = Path(__file__).parent
 
@@ -66,3 +67,12 @@ def test_verification(bundle):
     text = printed("verification.py", bundle, "--runs", 1, "--loads")
     assert re.search(r"^hashing all \d+ MB +\d+\.\d+ s +\d+\.\d+ s/GB$", text, re.MULTILINE)
     assert re.search(r"^loading all stages, \d+ MB, hashing beside it", text, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_native_start(bundle, kept):
+    text = printed("native_start.py", bundle, built(kept) / "kandinsky", "--runs", 1)
+    assert [row[0] for row in rows(text.partition("\n\n")[0])] == ["bare", "kandinsky", "kandinsky, hashing"]
+    ours, theirs, own, share = map(float, re.search(
+        r"kandinsky (\d+\.\d) MB; kandinsky-mindir (-?\d+\.\d) MB beside (\d+\.\d) MB of Python's own; (-?\d+\.\d\d) of it$", text).groups())
+    assert min(ours, theirs, own) > 0 and share == pytest.approx(ours / theirs, abs=0.01)
