@@ -76,3 +76,9 @@ def test_native_start(bundle, kept):
     ours, theirs, own, share = map(float, re.search(
         r"kandinsky (\d+\.\d) MB; kandinsky-mindir (-?\d+\.\d) MB beside (\d+\.\d) MB of Python's own; (-?\d+\.\d\d) of it$", text).groups())
     assert min(ours, theirs, own) > 0 and share == pytest.approx(ours / theirs, abs=0.01)
+
+
+def test_conditions_cost():
+    found = rows(printed("conditions_cost.py", "encoder", "--size", 64))
+    assert [name for name, _ in found][:3] == ["this project", "diffusers on torch", "the same, channels last"]
+    assert all(float(seconds) >= 0 for _, seconds in found)
