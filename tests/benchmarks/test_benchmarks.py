@@ -78,6 +78,7 @@ def test_native_start(bundle, kept):
     assert min(ours, theirs, own) > 0 and share == pytest.approx(ours / theirs, abs=0.01)
 
 
+@pytest.mark.slow
 def test_conditions_cost():
     found = rows(printed("conditions_cost.py", "encoder", "--size", 64))
     assert [name for name, _ in found][:3] == ["this project", "diffusers on torch", "the same, channels last"]
