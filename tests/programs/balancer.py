@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "runner" / "container" / "haproxy.cfg"
-BALANCER, REPLICAS = 8000, (8001, 8002)  # ports, as the configuration has them
+PORTS = (8000, 8001, 8002)  # of the balancer and the replicas, as the configuration has them
 PATIENCE = 120  # seconds
 
 
@@ -68,37 +68,41 @@ def made_by(port: int) -> int:
     return int(sum(map(float, found)))
 
 
-def run(bundle: Path, callers: int, pictures: int, steps: int, folder: Path) -> None:
+def run(bundle: Path, callers: int, pictures: int, steps: int, folder: Path, ports: tuple[int, int, int] = PORTS) -> None:
+    """ports: in the place of PORTS. folder: for logs and the configuration."""
+    text = re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda match: str(ports[PORTS.index(int(match[0]))]), CONFIGURATION.read_text())
+    (folder / CONFIGURATION.name).write_text(text)
+    balancer, *replicas = ports
     serve = [sys.executable, "-m", "kandinsky_mindir.runner.cli", "serve", bundle, "--threads", "1", "--port"]
     processes = []
     try:
-        for port in REPLICAS:
+        for port in replicas:
             log = open(folder / f"{port}.log", "w")
             processes.append(subprocess.Popen([*map(str, serve), str(port)], stdout=log, stderr=log))
-        processes.append(subprocess.Popen(["haproxy", "-f", CONFIGURATION, "-db"]))
-        for port in (*REPLICAS, BALANCER):
+        processes.append(subprocess.Popen(["haproxy", "-f", folder / CONFIGURATION.name, "-db"]))
+        for port in (*replicas, balancer):
             wait_until_ready(port)
         body = {"prompt": "a cat", "steps": steps, "n": 1}
 
         def one(seed: int) -> tuple[int, int, dict]:
-            return seed, *ask(BALANCER, "/v1/images/generations", {**body, "seed": seed})
+            return seed, *ask(balancer, "/v1/images/generations", {**body, "seed": seed})
 
         with ThreadPoolExecutor(callers) as pool:
             answers = list(pool.map(one, range(pictures)))
         assert all(status == 200 for _, status, _ in answers), [status for _, status, _ in answers]
         for seed in range(0, pictures, 5):
-            rights = [picture(ask(port, "/v1/images/generations", {**body, "seed": seed})[1]) for port in REPLICAS]
+            rights = [picture(ask(port, "/v1/images/generations", {**body, "seed": seed})[1]) for port in replicas]
             assert np.array_equal(rights[0], rights[1]) and np.array_equal(rights[0], picture(answers[seed][2])), seed
-        made = [made_by(port) - len(range(0, pictures, 5)) for port in REPLICAS]
+        made = [made_by(port) - len(range(0, pictures, 5)) for port in replicas]
         print(f"{pictures} pictures, each right for its seed; the replicas made {made[0]} and {made[1]}")
         assert min(made) > 0
 
         polled = 0
         for seed in range(4):
-            status, job = ask(BALANCER, "/v1/jobs", {**body, "seed": seed})
+            status, job = ask(balancer, "/v1/jobs", {**body, "seed": seed})
             assert status == 202, status
             while job["status"] != "completed":
-                status, job = ask(BALANCER, f"/v1/jobs/{job['id']}")
+                status, job = ask(balancer, f"/v1/jobs/{job['id']}")
                 assert status == 200, f"a job is lost: {status}"
                 polled += 1
                 time.sleep(0.02)
