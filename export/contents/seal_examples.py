@@ -38,11 +38,25 @@ def seal(bundle: Bundle, progress: bool = True) -> None:
         if path.exists():
             continue
         made = examples.make(graph)
-        for name, sample in zip((tensor.name for tensor in graph.outputs), made.outputs, strict=True):
-            if not np.isfinite(sample.rms):
-                raise UserError(f"{graph.name}: its {name} is not finite everywhere: check the checkpoint's weights")
+        _require_finite(graph, made)
         made.write(path.with_name(f".{path.name}"))
         path.with_name(f".{path.name}").replace(path)
+
+
+def seal_again(folder: Path, graph: GraphInfo, model: ModelProto, inputs: dict[str, np.ndarray]) -> None:
+    """Write the example of a graph of the bundle `folder` on the inputs of an earlier one, which it has under `inputs_name`.
+
+    UserError as of `seal`.
+    """
+    made, _ = example(model, folder / graph.part, inputs)
+    _require_finite(graph, made)
+    made.write(folder / file_name(graph), inputs=False)
+
+
+def _require_finite(graph: GraphInfo, made: SealedExample) -> None:
+    for name, sample in zip((tensor.name for tensor in graph.outputs), made.outputs, strict=True):
+        if not np.isfinite(sample.rms):
+            raise UserError(f"{graph.name}: its {name} is not finite everywhere: check the checkpoint's weights")
 
 
 def example(model: ModelProto, folder: Path, inputs: dict[str, np.ndarray]) -> tuple[SealedExample, list[np.ndarray]]:

@@ -1,8 +1,9 @@
 """A LoRA merged into a bundle that is there: new weights for what it changes, all else shared, nothing compiled.
 
-A part's index says where each weight lies. Weights that change are written to a further file, and the part's graphs are
-pointed there. A graph in which Lite's converter has put a changed weight into another form is converted anew. Then the
-changed graphs are sealed and verified as an export does it: examples in float64 from the merged weights, held to Lite.
+A part's index says of what the bytes follow that graphs find in weights.bin. Weights that change are written to a further
+file, and the index names it: graphs need not change. One in which Lite's converter has put a changed weight into another form
+is converted anew. Then the changed graphs are sealed and verified as an export does it: examples in float64 from the merged
+weights, on the inputs that are there, held to Lite.
 """
 
 from __future__ import annotations
@@ -18,32 +19,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mindspore.train.mind_ir_pb2 import ModelProto
+from msgspec import structs
+from tqdm import tqdm
 
 from ...models import winograd
 from ...runner import engine as engines
-from ...runner.bundle import mindir_archive
 from ...runner.bundle.checked_files import sha256_of
-from ...runner.bundle.manifest import FILE_NAME, FileInfo, GraphInfo, Manifest
+from ...runner.bundle.manifest import FILE_NAME, MERGED_FORMAT, FileInfo, GraphInfo, Manifest
 from ...runner.bundle.ms_layout import LITE_WEIGHTS, Layout
 from ...runner.bundle.opened import Bundle
-from ...runner.bundle.sealed_examples import file_name
-from ...runner.bundle.stored.wide_file import read_tensor
-from ...runner.bundle.tensor_index import StoredTensor, index_of, write_index
+from ...runner.bundle.sealed_examples import file_name, inputs_name
+from ...runner.bundle.stored.wide_file import read_tensor, wide_index
+from ...runner.bundle.tensor_index import NAME, OF_MERGE, STORED, WEIGHTS, StoredTensor, index_of, write_index
 from ...runner.common.errors import UserError
 from ...runner.loading.models import Models
-from ...runner.upkeep.replay import verify
+from ...runner.upkeep.replay import read_example, verify
 from ..bundle import check_verdicts
 from ..checkpoint.tensor_names import channels_last
 from ..contents.ms_files import MsWriter, WeightStore
-from ..contents.seal_examples import seal
+from ..contents.seal_examples import seal_again
 from ..contents.weights import WeightsWriter
 from ..draft import Draft
 from ..graphs.reader import read_model
 from ..parts import pieces_for_lite
 from ..staging import check_target, real, staged_folder
 from .adapter import Adapter, Given, changed_parts
-from .pointing import Moves, Place, point_layout, point_mindir, twins
+from .reached import Place, in_layout, in_mindir, twins
 from .spelling import PARTS, Modules
 from .tensors import RECORD, WEIGHT, added, record, total
 
@@ -57,7 +58,7 @@ COMBINATIONS = {"plain": winograd.PLAIN, "doubled": winograd.DOUBLED}
 
 class Merged(NamedTuple):
     """What a merge did. changed: bytes of the weights that differ. written: of all files that the new bundle does not share.
-    converted: graphs that Lite's converter took anew. seconds: to write the weights and point the graphs; to seal and verify.
+    converted: graphs that Lite's converter took anew. seconds: to write the weights; to seal and verify.
     """
 
     adapters: list[Adapter]
@@ -106,17 +107,23 @@ def merge_bundle(
                         "make room, or choose another --output")
 
     with staged_folder(Path(output), overwrite) as folder:
-        kept = _link(base, folder, {name for part in parts for name in part.replaced})
+        shared = {name: name for name in base.manifest.files if not any(name.startswith(f"{part.name}/") for part in parts)}
+        _link(base, folder, {**shared, **{new: old for part in parts for new, old in part.shared.items()}})
         converted = [title for part in parts for title in part.write(folder, lite)]
+        for part in parts:
+            shared |= part.shared
         graphs = [graph for part in parts for graph in part.graphs]
         written = time.monotonic()
-        manifest = replace(base.manifest, source=_source(base, adapters, graphs))
-        seal(Draft(folder, manifest), progress)
-        manifest = replace(manifest, files=_files(folder, base.manifest, kept))
+        manifest = replace(base.manifest, format=MERGED_FORMAT, source=_source(base, adapters, graphs))
+        models = {title: model for part in parts for title, model in part.models.items()}
+        for graph in tqdm(graphs, desc="seal", disable=None if progress else True, leave=False):
+            seal_again(folder, graph, models[graph.title], read_example(base, graph).inputs)
+        manifest = replace(manifest, files=_files(folder, base.manifest, shared))
         (folder / FILE_NAME).write_text(manifest.dump(), encoding="utf-8")
-        changed = replace(manifest, graphs=tuple(graphs))
+        changed = replace(manifest, graphs=tuple(
+            graph for graph in manifest.graphs if graph in graphs or graph.title in converted))
         check_verdicts(verify(Models(Draft(folder, changed), lite, keep_loaded=False), files=False))
-        fresh = sum(info.size for name, info in manifest.files.items() if base.manifest.files.get(name) != info)
+        fresh = sum(info.size for name, info in manifest.files.items() if info != base.manifest.files.get(shared.get(name, "")))
     return Merged(adapters, sum(part.changed for part in parts), fresh + (real(output) / FILE_NAME).stat().st_size, converted,
                   (written - started, time.monotonic() - written))
 
@@ -142,9 +149,9 @@ def _weights(index: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
 
 
 class _Part:
-    """A part that LoRAs change. index: where graphs find its weights. graphs: those that change with it. replaced: files of the
-    bundle that it writes anew. changed: bytes of the weights that differ, float32.
-    called: what the LoRAs call it. shapes: of the weights that they are for."""
+    """A part that LoRAs change. index: where graphs find its weights. graphs: those that change with it. changed: bytes of the
+    weights that differ, float32. shared: files of the merged bundle -> those of the bundle that they are. models: of all graphs,
+    by title. called: what the LoRAs call it. shapes: of the weights that they are for."""
 
     def __init__(self, base: Bundle, name: str, index: Mapping[str, StoredTensor], adapters: Sequence[Adapter], called: str,
                  shapes: Mapping[str, tuple[int, ...]]):
@@ -154,67 +161,65 @@ class _Part:
         if wrong := sorted(module for module in modules if own.get(module) != shapes[module]):
             raise UserError(f"{base.path}: {wrong[0]} of the {name} has another shape than in the first of these decoders: "
                             "merge into one decoder")
+        if any(place.file != WEIGHTS for place in index.values()):
+            raise UserError(f"{base.path} was merged by an older version of kandinsky-mindir: merge its LoRAs and these into the "
+                            "bundle that it was made of")
         self._tensors = {tensor: module for tensor in index if (module := _module_of(tensor)) in modules}
         for file in base.weights_of(name):
             base.file(file)
         self.changed = sum(index[tensor].length for tensor in self._tensors)
-        places = {Place.of(index[tensor]) for tensor in self._tensors}
-        self._models = {
-            path: read_model(base.mindir(path), path)
-            for graph in base.manifest.graphs if graph.part == name for path in (graph.mindir, graph.lite)
-        }
-        self.graphs = [graph for graph in base.manifest.graphs
-                       if graph.part == name and places & _places_of(self._models[graph.mindir])]
-        self.replaced = {index_of(name), mindir_archive.archive_of(f"{name}/any")}
-        self.replaced |= {path for graph in self.graphs for path in (*graph.ms, file_name(graph))}
+        self._changing = {Place.of(index[tensor]): index[tensor] for tensor in self._tensors}
+        self.models = {graph.title: read_model(base.mindir(graph.mindir), graph.mindir)
+                       for graph in base.manifest.graphs if graph.part == name}
+        self._reached = {title: in_mindir(model, self._changing) for title, model in self.models.items()}
+        self.graphs = [graph for graph in base.manifest.graphs if self._reached.get(graph.title)]
+        examples = {file_name(graph): inputs_name(graph) for graph in self.graphs}
+        renamed = {f"{name}/{WEIGHTS}": f"{name}/{STORED}", **examples}
+        others = {file for file in base.manifest.files if file.startswith(f"{name}/")} - {index_of(name)} - renamed.keys()
+        self.shared = {file: file for file in others} | {
+            new: old for old, new in renamed.items() if old in base.manifest.files and new not in others}
 
     def write(self, folder: Path, engine: engines.Engine) -> list[str]:
-        """Write the changed weights, and the graphs over them; the titles of those that were converted anew."""
-        moves = self._write_weights(folder / self.name)
-        index = {name: moves.get(Place.of(place), place) for name, place in self._index.items()}
-        stored = self._base.tensors(self.name)
-        write_index(folder / index_of(self.name),
-                    {name: moves.get(Place.of(self._index[name]), tensor) for name, tensor in stored.items()})
-        unsure, anew = twins(self._base.path / self.name, self._index.values(), moves), []
-        for graph in self.graphs:
-            left = point_mindir(self._models[graph.mindir], moves)
-            point_mindir(self._models[graph.lite], moves)
-            layouts = {path: point_layout(Layout.read(self._base.file(path)), moves) for path in graph.ms}
-            reached = {place for _, places in layouts.values() for place in places}
-            if layouts and (left != reached or reached & unsure):
-                anew.append(graph)
-                continue
-            for path, (layout, _) in layouts.items():
-                (folder / path).write_bytes(layout.dump())
-        for path, model in self._models.items():
-            (folder / path).write_bytes(model.SerializeToString())
+        """Write the changed weights, the index, and layouts of graphs that Lite's converter must take anew: their titles."""
+        self._write_weights(folder / self.name)
+        unsure, anew = twins(self._base.path / self.name, self._index.values(), self._changing), []
+        for graph in self._base.manifest.graphs:
+            if graph.part == self.name and graph.ms:
+                layouts = (Layout.read(self._base.file(path)) for path in graph.ms)
+                reached = {place for layout in layouts for place in in_layout(layout, self._changing)}
+                if reached != self._reached[graph.title] or reached & unsure:
+                    anew.append(graph)
         if anew:
-            self._convert(folder, anew, index, engine)
-        mindir_archive.pack(folder / self.name)
+            self._convert(folder, anew, engine)
         return [graph.title for graph in anew]
 
-    def _write_weights(self, folder: Path) -> Moves:
-        """Write the changed tensors to a file of their own, and read them back."""
-        name = next(name for number in range(1, len(self._base.manifest.files) + 2)
-                    if f"{self.name}/{(name := f'merged_{number}_weights.bin')}" not in self._base.manifest.files)
-        moves: dict[Place, StoredTensor] = {}
+    def _write_weights(self, folder: Path) -> None:
+        """Write the changed tensors to a file of their own, and the index."""
+        names = (OF_MERGE.format(number) for number in range(1, len(self._base.manifest.files) + 2))
+        name = next(name for name in names if f"{self.name}/{name}" not in self._base.manifest.files)
         module, delta = "", np.zeros(())
         with WeightsWriter(folder / name, open(folder / name, "wb")) as writer:
             for tensor, owner in self._tensors.items():
                 if owner != module:  # tensors of a module lie together
                     module, delta = owner, total(self._adapters, self._called, owner)
-                old = self._index[tensor]
-                array = read_tensor(self._base.path / self.name, old)
+                array = read_tensor(self._base.path / self.name, self._index[tensor])
                 writer.write(tensor, added(array, _as_stored(tensor, delta), tensor))
-                moves[Place.of(old)] = writer.index[tensor]
-        return moves
+        stored = {tensor: structs.replace(place, file=STORED) if place.file == WEIGHTS else place
+                  for tensor, place in self._base.tensors(self.name).items()} | writer.index
+        if wide_index(stored) != dict(self._index):
+            raise UserError(f"{self._base.path / index_of(self.name)} is not in the order of its file: export the bundle again")
+        write_index(folder / NAME, stored)
 
-    def _convert(self, folder: Path, graphs: Sequence[GraphInfo], index: dict[str, StoredTensor], engine: engines.Engine) -> None:
+    def _convert(self, folder: Path, graphs: Sequence[GraphInfo], engine: engines.Engine) -> None:
+        anew = {path for graph in graphs for path in graph.ms}
+        for path in anew:  # it is shared, and must not be written to
+            (folder / path).unlink()
+            del self.shared[path]
         lite_weights = f"{self.name}/{LITE_WEIGHTS}"
-        if (folder / lite_weights).exists():  # it is shared, and grows
+        if lite_weights in self.shared:  # it grows
             (folder / lite_weights).unlink()
             shutil.copyfile(self._base.file(lite_weights), folder / lite_weights)
-        store = WeightStore(folder / self.name, index)
+        store = WeightStore(folder / self.name, self._index)
         for graph in self._base.manifest.graphs:
             if graph.part == self.name and graph not in graphs:
                 for path in graph.ms:
@@ -224,7 +229,8 @@ class _Part:
                 raise UserError("the LoRA changes weights that Lite keeps in another form, which takes its converter: "
                                 "say --engine bridge")
             for graph in graphs:
-                pieces = pieces_for_lite(self._models[graph.mindir], self._models[graph.lite])
+                lowered = read_model(self._base.mindir(graph.lite), graph.lite)
+                pieces = pieces_for_lite(self.models[graph.title], lowered)
                 for piece, path in zip(pieces, graph.ms, strict=True):
                     writer.start(piece, folder / path)
             writer.finish()
@@ -242,25 +248,18 @@ def _as_stored(tensor: str, delta: np.ndarray) -> np.ndarray:
     return channels_last(delta)
 
 
-def _places_of(model: ModelProto) -> set[Place]:
-    return {Place(parameter.external_data.location, parameter.external_data.offset) for parameter in model.graph.parameter}
-
-
-def _link(base: Bundle, folder: Path, replaced: set[str]) -> set[str]:
-    """Put all files of a bundle but `replaced` into `folder`; their names. They are links where the file system can do that."""
+def _link(base: Bundle, folder: Path, shared: Mapping[str, str]) -> None:
+    """Put files of a bundle into `folder`, by their names there. They are links where the file system can do that."""
     copied = 0
-    for name in base.manifest.files.keys() - replaced:
+    for name, old in shared.items():
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(base.path / name, place)
+            os.link(base.path / old, place)
         except OSError:
-            copied += shutil.copyfile(base.file(name), place).stat().st_size
-    for name in replaced:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            copied += shutil.copyfile(base.file(old), place).stat().st_size
     if copied:
         warnings.warn(f"{copied / 1e6:,.1f} MB were copied: {folder.parent} and {base.path} cannot share files", stacklevel=3)
-    return set(base.manifest.files) - replaced
 
 
 def _source(base: Bundle, adapters: Sequence[Adapter], graphs: Sequence[GraphInfo]) -> dict[str, str]:
@@ -271,13 +270,12 @@ def _source(base: Bundle, adapters: Sequence[Adapter], graphs: Sequence[GraphInf
     return {**base.manifest.source, RECORD: loras, SEALED: sealed}
 
 
-def _files(folder: Path, old: Manifest, kept: set[str]) -> dict[str, FileInfo]:
+def _files(folder: Path, old: Manifest, shared: Mapping[str, str]) -> dict[str, FileInfo]:
     """What the manifest says of the files. What is shared is as it was, but for what a conversion has added to."""
     found = {}
     for name in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()):
-        known = old.files.get(name) if name in kept else None
+        known = old.files.get(shared.get(name, ""))
         size = (folder / name).stat().st_size
         if name != FILE_NAME and not name.startswith("."):
             found[name] = known if known and known.size == size else FileInfo(size, sha256_of(folder / name))
     return found
-

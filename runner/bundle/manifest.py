@@ -24,6 +24,8 @@ from .tensor_index import STORED, WEIGHTS, index_of
 FILE_NAME = "manifest.json"
 FORMAT = 4  # with all weights in float32
 STORED_FORMAT = 5  # with weights in the types of tensor_index.py
+MERGED_FORMAT = 6  # with weights that a merge has put in the place of others, and examples on the inputs of those before
+FORMATS = (FORMAT, STORED_FORMAT, MERGED_FORMAT)
 LARGEST_SIDE = 2**24  # no axis of a Kandinsky tensor comes near it: a larger one is a damaged manifest
 MOST_ELEMENTS = 2**36  # nor any tensor to this
 ALWAYS = ("constants.npz", "tokenizer.json")  # files of every bundle
@@ -198,9 +200,9 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where} is not JSON ({error}): it is cut or damaged; {REMEDY}") from None
         version = convert(data, _Format, where).format
-        if version not in (FORMAT, STORED_FORMAT):
-            raise UserError(f"{where} has format {shortened(version)}, this version reads formats {FORMAT} and "
-                            f"{STORED_FORMAT}: use a matching version of kandinsky-mindir or {REMEDY}")
+        if version not in FORMATS:
+            raise UserError(f"{where} has format {shortened(version)}, this version reads formats {FORMATS[0]} to {FORMATS[-1]}: "
+                            f"use a matching version of kandinsky-mindir or {REMEDY}")
         if not is_sealed(text, convert(data, Versioned, where).seal):
             raise UserError(f"{where} is not as export wrote it: it is damaged, or was edited; {REMEDY}")
         found = convert(data, _File, where)
@@ -209,7 +211,7 @@ class Manifest:
         graphs = tuple(GraphInfo.from_json(graph, f"{where}: graphs[{i}]") for i, graph in enumerate(found.graphs))
         for graph in graphs:
             archives = archive_of(graph.mindir), archive_of(graph.lite)
-            stored = version == STORED_FORMAT and f"{graph.part}/{STORED}" in files
+            stored = version >= STORED_FORMAT and f"{graph.part}/{STORED}" in files
             for path in (*archives, *graph.ms, f"{graph.part}/{STORED if stored else WEIGHTS}", index_of(graph.part)):
                 if path not in files:
                     raise UserError(f"{where}: graph {graph.name} uses {path}, which files does not list; export again")

@@ -168,11 +168,13 @@ def _row(stretch: Stretch, layout: Path, sources: Mapping[str, np.ndarray | Wide
     if source is None:
         raise UserError(f"{layout} takes bytes of {stretch.source} that are not of one tensor: it is damaged; export the bundle "
                         "again")
-    tensor = source.tensor
+    tensor, path = source.tensor, weights.folder.absolute() / source.tensor.file
+    if (start := source.as_it_lies) is not None and not start % UNIT:
+        return f"raw {place} {start} {path}\n"
     factors = [factor for row in tensor.taps or () for factor in row]
     words = (source.first, tensor.dtype, tensor.offset, tensor.rows[1], math.prod(tensor.shape[1:]), tensor.scales or 0,
              len(factors), *factors)
-    return f"stored {place} {' '.join(map(str, words))} {weights.path.absolute()}\n"
+    return f"stored {place} {' '.join(map(str, words))} {path}\n"
 
 
 class ModelSource(NamedTuple):
@@ -191,8 +193,9 @@ class ModelSource(NamedTuple):
 
     def widens(self, stretch: Stretch) -> bool:
         """Whether a stretch is made when it is read, as the weights are stored in narrower types."""
-        name = str(PurePosixPath(self.layout).with_name(stretch.source))
-        return files_behind(self.files.path, [name]) != [name]
+        weights = open_weights((self.files.path / self.layout).with_name(stretch.source))
+        source = weights.source(stretch.offset, stretch.length) if isinstance(weights, WideWeights) else None
+        return source is not None and (source.as_it_lies is None or source.as_it_lies % UNIT != 0)
 
     @contextmanager
     def assembled(self) -> Iterator[ModelFile]:

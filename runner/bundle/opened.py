@@ -22,7 +22,7 @@ from .ms_layout import WEIGHTS, ModelSource
 from .npz import read_arrays
 from .packed import Packed
 from .stored.wide_file import WideWeights, files_behind, open_weights, wide_index
-from .tensor_index import NAME, STORED, StoredTensor, index_of, read_index
+from .tensor_index import NAME, STORED, StoredTensor, index_of, is_stored, read_index
 
 CONSTANTS = ("clip_mean", "clip_std", "empty_text_embeds", "empty_text_hidden_states", "empty_text_mask",
              "zero_image_embeds")
@@ -86,7 +86,7 @@ class Bundle(CheckedFiles):
         files = [self.file(name).absolute() for name in self.weights_of(graph.part)]
         with scratch_folder() as folder:
             for file in files:
-                if file.name not in (STORED, NAME):
+                if file.name != NAME and not is_stored(file.name):
                     (folder / file.name).symlink_to(file)
             weights = open_weights(self.path / graph.part / WEIGHTS)
             if isinstance(weights, WideWeights):
@@ -103,7 +103,7 @@ class Bundle(CheckedFiles):
         return read_index(self.file(index_of(part)))
 
     def places(self, part: str) -> dict[str, StoredTensor]:
-        """Where graphs find each weight of a part, as float32: in weights.bin, or in a file that a merge has written."""
+        """Where graphs find each weight of a part, as float32: in weights.bin, or as `wide_index` says."""
         return wide_index(self.tensors(part))
 
     @cached_property
@@ -139,7 +139,8 @@ class Bundle(CheckedFiles):
     def weight_bytes(self) -> int:
         """Bytes of all weights as graphs take them, float32."""
         return sum(open_weights((self.path / name).with_name(WEIGHTS)).size if name.endswith(f"/{STORED}") else info.size
-                   for name, info in self.manifest.files.items() if name.endswith("weights.bin"))
+                   for name, info in self.manifest.files.items() if name.endswith("weights.bin")
+                   and (name.endswith(f"/{STORED}") or not is_stored(PurePosixPath(name).name)))
 
     def weight_bytes_of(self, part: str) -> int:
         """Bytes of the files that graphs of a part find its weights in, float32."""
@@ -156,5 +157,5 @@ def _write(weights: WideWeights, folder: Path) -> None:
         with open(folder / WEIGHTS, "wb") as file:
             weights.write(file)
     except OSError as error:
-        raise UserError(f"{weights.path} takes {as_text(weights.size)} as float32, which {folder.parent} cannot hold ({error}): "
-                        "free disk space there, or set TMPDIR to a folder with more") from None
+        raise UserError(f"{weights.folder / WEIGHTS} takes {as_text(weights.size)} as float32, which {folder.parent} cannot hold "
+                        f"({error}): free disk space there, or set TMPDIR to a folder with more") from None

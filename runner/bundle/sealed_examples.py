@@ -85,9 +85,10 @@ class SealedExample(NamedTuple):
         """Layers with values that float16 has no room for: computed in it they would be infinite."""
         return [layer for layer, value in self.largest.items() if not value <= LARGEST_FLOAT16]
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, inputs: bool = True) -> None:
+        """inputs: whether the file has them, or another does."""
         samples = [*self.outputs, *self.layers.values()]
-        named = {f"input.{name}": array for name, array in self.inputs.items()}
+        named = {f"input.{name}": array for name, array in self.inputs.items()} if inputs else {}
         named[RANGE_LAYERS] = np.array(list(self.largest), np.str_)
         named[RANGE_LARGEST] = np.array(list(self.largest.values()), np.float32)
         np.savez_compressed(
@@ -101,12 +102,13 @@ class SealedExample(NamedTuple):
         )
 
     @classmethod
-    def read(cls, path: Path) -> SealedExample:
-        """UserError if the file is damaged."""
+    def read(cls, path: Path, inputs: Path | None = None) -> SealedExample:
+        """inputs: the file that has them, if it is another. UserError if one is damaged."""
         file = read_arrays(path, ("layers", "sizes", "values", "rms", "rounding"))
         nothing = np.empty(0, np.float32)
         try:
-            inputs = {key.removeprefix("input."): array for key, array in file.items() if key.startswith("input.")}
+            given = {key.removeprefix("input."): array for key, array in (read_arrays(inputs, ()) if inputs else file).items()
+                     if key.startswith("input.")}
             values = np.split(file["values"], np.cumsum(file["sizes"])[:-1])
             samples = [Sample(*row) for row in zip(values, file["rms"].tolist(), file["rounding"].tolist(), strict=True)]
             layers = file["layers"].tolist()
@@ -114,12 +116,17 @@ class SealedExample(NamedTuple):
         except (ValueError, TypeError, IndexError) as error:
             raise UserError(f"{path} cannot be read ({error}): it is damaged; export the bundle again") from None
         outputs = len(samples) - len(layers)
-        return cls(inputs, samples[:outputs], dict(zip(layers, samples[outputs:])), largest)
+        return cls(given, samples[:outputs], dict(zip(layers, samples[outputs:])), largest)
 
 
 def file_name(graph: GraphInfo) -> str:
     """The path of the graph's example inside its bundle, which serves all targets."""
     return f"{graph.mindir.removesuffix('.mindir').removesuffix(ASCEND)}.golden.npz"
+
+
+def inputs_name(graph: GraphInfo) -> str:
+    """The path of the file that has the example's inputs after a merge: the graph's example before it."""
+    return file_name(graph).replace(".golden.npz", ".inputs.npz")
 
 
 def positions(size: int, count: int) -> np.ndarray:

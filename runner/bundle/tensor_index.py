@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,8 @@ from ..common.errors import UserError
 
 NAME = "weights.index.json"
 WEIGHTS = "weights.bin"  # the file that graphs refer to, all float32
-STORED = "stored_weights.bin"  # what a bundle has in its place where the weights are stored in narrower types
+STORED = "stored_weights.bin"  # what a bundle has in its place where the weights are stored in narrower types, or were merged
+OF_MERGE = "stored_{}_weights.bin"  # beside it: weights that a merge has put in the place of others; 1, 2 and so on
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 TAPS = 9  # values of a 3x3 kernel
@@ -68,6 +70,11 @@ class StoredTensor(Struct, frozen=True):
         if self.taps is not UNSET and (len(self.shape) != 3 or [TAPS] * self.shape[0] != [len(row) for row in self.taps]):
             return False
         return (self.dtype == "int8") == (self.scales is not UNSET) and (self.dtype != "int8" or len(self.shape) > 1)
+
+
+def is_stored(file: str) -> bool:
+    """Whether weights.bin is made of what lies in a file."""
+    return re.fullmatch(r"stored_([0-9]+_)?weights\.bin", file) is not None
 
 
 def index_of(part: str) -> str:

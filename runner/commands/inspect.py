@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..bundle import packed
-from ..bundle.manifest import STORED_FORMAT
 from ..bundle.opened import Bundle
-from ..bundle.sealed_examples import SealedExample, file_name
 from ..bundle.stages import CONTROL, DECODE, DENOISE, EMBED_TEXT, INPAINT, needed
-from ..bundle.tensor_index import STORED
+from ..bundle.tensor_index import STORED, is_stored
 from ..common.control_groups import thread_count
 from ..common.errors import one_line
 from ..common.memory import as_text, available
 from ..loading.memory_plan import plan_memory
+from ..upkeep.replay import read_example
 
 DECODERS = {"unet": DENOISE, "inpaint_unet": INPAINT, "controlnet_unet": CONTROL}
 HELP = "say what a bundle holds"
@@ -66,9 +65,9 @@ def run(args: argparse.Namespace) -> None:
     print("weights")
     for name, info in manifest.files.items():
         if name.endswith("weights.bin"):
-            types = f" {_types(bundle, name)}" if name.endswith(f"/{STORED}") else ""
+            types = f" {_types(bundle, name)}" if is_stored(PurePosixPath(name).name) else ""
             print(f"  {name:32} {_megabytes(info.size)}{types}")
-    if manifest.format == STORED_FORMAT:
+    if any(name.endswith(f"/{STORED}") for name in manifest.files):
         print(f"  {_megabytes(bundle.weight_bytes)} as float32, which kandinsky-mindir unpack writes for MindSpore itself")
     for part in dict.fromkeys(graph.part for graph in manifest.graphs):
         print(_range(bundle, part))
@@ -87,15 +86,16 @@ def run(args: argparse.Namespace) -> None:
 
 def _types(bundle: Bundle, name: str) -> str:
     """In which types the weights of a file are, the most frequent first."""
+    part, _, file = name.rpartition("/")
     bytes_of = Counter[str]()
-    for tensor in {tensor.offset: tensor for tensor in bundle.tensors(name.rpartition("/")[0]).values()}.values():
+    for tensor in {tensor.offset: tensor for tensor in bundle.tensors(part).values() if tensor.file == file}.values():
         bytes_of[tensor.dtype] += tensor.length
     return ", ".join(dtype for dtype, _ in bytes_of.most_common())
 
 
 def _range(bundle: Bundle, part: str) -> str:
     """The largest value of a part's layers, in its sealed examples, and which of them float16 has no room for."""
-    examples = [SealedExample.read(bundle.file(file_name(graph))) for graph in bundle.manifest.graphs if graph.part == part]
+    examples = [read_example(bundle, graph) for graph in bundle.manifest.graphs if graph.part == part]
     beyond = list(dict.fromkeys(layer for example in examples for layer in example.beyond_float16))
     found = [(value, layer) for example in examples for layer, value in example.largest.items()]
     if not found:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ..bundle.manifest import GraphInfo
-from ..bundle.sealed_examples import SealedExample, file_name
+from ..bundle.sealed_examples import SealedExample, file_name, inputs_name
 from ..common.errors import UserError
 from ..loading.models import Models
 
@@ -82,7 +82,8 @@ def read_example(bundle, graph: GraphInfo) -> SealedExample:
     name = file_name(graph)
     if name not in bundle.manifest.files:
         raise UserError(f"{bundle.path} has no sealed example of {graph.title}: export the bundle again")
-    example = SealedExample.read(bundle.file(name))
+    inputs = inputs_name(graph)
+    example = SealedExample.read(bundle.file(name), bundle.file(inputs) if inputs in bundle.manifest.files else None)
     found = {name: (array.shape, array.dtype.name) for name, array in example.inputs.items()}
     if found != {tensor.name: (tensor.shape, tensor.dtype) for tensor in graph.inputs}:
         raise UserError(f"{bundle.path / name} is no example of {graph.title}, whose inputs are others: export the bundle again")

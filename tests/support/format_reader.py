@@ -25,7 +25,7 @@ class Reader:
         self.folder, self.contents = Path(folder), {}
         text = (self.folder / "manifest.json").read_bytes()
         self.manifest = json.loads(text, parse_constant=refuse)
-        if self.manifest["format"] not in (4, 5):
+        if self.manifest["format"] not in (4, 5, 6):
             raise Refused(f"format {self.manifest['format']}")
         seal = self.manifest["seal"]
         unsealed = text.replace(f'"seal": "{seal}"'.encode(), f'"seal": "{"0" * 64}"'.encode())
@@ -84,7 +84,7 @@ class Reader:
         return values * np.repeat(factors, 32, axis=1)[:, : values.shape[1]]
 
     def weights(self, part):
-        """The bytes of weights.bin, which in version 5 follow from others."""
+        """The bytes of weights.bin, which from version 5 on follow from others."""
         if f"{part}/weights.bin" in self.manifest["files"]:
             return self.file(f"{part}/weights.bin")
         if part not in self.contents:
@@ -92,7 +92,7 @@ class Reader:
             for name, found in self.tensors(part).items():
                 length = 4 * int(np.prod(found["shape"]))
                 content += bytes(-len(content) % (65_536 if length >= 262_144 else 64))
-                content += self.tensor(part, name).tobytes() if found["file"] == "stored_weights.bin" else bytes(length)
+                content += self.tensor(part, name).tobytes() if found["file"].startswith("stored_") else bytes(length)
             self.contents[part] = bytes(content)
         return self.contents[part]
 
@@ -136,7 +136,9 @@ class Reader:
     def example(self, graph):
         """(inputs by name, [(positions in the output, values there, rms, rounding)] of the outputs)"""
         found = self.arrays(graph["mindir"].removesuffix(".mindir") + ".golden.npz")
-        inputs = {name.removeprefix("input."): array for name, array in found.items() if name.startswith("input.")}
+        elsewhere = graph["mindir"].removesuffix(".mindir") + ".inputs.npz"
+        given = self.arrays(elsewhere) if elsewhere in self.manifest["files"] else found
+        inputs = {name.removeprefix("input."): array for name, array in given.items() if name.startswith("input.")}
         values = np.split(found["values"], np.cumsum(found["sizes"])[:-1])
         outputs = []
         for tensor, kept, rms, rounding in zip(graph["outputs"], values, found["rms"], found["rounding"]):

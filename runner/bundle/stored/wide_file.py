@@ -1,7 +1,7 @@
-"""The file weights.bin, all float32, that graphs refer to; and what stands for it where weights are stored in narrower types.
+"""The file weights.bin, all float32, that graphs refer to; and what stands for it: weights in narrower types, or merged ones.
 
-A part has either weights.bin itself, or stored_weights.bin and an index from which the bytes of weights.bin follow.
-`open_weights` gives them for both.
+A part has either weights.bin itself, or stored_weights.bin, after a merge others beside it, and an index from which the bytes
+of weights.bin follow. `open_weights` gives them for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from ...common.errors import UserError
-from ..tensor_index import NAME, STORED, WEIGHTS, StoredTensor, read_index
+from ..tensor_index import NAME, STORED, WEIGHTS, StoredTensor, is_stored, read_index
 from .widening import widened
 
 # The layout of MindSpore's own split export (mindspore/train/serialization.py: _split_save): a header whose first byte
@@ -36,17 +36,18 @@ def padding(end: int, length: int) -> bytes:
 
 
 def wide_index(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Where graphs find each tensor: in weights.bin, which has them in the order of the index, or where a merge has put it.
+    """Where graphs find each tensor: in weights.bin, which has them in the order of the index, or, in bundles that were merged
+    in version 4 or 5, where the merge has put it.
 
-    tensors: the index of a part. Without narrower types it says just that.
+    tensors: the index of a part. Where nothing stands for weights.bin it says just that.
     """
-    if not any(tensor.file == STORED for tensor in tensors.values()):
+    if not any(is_stored(tensor.file) for tensor in tensors.values()):
         return dict(tensors)
     wide, end = {}, len(HEADER)
     for name, tensor in tensors.items():
         length = ELEMENT * math.prod(tensor.shape)
         end += len(padding(end, length))
-        wide[name] = StoredTensor(WEIGHTS, end, tensor.shape) if tensor.file == STORED else tensor
+        wide[name] = StoredTensor(WEIGHTS, end, tensor.shape) if is_stored(tensor.file) else tensor
         end += length
     return wide
 
@@ -57,6 +58,11 @@ class Source(NamedTuple):
     tensor: StoredTensor
     first: int
 
+    @property
+    def as_it_lies(self) -> int | None:
+        """Where the bytes themselves lie in the tensor's file; None if they are made of others."""
+        return None if self.tensor.dtype != "float32" or self.tensor.taps else self.tensor.offset + ELEMENT * self.first
+
 
 class WideWeights:
     """The bytes of weights.bin, made as they are asked for: ``weights[start:stop]``, an array of uint8.
@@ -65,16 +71,16 @@ class WideWeights:
     """
 
     def __init__(self, folder: Path):
-        self.path = folder / STORED
+        self.folder = folder
         tensors = read_index(folder / NAME)
-        self._data = bytes_of(self.path)
+        self._data = {name: bytes_of(folder / name) for name in {tensor.file for tensor in tensors.values()} if is_stored(name)}
         self._places: list[tuple[int, int, StoredTensor]] = []  # start, end, what lies there
         for name, place in wide_index(tensors).items():
             tensor = tensors[name]
-            if tensor.file == STORED:
-                if tensor.end > self._data.size:
-                    raise UserError(f"{self.path} does not hold {name!r} as {NAME} says: it is cut or damaged; export the "
-                                    "bundle again")
+            if is_stored(tensor.file):
+                if tensor.end > self._data[tensor.file].size:
+                    raise UserError(f"{folder / tensor.file} does not hold {name!r} as {NAME} says: it is cut or damaged; export "
+                                    "the bundle again")
                 self._places.append((place.offset, place.offset + place.length, tensor))
         self._starts = [start for start, *_ in self._places]
         self.size = self._places[-1][1] if self._places else len(HEADER)
@@ -91,7 +97,7 @@ class WideWeights:
             low, high = max(start, place), min(stop, end)
             if low < high:
                 first, last = (low - place) // ELEMENT, -((place - high) // ELEMENT)
-                values = widened(tensor, self._data, first, last).view(np.uint8)
+                values = widened(tensor, self._data[tensor.file], first, last).view(np.uint8)
                 skip = low - place - ELEMENT * first
                 content[low - start : high - start] = values[skip : skip + high - low]
         return content
@@ -125,10 +131,11 @@ def files_behind(folder: Path, names: Iterable[str]) -> list[str]:
     """The files that are read for those of `names`, paths in the folder of a bundle."""
     found = dict[str, None]()
     for name in names:
-        path = PurePosixPath(name)
-        stored = [str(path.with_name(STORED)), str(path.with_name(NAME))]
-        widens = path.name == WEIGHTS and not (folder / name).exists() and (folder / stored[0]).exists()
-        found.update(dict.fromkeys(stored if widens else [name]))
+        path, files = PurePosixPath(name), [name]
+        if path.name == WEIGHTS and not (folder / name).exists() and (folder / path.with_name(STORED)).exists():
+            stored = {tensor.file for tensor in read_index(folder / path.with_name(NAME)).values()}
+            files = [str(path.with_name(file)) for file in (*sorted(filter(is_stored, stored | {STORED})), NAME)]
+        found.update(dict.fromkeys(files))
     return list(found)
 
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <system_error>
 
 #include <unistd.h>
@@ -90,7 +91,11 @@ std::vector<std::string> ModelSource::Names(const Layout &layout) const {
   };
   for (const auto &source : layout.Sources()) {
     if (source == kWeights && files->files().count(folder + kStored) != 0) {
-      add(kStored);
+      for (const auto &[path, info] : files->files()) {
+        if (path.compare(0, folder.size(), folder) == 0 && IsStored(path.substr(folder.size()))) {
+          add(path.substr(folder.size()));
+        }
+      }
       add(kIndex);
     } else {
       add(source);
@@ -106,9 +111,13 @@ int64_t ModelSource::WideAtOnce(const Layout &layout) const {
   const size_t slash = name.rfind('/');
   const std::string folder = slash == std::string::npos ? "" : name.substr(0, slash + 1);
   int64_t largest = 0;
+  std::optional<StoredPart> part;
   for (const auto &stretch : layout.stretches) {
-    if (stretch.Mapped() && stretch.source == kWeights && files->files().count(folder + kStored) != 0) {
-      largest = std::max(largest, stretch.length);
+    if (stretch.Mapped() && stretch.source == kWeights && files->files().count(folder + kStored) != 0 && stretch.length > largest) {
+      if (!part) {
+        part.emplace(files->Place(folder.substr(0, folder.size() - 1)));
+      }
+      largest = part->Widens(stretch.offset, stretch.length) ? stretch.length : largest;
     }
   }
   return largest;
@@ -210,7 +219,8 @@ int64_t Bundle::WeightBytes() const {
   const std::string ending = "weights.bin";
   uint64_t total = 0;
   for (const auto &[name, info] : manifest_.files) {
-    if (name.size() >= ending.size() && name.compare(name.size() - ending.size(), ending.size(), ending) == 0) {
+    if (name.size() >= ending.size() && name.compare(name.size() - ending.size(), ending.size(), ending) == 0 &&
+        (NameOf(name) == kStored || !IsStored(NameOf(name)))) {
       const std::string stored = std::string("/") + kStored;
       const bool narrow = name.size() > stored.size() && name.compare(name.size() - stored.size(), stored.size(), stored) == 0;
       total += narrow ? static_cast<uint64_t>(StoredPart(files_->Place(name.substr(0, name.size() - stored.size()))).size())

@@ -177,8 +177,7 @@ ModelFile Layout::Assemble(const std::string &path, const std::vector<Stretch> &
   for (const auto &stretch : stretches) {
     check(stretch);
     if (stretch.Mapped() && stored(stretch)) {
-      table << "stored " << stretch.position << ' ' << part->Row(stretch.offset, stretch.length) << ' ' << folder << '/' << kStored
-            << '\n';
+      table << part->Row(stretch.position, stretch.offset, stretch.length) << '\n';
     } else if (stretch.Mapped()) {
       add("raw", stretch);
     }

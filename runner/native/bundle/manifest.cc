@@ -13,7 +13,7 @@ namespace kandinsky {
 
 namespace {
 
-constexpr int64_t kFormat = 4, kStoredFormat = 5;
+constexpr int64_t kFormat = 4, kStoredFormat = 5, kMergedFormat = 6;
 constexpr int64_t kLargestSide = int64_t{1} << 24, kMostElements = int64_t{1} << 36;
 const std::string kDamaged = std::string(": it is damaged; ") + kExportAgain;
 
@@ -176,9 +176,9 @@ Manifest Manifest::Parse(const std::string &text, const std::string &where) {
   const Json data = ParseJson(text, where, kExportAgain);
   const Field file(data, where, kDamaged);
   const int64_t format = file["format"].Integer(INT64_MIN, INT64_MAX);
-  if (format != kFormat && format != kStoredFormat) {
+  if (format < kFormat || format > kMergedFormat) {
     throw UserError(where + " has format " + std::to_string(format) + ", this version reads formats " +
-                    std::to_string(kFormat) + " and " + std::to_string(kStoredFormat) +
+                    std::to_string(kFormat) + " to " + std::to_string(kMergedFormat) +
                     ": use a matching version of kandinsky-mindir or " + kExportAgain);
   }
   if (!IsSealed(text, file["seal"].Text())) {
@@ -197,7 +197,7 @@ Manifest Manifest::Parse(const std::string &text, const std::string &where) {
   for (size_t i = 0; i < graphs.Count(); ++i) {
     manifest.graphs.push_back(ReadGraph(graphs.At(i)));
     const GraphInfo &graph = manifest.graphs.back();
-    const bool stored = format == kStoredFormat && manifest.files.count(graph.part + "/" + kStored) != 0;
+    const bool stored = format >= kStoredFormat && manifest.files.count(graph.part + "/" + kStored) != 0;
     std::vector<std::string> uses{ArchiveOf(graph.mindir), ArchiveOf(graphs.At(i)["lite"].Text()),
                                   graph.part + "/" + (stored ? kStored : kWeights), graph.part + "/" + kIndex};
     uses.insert(uses.end(), graph.ms.begin(), graph.ms.end());

@@ -30,7 +30,15 @@ int64_t Whole(const nlohmann::ordered_json &value, int64_t most) {
 
 }  // namespace
 
-StoredPart::StoredPart(const std::string &folder) : path_(folder + "/" + kStored), data_(path_, kRemedy) {
+bool IsStored(const std::string &file) {
+  const std::string start = "stored_", ending = "_weights.bin";  // and a number between them
+  return file == kStored ||
+         (file.size() > start.size() + ending.size() && file.compare(0, start.size(), start) == 0 &&
+          file.compare(file.size() - ending.size(), ending.size(), ending) == 0 &&
+          file.find_first_not_of("0123456789", start.size()) == file.size() - ending.size());
+}
+
+StoredPart::StoredPart(const std::string &folder) : folder_(folder) {
   const std::string index = folder + "/" + kIndex;
   try {
     const std::string text = ReadFile(index, kMostIndex);
@@ -51,13 +59,20 @@ StoredPart::StoredPart(const std::string &folder) : path_(folder + "/" + kStored
       const int64_t length = kElement * count, alignment = length >= kLarge ? kPages : kSmallest;
       const int64_t start = (size_ + alignment - 1) / alignment * alignment;
       size_ = start + length;
-      if (row.at("file").get<std::string>() != kStored || count == 0) {
+      const auto name = row.at("file").get<std::string>();
+      if (!IsStored(name) || count == 0) {
         continue;  // a merge has moved it
       }
+      auto found = data_.find(name);
+      if (found == data_.end()) {
+        found = data_.emplace(name, MappedFile(folder + "/" + name, kRemedy)).first;
+      }
+      const MappedFile &data = found->second;
       Place place;
       place.end = size_;
+      place.file = name;
       place.type = row.at("dtype").get<std::string>();
-      place.values = Whole(row.at("offset"), static_cast<int64_t>(data_.size()));
+      place.values = Whole(row.at("offset"), static_cast<int64_t>(data.size()));
       place.tensor.type = StoredTensor::TypeOf(place.type);
       for (const auto &factors : row.value("taps", nlohmann::ordered_json::array())) {
         for (const auto &factor : factors) {
@@ -71,13 +86,13 @@ StoredPart::StoredPart(const std::string &folder) : path_(folder + "/" + kStored
       }
       place.tensor.plane = static_cast<size_t>(count / (shape.empty() ? 1 : shape[0]));
       place.tensor.row = static_cast<size_t>(sums ? shape[2] : shape.size() > 1 ? count / shape[0] : count);
-      place.tensor.values = data_.data() + place.values;
-      place.scales = row.contains("scales") ? Whole(row.at("scales"), static_cast<int64_t>(data_.size())) : 0;
-      place.tensor.scales = data_.data() + place.scales;
+      place.tensor.values = data.data() + place.values;
+      place.scales = row.contains("scales") ? Whole(row.at("scales"), static_cast<int64_t>(data.size())) : 0;
+      place.tensor.scales = data.data() + place.scales;
       const auto elements = static_cast<size_t>(count);
-      if (static_cast<size_t>(place.values) + place.tensor.EndOfValues(0, elements) > data_.size() ||
-          (place.scales != 0 && static_cast<size_t>(place.scales) + place.tensor.EndOfScales(0, elements) > data_.size())) {
-        throw std::runtime_error(path_ + " is too short for it");
+      if (static_cast<size_t>(place.values) + place.tensor.EndOfValues(0, elements) > data.size() ||
+          (place.scales != 0 && static_cast<size_t>(place.scales) + place.tensor.EndOfScales(0, elements) > data.size())) {
+        throw std::runtime_error(folder + "/" + name + " is too short for it");
       }
       places_.emplace(start, std::move(place));
     }
@@ -92,21 +107,33 @@ StoredPart::Source StoredPart::Find(int64_t offset, int64_t length) const {
   auto found = places_.upper_bound(offset);
   if (found == places_.begin() || (--found)->second.end < offset + length || (offset - found->first) % kElement != 0 ||
       length % kElement != 0) {
-    throw UserError(path_ + " ends before what a layout takes from it: it is cut or damaged; " + kExportAgain);
+    throw UserError(folder_ + "/" + kStored + " ends before what a layout takes from it: it is cut or damaged; " + kExportAgain);
   }
   return {&found->second, (offset - found->first) / kElement};
 }
 
-std::string StoredPart::Row(int64_t offset, int64_t length) const {
+bool StoredPart::Lies(const Source &source) {
+  return source.place->type == "float32" && source.place->tensor.factors.empty() &&
+         (source.place->values + kElement * source.first) % kPages == 0;
+}
+
+bool StoredPart::Widens(int64_t offset, int64_t length) const { return !Lies(Find(offset, length)); }
+
+std::string StoredPart::Row(int64_t position, int64_t offset, int64_t length) const {
   const Source source = Find(offset, length);
   const Place &place = *source.place;
   std::ostringstream row;
   row.precision(17);
-  row << length << ' ' << source.first << ' ' << place.type << ' ' << place.values << ' ' << place.tensor.row << ' '
+  if (Lies(source)) {
+    row << "raw " << position << ' ' << length << ' ' << place.values + kElement * source.first << ' ' << folder_ << '/' << place.file;
+    return row.str();
+  }
+  row << "stored " << position << ' ' << length << ' ' << source.first << ' ' << place.type << ' ' << place.values << ' ' << place.tensor.row << ' '
       << place.tensor.plane << ' ' << place.scales << ' ' << place.tensor.factors.size();
   for (const double factor : place.tensor.factors) {
     row << ' ' << factor;
   }
+  row << ' ' << folder_ << '/' << place.file;
   return row.str();
 }
 

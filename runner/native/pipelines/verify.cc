@@ -45,10 +45,11 @@ struct Example {
   std::vector<Sample> outputs;
 };
 
-std::string ExampleName(const GraphInfo &graph) {
+// Of the file that has its values, or, with `inputs`, of that which has its inputs after a merge.
+std::string ExampleName(const GraphInfo &graph, bool inputs = false) {
   const std::string ending = ".mindir";
   const bool ends = graph.mindir.size() > ending.size() && graph.mindir.compare(graph.mindir.size() - ending.size(), ending.size(), ending) == 0;
-  return (ends ? graph.mindir.substr(0, graph.mindir.size() - ending.size()) : graph.mindir) + ".golden.npz";
+  return (ends ? graph.mindir.substr(0, graph.mindir.size() - ending.size()) : graph.mindir) + (inputs ? ".inputs.npz" : ".golden.npz");
 }
 
 Example ReadExample(const Bundle &bundle, const GraphInfo &graph) {
@@ -58,11 +59,13 @@ Example ReadExample(const Bundle &bundle, const GraphInfo &graph) {
   }
   const std::string path = bundle.files().File(name);
   auto file = ReadArrays(path, {"layers", "sizes", "values", "rms", "rounding"});
+  const bool merged = bundle.manifest().files.count(ExampleName(graph, true)) != 0;
+  auto given = merged ? ReadArrays(bundle.files().File(ExampleName(graph, true)), {}) : file;
   const std::string damaged = path + " is no example of " + graph.Title() + ": " + kExportAgain;
   Example example;
   for (const auto &tensor : graph.inputs) {
-    const auto found = file.find("input." + tensor.name);
-    if (found == file.end() || found->second.shape != tensor.shape || found->second.dtype != tensor.dtype) {
+    const auto found = given.find("input." + tensor.name);
+    if (found == given.end() || found->second.shape != tensor.shape || found->second.dtype != tensor.dtype) {
       throw UserError(damaged);
     }
     example.inputs[tensor.name] = std::move(found->second);

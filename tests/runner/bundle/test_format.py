@@ -158,7 +158,8 @@ def test_what_it_refuses(bundle, tmp_path, edit, message):
 
 
 @pytest.mark.parametrize("words", [
-    f"versions {manifest.FORMAT} and {manifest.STORED_FORMAT}", f"| `format` | integer | {manifest.FORMAT}, or {manifest.STORED_FORMAT}",
+    f"versions {manifest.FORMAT} to {manifest.MERGED_FORMAT}", f"| `format` | integer | {manifest.FORMAT}, or {manifest.STORED_FORMAT}",
+    f", or {manifest.MERGED_FORMAT} of a bundle that was merged",
     f"`format` ({packed.FORMAT})",
     f"{ms_layout.UNIT:,} (UNIT", "at most 2^27 bytes" if ms_layout.MOST_BYTES == 2**27 else "?",
     "at most 2^32" if ms_layout.LARGEST == 2**32 else "?",

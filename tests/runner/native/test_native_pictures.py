@@ -6,10 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
+from checkpoints import pipelines
+from kandinsky_mindir.export.lora.adapter import Given
+from kandinsky_mindir.export.lora.merging import merge_bundle
 from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, Request, make_image_grid
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.pictures.provenance import Provenance
 from kandinsky_mindir.runner.upkeep.packing import pack
+from loras import SPELLINGS, lora, modules, save
 from native_program import arguments, check, made_by
 from PIL import Image
 from stored import stored_again
@@ -52,6 +56,18 @@ def test_narrower_weights(kandinsky, bundles, tmp_path, weights):
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle)
     pipeline.set_progress_bar_config(disable=True)
     check(kandinsky, pipeline, bundle, text(), tmp_path / "out")
+
+
+def test_merged_weights(kandinsky, bundles, tmp_path):
+    """A merge's, which lie beside the others as float32."""
+    unet = pipelines("micro")[1].unet
+    file = save(tmp_path / "lora.safetensors", SPELLINGS["peft"]("unet", lora(unet, modules(unet, "unet"))))
+    merge_bundle(bundles("micro"), [Given(file)], tmp_path / "bundle", progress=False)
+    pipeline = KandinskyV22CombinedPipeline.from_pretrained(tmp_path / "bundle")
+    pipeline.set_progress_bar_config(disable=True)
+    check(kandinsky, pipeline, tmp_path / "bundle", text(), tmp_path / "out")
+    result = kandinsky("verify", tmp_path / "bundle", "--part", "unet")
+    assert result.returncode == 0 and result.stdout.count(" right\n") == 3, result.stdout + result.stderr
 
 
 @pytest.fixture(scope="module")
