@@ -1,7 +1,7 @@
 """The archive for a board: what is in it, and how it is written.
 
 A tar file of one folder, kandinsky-board: the program kandinsky, the library and its header, the program that runs models on
-MindSpore Lite, the libraries that it needs, in lib, and a bundle. Unpacked anywhere, it needs Linux and its C library.
+MindSpore Lite, the libraries that they need, in lib, and a bundle. Unpacked anywhere, it needs Linux and its C library.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..engine.wheel import CPU_LIBRARIES
 FOLDER = "kandinsky-board"
 CONVERTING = {"libruntime_convert_plugin_python.so"}  # for MindIR files: a board loads Lite's own format
 LITE = tuple(name for name in CPU_LIBRARIES if name not in CONVERTING)
-COMPILERS = ("libstdc++.so.6", "libgcc_s.so.1")  # of the compiler, which Lite's libraries need and a board may lack
+COMPILERS = ("libstdc++.so.6", "libgcc_s.so.1")  # of the compiler, which a board may lack
 C_LIBRARY = re.compile(r"(libc|libm|libpthread|libdl|librt)\.so\.\d|ld-linux.*\.so\.\d")
 README = """\
 Kandinsky 2.2 on MindSpore Lite {lite} for {target}, by kandinsky-mindir {version}. It needs Linux with glibc {glibc} or later.
@@ -46,16 +46,16 @@ def libraries(lite: Path, compiler: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def shared_beside(library: Path, folder: Path, triplet: str) -> dict[str, Path]:
-    """What a shared library needs of those in `folder` (toolchain.libraries_for), by name: they are to lie beside it."""
+def small_libraries(library: Path, folder: Path, triplet: str) -> dict[str, Path]:
+    """What a shared library needs of those in `folder` (toolchain.libraries_for), by their names in the archive."""
     found: dict[str, Path] = {}
     left = [library]
     while left:
         for name in needed(_readelf(left.pop())):
             path = next((path for where in ("usr/lib", "lib") if (path := folder / where / triplet / name).exists()), None)
-            if path and name not in found:
-                found[name] = path.resolve()
-                left.append(found[name])
+            if path and f"lib/{name}" not in found:
+                found[f"lib/{name}"] = path.resolve()
+                left.append(path)
     return found
 
 
@@ -71,7 +71,7 @@ def require_whole(files: Iterable[Path], there: set[str]) -> str:
         text = _readelf(file)
         for name in needed(text):
             if name not in there:
-                raise UserError(f"{file.name} needs {name}, which no board can be expected to have: link it statically")
+                raise UserError(f"{file.name} needs {name}, which no board can be expected to have")
         version = max([version, *((int(major), int(minor)) for major, minor in re.findall(r"GLIBC_(\d+)\.(\d+)", text))])
     return f"{version[0]}.{version[1]}"
 

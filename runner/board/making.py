@@ -47,8 +47,8 @@ def make(bundle: Bundle, target: str, output: Path, say: Say, libraries: Path | 
         built = toolchain.build(SOURCES, scratch, compiler, small, target, version("kandinsky-mindir"))
         own = {PROGRAM: built / PROGRAM, BRIDGE: compile_program("bridge", compiler, lite, scratch), LIBRARY: built / LIBRARY}
         shared = archive.libraries(lite / "lib", compiler)
-        shared |= archive.shared_beside(own[LIBRARY], small, toolchain.TARGETS[target].triplet)
-        glibc = archive.require_whole([*own.values(), *shared.values()], {Path(name).name for name in shared})
+        shared |= archive.small_libraries(own[LIBRARY], small, toolchain.TARGETS[target].triplet)
+        glibc = archive.require_whole([*own.values(), *shared.values()], {LIBRARY, *(Path(name).name for name in shared)})
         readme = archive.README.format(lite=VERSION, target=target, version=version("kandinsky-mindir"), glibc=glibc)
         of_bundle = archive.bundle_files(bundle)
         files = {**own, HEADER: SOURCES / HEADER, **shared, **of_bundle}

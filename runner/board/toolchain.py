@@ -1,4 +1,4 @@
-"""What builds programs for a board: a C++ compiler, perhaps a cross compiler, CMake, and small libraries to link statically."""
+"""What builds programs for a board: a C++ compiler, perhaps a cross compiler, CMake, and small libraries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
 
 TARGETS = {"aarch64": Target("aarch64-linux-gnu", "arm64"), "x86_64": Target("x86_64-linux-gnu", "amd64")}
-# Of Debian, and of what is made from it: headers, static libraries for the program, shared ones for the library.
+# Of Debian: headers, and shared libraries.
 PACKAGES = ("nlohmann-json3-dev", "libcli11-dev", "libutf8proc-dev", "libjpeg62-turbo-dev", "libpng-dev", "zlib1g-dev",
             "liblzma-dev", "libutf8proc2", "libjpeg62-turbo", "libpng16-16", "zlib1g", "liblzma5")
 # A line that says what went wrong, of CMake, make, a compiler, a linker or apt; not a file's name.
@@ -87,7 +87,7 @@ def build(source: Path, scratch: Path, compiler: list[str], libraries: Path, tar
         "CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": target, "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_FIND_ROOT_PATH": libraries, "CMAKE_FIND_ROOT_PATH_MODE_LIBRARY": "ONLY",
         "CMAKE_FIND_ROOT_PATH_MODE_INCLUDE": "ONLY", "CMAKE_LIBRARY_ARCHITECTURE": TARGETS[target].triplet,
-        "CMAKE_EXE_LINKER_FLAGS": "-s", "CMAKE_SHARED_LINKER_FLAGS": "-s", "KANDINSKY_STATIC": "ON", "KANDINSKY_VERSION": version,
+        "CMAKE_EXE_LINKER_FLAGS": "-s", "CMAKE_SHARED_LINKER_FLAGS": "-s", "KANDINSKY_VERSION": version,
     }  # fmt: skip
     cmake, command = require_cmake(), shlex.join(compiler)
     environment = {**os.environ, "CXX": command, "TMPDIR": str(scratch)}

@@ -1,10 +1,10 @@
 """Runs this project on aarch64, emulated, beside this machine, and prints a table of what came of it.
 
-  python tests/programs/aarch64.py BUNDLE --work FOLDER [--case NAME PRECISION PAGE]... [--board AARCH64 X86_64] [--output TABLE.md]
+  python tests/programs/aarch64.py BUNDLE --work FOLDER [--case NAME PRECISION]... [--board AARCH64 X86_64] [--output TABLE.md]
 
 BUNDLE was exported on this machine, an x86-64 one. FOLDER keeps the root, the wheels and Lite for the next time; the root
-takes the superuser, Linux 6.7, 1 GB, and Debian's packages mmdebstrap and qemu-user-static (9.1 or later: an older QEMU shows
-programs the instructions of this machine's processor, and its pages). In each case: `verify`, a picture of a text, one of a mix
+takes the superuser, Linux 6.7, 1 GB, and Debian's packages mmdebstrap and qemu-user-static (8.2 or later: an older QEMU shows
+programs the instructions of this machine's processor). In each case: `verify`, a picture of a text, one of a mix
 with a picture, `pack`, and the first picture again from what was packed. Wheels are fetched for every Python; the one that
 Debian has runs. AARCH64 and X86_64 are what `kandinsky-mindir board BUNDLE --target …` wrote: they are unpacked into roots that
 hold nothing but a C library, and their program makes the same of their own bundle, without packing.
@@ -52,19 +52,14 @@ HEADS = ("program", "processor", "precision", "graphs right", "worst error", "te
 
 
 class Case(NamedTuple):
-    """What is emulated. processor: a model's name in QEMU; page: bytes."""
+    """processor: a model's name in QEMU."""
 
     processor: str
     precision: str
-    page: int = 4096
-
-    def __str__(self) -> str:
-        return self.processor if self.page == 4096 else f"{self.processor}, {self.page // 1024}K pages"
 
 
-CASES = (Case("cortex-a53", "float32"), Case("cortex-a72", "float32"), Case("cortex-a76", "float32"), Case("cortex-a76", "float16"),
-         Case("cortex-a76", "float32", 16384))
-WITHOUT_FLOAT16 = Case("cortex-a53", "float16")
+CASES = (Case("cortex-a53", "float32"), Case("cortex-a72", "float32"), Case("cortex-a76", "float32"), Case("cortex-a76", "float16"))
+WITHOUT_FLOAT16 = "cortex-a53"
 
 
 class Outcome(NamedTuple):
@@ -83,15 +78,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--case", action="append", nargs=3, metavar=("NAME", "PRECISION", "PAGE"),
-                        help="a model of QEMU's, a precision, bytes of a page (default: "
-                             f"{', '.join(' '.join(map(str, tuple(case))) for case in CASES)})")
+    parser.add_argument("--case", action="append", nargs=2, metavar=("NAME", "PRECISION"),
+                        help=f"a model of QEMU's, and a precision (default: {', '.join(map(' '.join, CASES))})")
     parser.add_argument("--board", type=Path, nargs=2, metavar=("AARCH64", "X86_64"), help="archives with the same bundle")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there, too")
     args = parser.parse_args()
-    cases = [Case(name, precision, int(page)) for name, precision, page in args.case or CASES]
+    cases = [Case(*words) for words in args.case or CASES]
     args.work.mkdir(parents=True, exist_ok=True)
-    notes = [install(args.work, cases[0])]
+    notes = [install(args.work, cases[0].processor)]
     lines, good = [f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|"], True
 
     def note(program: str, processor: str, precision: str, found: Outcome, here: Outcome) -> None:
@@ -105,15 +99,15 @@ def main() -> None:
         here = outcome(natively, args.bundle, folder / "x86-64", "float32", None)
         note("Python", "x86-64", "float32", here, here)
         for number, case in enumerate(cases):
-            found = outcome(partial(emulated_run, args.work, case), args.bundle, folder / str(number), case.precision, here)
-            note("Python", str(case), case.precision, found, here)
+            found = outcome(partial(emulated_run, args.work, case.processor), args.bundle, folder / str(number), case.precision, here)
+            note("Python", case.processor, case.precision, found, here)
         if args.board:
             other, own = (unpacked(archive, folder / f"root-{name}", name) for archive, name in zip(args.board, ("arm64", "amd64")))
             board = outcome(partial(on_board, own, None), args.bundle, folder / "board", "float32", here, packs=False)
             note("C++", "x86-64", "float32", board, here)
             for number, case in enumerate(cases):
-                found = outcome(partial(on_board, other, case), args.bundle, folder / f"board-{number}", case.precision, here, packs=False)
-                note("C++", str(case), case.precision, found, board)
+                found = outcome(partial(on_board, other, case.processor), args.bundle, folder / f"board-{number}", case.precision, here, packs=False)
+                note("C++", case.processor, case.precision, found, board)
     said = emulated_run(args.work, WITHOUT_FLOAT16, [*VERIFY, "--part", "prior"], {"bundle": args.bundle.resolve()}, "float16").err
     notes.append(f"`--precision float16` on {WITHOUT_FLOAT16}: \"{said.strip()}\"")
     good &= "float32 is used instead" in said
@@ -124,7 +118,7 @@ def main() -> None:
     sys.exit(not good)
 
 
-def install(work: Path, case: Case) -> str:
+def install(work: Path, processor: str) -> str:
     """Make the root, with this project installed in it by pip from wheels, and Lite from its vendor's; what was installed."""
     root, wheels = work / "root", work / "wheels"
     if not root.exists():
@@ -132,17 +126,17 @@ def install(work: Path, case: Case) -> str:
         (work / "root.partial").rename(root)
     pip = [sys.executable, "-m", "pip"]
     shutil.rmtree(work / "own", ignore_errors=True)
-    subprocess.run([*pip, "wheel", "-q", "--no-deps", "--wheel-dir", work / "own", ROOT], check=True)
+    subprocess.run([*pip, "wheel", "-qq", "--no-deps", "--wheel-dir", work / "own", ROOT], check=True)
     (own,) = (work / "own").iterdir()
     for python in PYTHONS:
         tags = ["--only-binary=:all:", "--python-version", python, *(word for name in PLATFORMS for word in ("--platform", name))]
-        subprocess.run([*pip, "download", "-q", *tags, "--dest", wheels / python, own], check=True)
+        subprocess.run([*pip, "download", "-qq", *tags, "--dest", wheels / python, own], check=True)
     lite = work / "lite"
     if not lite.exists():
         tags = ["--python-version", "37", "--implementation", "cp", "--abi", "cp37m", "--platform", WHEELS["aarch64"].platform]
         subprocess.run([*pip, "download", "-q", "--no-deps", "--only-binary=:all:", *tags, "--dest", lite,
                         f"mindspore-lite=={VERSION}"], check=True)
-    run = partial(in_root, work, case)
+    run = partial(in_root, work, processor)
     if not (root / "venv").exists():
         run(["python3", "-m", "venv", "/venv"]).check()
     version = run(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).check().out.strip()
@@ -154,17 +148,17 @@ def install(work: Path, case: Case) -> str:
     return f"wheels are there for Python {', '.join(PYTHONS)}; {version}, which Debian has, was run"
 
 
-def in_root(work: Path, case: Case, command: list[str], **folders: Path) -> Run:
+def in_root(work: Path, processor: str, command: list[str], **folders: Path) -> Run:
     binds = {work / "wheels": "/wheels", work / "lite": "/lite", work / "cache": "/cache",
              **{path: f"/{name}" for name, path in folders.items()}}
     (work / "cache").mkdir(exist_ok=True)
-    return emulated.in_root(work / "root", command, processor=case.processor, page=case.page,
+    return emulated.in_root(work / "root", command, processor=processor,
                             binds={k.resolve(): v for k, v in binds.items()}, environment={"KANDINSKY_MINDIR_CACHE": "/cache"})
 
 
-def emulated_run(work: Path, case: Case, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
+def emulated_run(work: Path, processor: str, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
     words = [word.format(precision=precision, **{name: f"/{name}" for name in folders}) for word in arguments]
-    return in_root(work, case, ["kandinsky-mindir", *words], **folders)
+    return in_root(work, processor, ["kandinsky-mindir", *words], **folders)
 
 
 def unpacked(archive: Path, root: Path, architecture: str) -> Path:
@@ -176,13 +170,12 @@ def unpacked(archive: Path, root: Path, architecture: str) -> Path:
     return root
 
 
-def on_board(root: Path, case: Case | None, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
-    """The program of an archive in its root, on the bundle that came with it. case: what is emulated; None: nothing is."""
+def on_board(root: Path, processor: str | None, arguments: list[str], folders: dict[str, Path], precision: str) -> Run:
+    """The program of an archive in its root, on the bundle that came with it. processor: as in emulated.in_root."""
     places = {name: f"/{name}" for name in folders} | {"bundle": f"/{FOLDER}/bundle"}
     words = [word.format(precision=precision, **places) for word in arguments]
     binds = {path.resolve(): places[name] for name, path in folders.items() if name != "bundle"}
-    emulation = {} if case is None else {"processor": case.processor, "page": case.page}
-    return emulated.in_root(root, [f"/{FOLDER}/kandinsky", *words], binds=binds, **emulation)
+    return emulated.in_root(root, [f"/{FOLDER}/kandinsky", *words], processor=processor, binds=binds)
 
 
 def natively(arguments: list[str], folders: dict[str, Path], precision: str) -> Run:

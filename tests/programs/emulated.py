@@ -44,18 +44,18 @@ def emulator() -> Path:
     return Path(found)
 
 
-def make_root(folder: Path, packages: Sequence[str] = PYTHON, architecture: str = "arm64") -> None:
+def make_root(folder: Path, packages: Sequence[str] = PYTHON, architecture: str = "arm64", suite: str = SUITE) -> None:
     """Unpack Debian packages, and those that they need, into a new folder. Nothing is run in it."""
     hooks = "/usr/share/mmdebstrap/hooks/merged-usr"
     command = ["mmdebstrap", f"--arch={architecture}", "--variant=extract", f"--include={','.join(packages)}",
-               f"--hook-dir={hooks}", "--quiet", SUITE, folder]
+               f"--hook-dir={hooks}", "--quiet", suite, folder]
     subprocess.run(list(map(str, command)), check=True)
 
 
-def in_root(root: Path, command: Sequence[str], *, processor: str | None = None, page: int | None = None,
-            binds: Mapping[Path, str] = {}, environment: Mapping[str, str] = {}) -> Run:
-    """Run a command in a root. processor: a model's name in QEMU, which emulates it; None: this machine's. page: bytes of a
-    page of the emulated machine. binds: folders, by where they are seen.
+def in_root(root: Path, command: Sequence[str], *, processor: str | None = None, binds: Mapping[Path, str] = {},
+            environment: Mapping[str, str] = {}) -> Run:
+    """Run a command in a root. processor: a model's name in QEMU, which emulates it, with pages as this machine has them; None:
+    this machine's. binds: folders, by where they are seen.
 
     The kernel's table of what emulates which program is one of this command's own user namespace (Linux 6.7): nothing else
     on the machine notices.
@@ -67,8 +67,6 @@ def in_root(root: Path, command: Sequence[str], *, processor: str | None = None,
         script += [f"mount -t binfmt_misc none {table}",
                    f"printf '%s' ':aarch64:M::{MAGIC}:{MASK}:{emulator()}:F' > {table}/register"]
         known["QEMU_CPU"] = processor
-    if page is not None:
-        known["QEMU_PAGESIZE"] = str(page)
     script.append(f"mount --rbind /dev {root}/dev")
     for path in ("proc", "dev", *(target.lstrip("/") for target in binds.values())):
         (root / path).mkdir(parents=True, exist_ok=True)
@@ -84,11 +82,14 @@ def watched(command: Sequence[str | Path], emulated_by: Path | None = None) -> R
     started = time.monotonic()
     with subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, errors="replace") as process:
-        peak, done = [0], threading.Event()
+        peak, done, failures = [0], threading.Event(), []
 
         def watch() -> None:
-            while not done.wait(INTERVAL):
-                peak[0] = max(peak[0], in_use(process.pid, emulated_by))
+            try:
+                while not done.wait(INTERVAL):
+                    peak[0] = max(peak[0], in_use(process.pid, emulated_by))
+            except Exception as error:
+                failures.append(error)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -98,6 +99,8 @@ def watched(command: Sequence[str | Path], emulated_by: Path | None = None) -> R
             done.set()
             watcher.join()
             process.kill()
+    if failures:
+        raise failures[0]
     return Run(process.returncode, out, err, time.monotonic() - started, peak[0])
 
 
@@ -133,7 +136,11 @@ def anonymous(smaps: str, emulated_by: str | None = None) -> int:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:  # the process has ended
+        return
+    for task in tasks:
         try:
             children = task.read_text().split()
         except OSError:  # the thread has ended

@@ -126,7 +126,7 @@ def test_a_damaged_bundle_is_not_carried(small, bundles, tmp_path):
     assert not (tmp_path / "board.tar.gz").exists()
 
 
-def test_what_the_library_needs_is_put_beside_it(tmp_path):
+def test_what_the_library_needs_comes_with_it(tmp_path):
     """And what that needs; not what the C library brings."""
     triplet = toolchain.TARGETS[HERE].triplet
     folder = tmp_path / "usr" / "lib" / triplet
@@ -136,8 +136,8 @@ def test_what_the_library_needs_is_put_beside_it(tmp_path):
         command = [*find_compiler(), "-x", "c", tmp_path / "part.c", "-x", "none", "-shared", "-fPIC", "-o", folder / f"lib{name}.so",
                    f"-L{folder}", "-Wl,--no-as-needed", *needs]
         subprocess.run(command, check=True)
-    found = archive.shared_beside(folder / "libouter.so", tmp_path, triplet)
-    assert found == {f"lib{name}.so": folder / f"lib{name}.so" for name in ("inner", "middle")}
+    found = archive.small_libraries(folder / "libouter.so", tmp_path, triplet)
+    assert found == {f"lib/lib{name}.so": folder / f"lib{name}.so" for name in ("inner", "middle")}
 
 
 def test_links_stay_in_the_folder(tmp_path):

@@ -1,4 +1,4 @@
-// The program kandinsky: finds its subcommand, runs it, turns bad input into one line and status 2.
+// All of the program kandinsky but its main: finds its subcommand, runs it, turns bad input into one line and status 2.
 
 #include <cerrno>
 #include <csignal>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "program/command_line.h"
+#include "program/program.h"
 #include "common/errors.h"
 #include "common/files.h"
 #include "common/machine.h"
@@ -149,7 +150,7 @@ void AddThreadsAndPrecision(CLI::App *command, EngineArguments *arguments) {
 
 }  // namespace kandinsky
 
-int main(int argc, char **argv) {
+int KandinskyProgram(int argc, char **argv) {
   kandinsky::OpenStandardStreams();
   kandinsky::HandleSignals();
   return kandinsky::Run(argc, argv);
