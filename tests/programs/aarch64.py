@@ -1,6 +1,6 @@
 """Runs this project on aarch64, emulated, beside this machine, and prints a table of what came of it.
 
-  python tests/programs/aarch64.py BUNDLE --work FOLDER [--case NAME PRECISION]... [--board AARCH64 X86_64] [--output TABLE.md]
+  python tests/programs/aarch64.py BUNDLE --work FOLDER [--case NAME PRECISION]... [--board AARCH64 X86_64]
 
 BUNDLE was exported on this machine, an x86-64 one. FOLDER keeps the root, the wheels and Lite for the next time; the root
 takes the superuser, Linux 6.7, 1 GB, and Debian's packages mmdebstrap and qemu-user-static (8.2 or later: an older QEMU shows
@@ -81,11 +81,13 @@ def main() -> None:
     parser.add_argument("--case", action="append", nargs=2, metavar=("NAME", "PRECISION"),
                         help=f"a model of QEMU's, and a precision (default: {', '.join(map(' '.join, CASES))})")
     parser.add_argument("--board", type=Path, nargs=2, metavar=("AARCH64", "X86_64"), help="archives with the same bundle")
+    parser.add_argument("--only", choices=("Python", "C++"), help="what is emulated (default: both)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table there, too")
     args = parser.parse_args()
     cases = [Case(*words) for words in args.case or CASES]
     args.work.mkdir(parents=True, exist_ok=True)
-    notes = [install(args.work, cases[0].processor)]
+    with_python, board = args.only != "C++", args.board if args.only != "Python" else None
+    notes = [install(args.work, cases[0].processor)] if with_python else []
     lines, good = [f"| {' | '.join(HEADS)} |", "| --- " * len(HEADS) + "|"], True
 
     def note(program: str, processor: str, precision: str, found: Outcome, here: Outcome) -> None:
@@ -98,19 +100,20 @@ def main() -> None:
         folder = Path(temporary)
         here = outcome(natively, args.bundle, folder / "x86-64", "float32", None)
         note("Python", "x86-64", "float32", here, here)
-        for number, case in enumerate(cases):
+        for number, case in enumerate(cases if with_python else ()):
             found = outcome(partial(emulated_run, args.work, case.processor), args.bundle, folder / str(number), case.precision, here)
             note("Python", case.processor, case.precision, found, here)
-        if args.board:
-            other, own = (unpacked(archive, folder / f"root-{name}", name) for archive, name in zip(args.board, ("arm64", "amd64")))
-            board = outcome(partial(on_board, own, None), args.bundle, folder / "board", "float32", here, packs=False)
-            note("C++", "x86-64", "float32", board, here)
+        if board:
+            other, own = (unpacked(archive, folder / f"root-{name}", name) for archive, name in zip(board, ("arm64", "amd64")))
+            near = outcome(partial(on_board, own, None), args.bundle, folder / "board", "float32", here, packs=False)
+            note("C++", "x86-64", "float32", near, here)
             for number, case in enumerate(cases):
                 found = outcome(partial(on_board, other, case.processor), args.bundle, folder / f"board-{number}", case.precision, here, packs=False)
-                note("C++", case.processor, case.precision, found, board)
-    said = emulated_run(args.work, WITHOUT_FLOAT16, [*VERIFY, "--part", "prior"], {"bundle": args.bundle.resolve()}, "float16").err
-    notes.append(f"`--precision float16` on {WITHOUT_FLOAT16}: \"{said.strip()}\"")
-    good &= "float32 is used instead" in said
+                note("C++", case.processor, case.precision, found, near)
+    if with_python:
+        said = emulated_run(args.work, WITHOUT_FLOAT16, [*VERIFY, "--part", "prior"], {"bundle": args.bundle.resolve()}, "float16").err
+        notes.append(f"`--precision float16` on {WITHOUT_FLOAT16}: \"{said.strip()}\"")
+        good &= "float32 is used instead" in said
     table = "\n".join([*lines, "", *(f"- {note}" for note in notes)])
     print(table)
     if args.output:

@@ -44,11 +44,11 @@ def emulator() -> Path:
     return Path(found)
 
 
-def make_root(folder: Path, packages: Sequence[str] = PYTHON, architecture: str = "arm64", suite: str = SUITE) -> None:
+def make_root(folder: Path, packages: Sequence[str] = PYTHON, architecture: str = "arm64") -> None:
     """Unpack Debian packages, and those that they need, into a new folder. Nothing is run in it."""
     hooks = "/usr/share/mmdebstrap/hooks/merged-usr"
     command = ["mmdebstrap", f"--arch={architecture}", "--variant=extract", f"--include={','.join(packages)}",
-               f"--hook-dir={hooks}", "--quiet", suite, folder]
+               f"--hook-dir={hooks}", "--quiet", SUITE, folder]
     subprocess.run(list(map(str, command)), check=True)
 
 
