@@ -109,15 +109,15 @@ def loads(decoder, monkeypatch):
     lease, batches, open_now = decoder.models._lease, [], []
 
     @contextmanager
-    def recorded(name, size, batch, keepers=()):
+    def recorded(size, name, batch, keepers=()):
         if name != "unet":
-            with lease(name, size, batch, keepers) as run:
+            with lease(size, name, batch, keepers) as run:
                 yield run
             return
         assert not open_now, "both graphs of the UNet are in use at once"
         batches.append(batch)
         open_now.append(batch)
-        with lease(name, size, batch, keepers) as run:
+        with lease(size, name, batch, keepers) as run:
             yield run
         open_now.pop()
 
