@@ -61,6 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from . import filming
+    from .making import film
 
-    filming.make(args)
+    film.make(args)

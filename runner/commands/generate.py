@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from . import making
+    from .making import pictures
 
-    making.make(args, TASK, request)
+    pictures.make(args, TASK, request)
 
 
 def request(args: argparse.Namespace, like: Request | None) -> Request:

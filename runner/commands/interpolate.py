@@ -53,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from . import making
+    from .making import pictures
 
     if not args.items and not args.like:
         raise UserError("nothing to mix: give at least one --text TEXT WEIGHT or --image FILE WEIGHT")
-    making.make(args, TASK, request)
+    pictures.make(args, TASK, request)
 
 
 def request(args: argparse.Namespace, like: Request | None) -> Request:

@@ -11,20 +11,20 @@ from typing import Any
 
 import msgspec
 
-from ..common.errors import UserError, one_line
-from ..common.memory import PeakMemory, as_text
-from ..common.options import as_size
-from ..inputs.items import with_pictures
-from ..pictures.animation import check_film, kind_of, write_film
-from ..pictures.fetch import is_url
-from ..pictures.frames import Frames, folder_of, open_frames, read_recipe
-from ..pictures.images import load_image
-from ..pictures.provenance import as_text as path_as_text
-from ..pipelines import KandinskyV22CombinedPipeline
-from ..pipelines.film import Film, film_frames
-from ..request import Item
-from .arguments import sampling_fields
-from .making import bundle_sha256, open_pipeline, print_plan, versions
+from ...common.errors import UserError, one_line
+from ...common.memory import PeakMemory, as_text
+from ...common.options import as_size
+from ...inputs.items import with_pictures
+from ...pictures.animation import check_film, kind_of, write_film
+from ...pictures.fetch import is_url
+from ...pictures.frames import Frames, folder_of, open_frames, read_recipe
+from ...pictures.images import load_image
+from ...pictures.provenance import as_text as path_as_text
+from ...pipelines import KandinskyV22CombinedPipeline
+from ...pipelines.film import Film, film_frames
+from ...request import Item
+from ..arguments import sampling_fields
+from .pictures import bundle_sha256, open_pipeline, print_plan, versions
 
 
 def make(args: argparse.Namespace) -> None:

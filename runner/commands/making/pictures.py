@@ -12,23 +12,23 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
-from ..bundle.checked_files import sha256_of
-from ..bundle.manifest import FILE_NAME, GraphInfo
-from ..bundle.stages import EMBED_TEXT, needed
-from ..common.errors import UserError, one_line
-from ..common.memory import PeakMemory, as_text, available
-from ..common.options import as_size
-from ..pictures import trust
-from ..pictures.delivery import Delivery
-from ..pictures.fetch import is_url
-from ..pictures.images import load_image, pixels_sha256
-from ..pictures.provenance import Provenance, as_path, versions_of
-from ..pictures.provenance import as_text as path_as_text
-from ..pictures.saving import format_of
-from ..pipelines import KandinskyV22CombinedPipeline
-from ..request import InputPicture, Item, Request
-from ..upkeep.replay import require_right, verify
-from . import arguments
+from ...bundle.checked_files import sha256_of
+from ...bundle.manifest import FILE_NAME, GraphInfo
+from ...bundle.stages import EMBED_TEXT, needed
+from ...common.errors import UserError, one_line
+from ...common.memory import PeakMemory, as_text, available
+from ...common.options import as_size
+from ...pictures import trust
+from ...pictures.delivery import Delivery
+from ...pictures.fetch import is_url
+from ...pictures.images import load_image, pixels_sha256
+from ...pictures.provenance import Provenance, as_path, versions_of
+from ...pictures.provenance import as_text as path_as_text
+from ...pictures.saving import format_of
+from ...pipelines import KandinskyV22CombinedPipeline
+from ...request import InputPicture, Item, Request
+from ...upkeep.replay import require_right, verify
+from .. import arguments
 
 COMMANDS = {"text2image": "generate", "interpolate": "interpolate"}  # task -> the command that makes it
 OPTIONS = {"image": "--init-image", "mask_image": "--mask", "hint": "--hint"}  # field of a request -> the option that gives it
