@@ -69,6 +69,7 @@ def time_graph(models, name, batch, size):
 
 
 def encoder(side, folder, engine):
+    half = torch.autocast("cpu", torch.bfloat16, enabled=engine.precision == "bfloat16")
     module = diffusers.VQModel(**MOVQ)
     references.randomize(module, 0)
     module = module.eval().requires_grad_(False)
@@ -77,19 +78,19 @@ def encoder(side, folder, engine):
                       "movq_encoder", 1, engine)
     ours = time_graph(models, "movq_encoder", 1, (side, side))
     image = torch.rand(1, 3, side, side) * 2 - 1
-    with torch.no_grad():
+    with torch.no_grad(), half:
         theirs = {"diffusers on torch": seconds(lambda: module.encode(image)),
                   "the same, channels last": seconds(lambda: module.to(memory_format=torch.channels_last).encode(image))}
     if find_spec("openvino"):
-        theirs["OpenVINO"] = seconds(openvino_encoder(module, image))
+        theirs["OpenVINO"] = seconds(openvino_encoder(module, image, engine.precision))
     rows = {"this project": ours, **theirs}
-    print(f"| MoVQ encoder, {side}x{side} | seconds |\n| --- | --- |")
+    print(f"| MoVQ encoder, {side}x{side}, {engine.precision} | seconds |\n| --- | --- |")
     for name, value in rows.items():
         print(f"| {name} | {value:.2f} |")
 
 
-def openvino_encoder(module, image):
-    """A function that runs the encoder there, in float32, as in peers.py."""
+def openvino_encoder(module, image, precision):
+    """A function that runs the encoder there, as in peers.py."""
     import openvino
 
     class Encoder(torch.nn.Module):
@@ -98,13 +99,14 @@ def openvino_encoder(module, image):
 
     with torch.no_grad():
         model = openvino.convert_model(Encoder(), example_input=image, input=[image.shape])
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     run = openvino.Core().compile_model(model, "CPU", options)
     return lambda: run([image.numpy()])
 
 
 def steps(side, folder, engine):
-    print(f"| step with guidance, {side}x{side} | seconds |\n| --- | --- |", flush=True)
+    print(f"| step with guidance, {side}x{side}, {engine.precision} | seconds |\n| --- | --- |", flush=True)
     for part, name, channels in (("unet", "text to image", 4), ("inpaint_unet", "inpainting", 9)):
         options = {**UNET, "in_channels": channels}
         MODULES["unet"] = (part, STEM, lambda options=options: diffusers.UNet2DConditionModel(**options))
@@ -119,9 +121,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("encoder", "steps"))
     parser.add_argument("--size", type=int, default=512, metavar="N", help="pixels of a side (default 512)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of all")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        {"encoder": encoder, "steps": steps}[arguments.what](arguments.size, Path(folder), engines.create())
+        {"encoder": encoder, "steps": steps}[arguments.what](arguments.size, Path(folder), engines.create(precision=arguments.precision))
 
 
 if __name__ == "__main__":
