@@ -7,6 +7,7 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from ..common.errors import UserError
 from ..common.scratch import cache_folder
+from ..engine import runtime
 from ..engine.compiler import find_compiler
 from ..engine.interface import Say
 
@@ -60,15 +62,16 @@ def libraries_for(target: str, given: Path | None, say: Say) -> Path:
             raise UserError(f"{given} has no usr/include: unpack {', '.join(PACKAGES)} for {TARGETS[target].debian} there")
         return given
     folder = cache_folder() / f"board-{target}"
-    if (folder / DONE).is_file() and (folder / DONE).read_text().split() == list(PACKAGES):
+    if _is_whole(folder):
         return folder
     missing = [name for name in ("apt-get", "dpkg-deb") if not shutil.which(name)]
     if missing:
         raise UserError(f"There is no {missing[0]} to fetch libraries for {target} with: unpack Debian's packages "
                         f"{', '.join(PACKAGES)} for {TARGETS[target].debian} somewhere, and name the folder with --libraries")
-    say(f"Fetching {', '.join(PACKAGES)} for {TARGETS[target].debian} ...")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="partial-") as scratch:
+    with runtime.alone(folder.parent, say), tempfile.TemporaryDirectory(dir=folder.parent, prefix="partial-") as scratch:
+        if _is_whole(folder):  # another process has fetched it meanwhile
+            return folder
+        say(f"Fetching {', '.join(PACKAGES)} for {TARGETS[target].debian} ...")
         new = Path(scratch) / "new"
         for package in _download(target, Path(scratch)):
             _run(["dpkg-deb", "--extract", package, new], f"{package.name} cannot be unpacked")
@@ -77,6 +80,10 @@ def libraries_for(target: str, given: Path | None, say: Say) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / DONE).is_file() and (folder / DONE).read_text().split() == list(PACKAGES)
 
 
 def build(source: Path, scratch: Path, compiler: list[str], libraries: Path, target: str, version: str) -> Path:
@@ -125,9 +132,15 @@ def _download(target: str, folder: Path) -> list[Path]:
 
 
 def _run(command: Sequence[str | Path], failure: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-    result = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, errors="replace", env=environment, cwd=cwd)
-    if result.returncode:
-        lines = [line for line in result.stdout.splitlines() if line.strip()]
+    """UserError that begins with `failure` if the command fails. What it has started ends with it, whatever exception comes."""
+    with subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace", env=environment, cwd=cwd, start_new_session=True) as process:
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # make's compilers would go on
+            raise
+    if process.returncode:
+        lines = [line for line in said.splitlines() if line.strip()]
         errors = [line for line in lines if ERROR.search(line)]
-        raise UserError(f"{failure}: {next(iter(errors or lines[-1:]), f'status {result.returncode}').strip()}")
+        raise UserError(f"{failure}: {next(iter(errors or lines[-1:]), f'status {process.returncode}').strip()}")

@@ -69,7 +69,7 @@ def install(say: Say = say_on_stderr, wheel: str | Path | None = None, archive: 
         if found.built:
             return found
         cache = found.root.parent
-        with _alone(cache, say), tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as scratch:
+        with alone(cache, say), tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as scratch:
             if archive is not None and not found.built:  # which another process may have done meanwhile
                 _place(runtime_archive.unpack(Path(archive), Path(scratch), say), found)
             if found.built:
@@ -88,7 +88,7 @@ def ensure_libraries(machine: str, say: Say = say_on_stderr, wheel: Path | None 
     found = _find(machine)
     with _installing(found.root):
         if not found.compilable:
-            with _alone(found.root.parent, say), tempfile.TemporaryDirectory(dir=found.root.parent, prefix="partial-") as scratch:
+            with alone(found.root.parent, say), tempfile.TemporaryDirectory(dir=found.root.parent, prefix="partial-") as scratch:
                 if not found.compilable:  # which another process may have done meanwhile
                     given = wheel or (os.environ.get(WHEEL_VARIABLE) if machine == platform.machine() else None)
                     _place(unpack(Path(given) if given else None, machine, Path(scratch), say), found)
@@ -102,7 +102,7 @@ def ensure_onednn(say: Say = say_on_stderr) -> None:
     if target.exists():
         return
     try:
-        with _alone(found.root.parent, say), tempfile.TemporaryDirectory(dir=found.root.parent, prefix="partial-") as scratch:
+        with alone(found.root.parent, say), tempfile.TemporaryDirectory(dir=found.root.parent, prefix="partial-") as scratch:
             if not target.exists():  # which another process may have done meanwhile
                 onednn.unpack(Path(scratch), say).rename(target)
     except OSError as error:
@@ -184,8 +184,9 @@ def _installing(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path, say: Say) -> Iterator[None]:
-    """One install at a time: the second waits for the first. What killed installs left behind goes."""
+def alone(folder: Path, say: Say) -> Iterator[None]:
+    """One install into a folder at a time: the second waits for the first. What killed installs left behind goes: all that is
+    called partial-*."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "install.lock", "w") as file:
         try:

@@ -1,10 +1,11 @@
-"""How many nodes of our own a `.ms` file gets: the code that finds them, in a program of its own under sanitizers."""
+"""Graphs with nodes of our own: written, run, and counted by the code that finds them, in a program under sanitizers."""
 
 import subprocess
 from pathlib import Path
 
 import numpy as np
-from kandinsky_mindir.runner import engine
+import small_graph
+from kandinsky_mindir.runner import engine as engines
 from kandinsky_mindir.runner.engine.compiler import find_compiler
 
 PROGRAM = r"""
@@ -42,7 +43,7 @@ int main(int, char **argv) {
 def build(folder):
     """The program, compiled in an empty folder."""
     (folder / "main.cc").write_text(PROGRAM)
-    headers = Path(engine.__file__).parent / "native"
+    headers = Path(engines.__file__).parent / "native"
     command = [*find_compiler(), "-std=c++17", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover",
                f"-I{headers}", "main.cc", "-o", "count"]  # fmt: skip
     subprocess.run(command, cwd=folder, check=True)
@@ -54,6 +55,19 @@ def count(program, ms):
     result = subprocess.run([program, ms], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     return tuple(map(int, result.stdout.split()))
+
+
+def written(folder, engine, cell, inputs):
+    """The `.ms` file of a cell that takes such inputs, in an empty folder."""
+    small_graph.write(folder, cell, lambda: inputs)
+    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
+    return folder / "graph.ms"
+
+
+def run(ms, inputs, precision, threads):
+    """The first output of a model."""
+    with engines.create("bridge", precision=precision).load(ms, threads=threads) as model:
+        return model.run(inputs)[0]
 
 
 def rounded(array):

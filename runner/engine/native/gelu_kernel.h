@@ -17,7 +17,7 @@
 
 #ifdef KANDINSKY_VECTORS
 
-// x times the share of a normal distribution that lies below x, to 2^-22 of x. That share's complement is a polynomial of
+// x times the share of a normal distribution that lies below x, to 2^-20 of x. That share's complement is a polynomial of
 // 1 / (1 + 0.3275911 z) times e^-z^2, where z is |x| / sqrt(2): formula 7.1.26 of Abramowitz and Stegun, off by 1.5e-7 at most.
 KANDINSKY_AVX512_BF16 inline __m512 Gelu(__m512 x) {
   const __m512 one = _mm512_set1_ps(1.0F), zero = _mm512_setzero_ps();

@@ -108,14 +108,8 @@ class ProductKernel : public mindspore::kernel::Kernel {
         Describe(last_row, last_column);
       }
     }
-    chunk_step_ = Step(rows_, Parts(shares, batch_, rows_, kFewestRows), 16);
-    chunks_ = (rows_ + chunk_step_ - 1) / chunk_step_;
-    for (const bool last : {false, true}) {
-      const std::int64_t rows = last ? rows_ - (chunks_ - 1) * chunk_step_ : chunk_step_;
-      Chunk &chunk = last ? last_chunk_ : chunk_;
-      chunk.a = Left(rows);
-      chunk.rounded = onednn::Layout(onednn::kBfloat16, rows, depth_, depth_, 1);
-      chunk.round = onednn::Primitive::Reorder(chunk.a, chunk.rounded);
+    if (column_parts_ > 1) {
+      DescribeChunks(shares);
     }
     if (inputs_[1].Data() != nullptr) {
       PackWeights();
@@ -172,6 +166,17 @@ class ProductKernel : public mindspore::kernel::Kernel {
   }
 
   Block &At(bool last_row, bool last_column) { return blocks_[(last_column ? 2 : 0) + (last_row ? 1 : 0)]; }
+
+  void DescribeChunks(int shares) {
+    chunk_step_ = Step(rows_, Parts(shares, batch_, rows_, kFewestRows), 16);
+    chunks_ = (rows_ + chunk_step_ - 1) / chunk_step_;
+    for (Chunk *chunk : {&chunk_, &last_chunk_}) {
+      const std::int64_t rows = chunk == &chunk_ ? chunk_step_ : rows_ - (chunks_ - 1) * chunk_step_;
+      chunk->a = Left(rows);
+      chunk->rounded = onednn::Layout(onednn::kBfloat16, rows, depth_, depth_, 1);
+      chunk->round = onednn::Primitive::Reorder(chunk->a, chunk->rounded);
+    }
+  }
 
   void Describe(bool last_row, bool last_column) {
     using onednn::Layout, onednn::Primitive;

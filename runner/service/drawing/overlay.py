@@ -14,7 +14,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 
 class Overlay(NamedTuple):
-    """picture: what lies below. mask: of its size, L, how much of each pixel is new (255: all). box: where what is drawn goes;
+    """picture: what lies below. mask: of its size, L, white where it is new, with the soft edge. box: where what is drawn goes;
     None: all over, and the picture takes its size."""
 
     picture: Image.Image
@@ -24,7 +24,7 @@ class Overlay(NamedTuple):
     def over(self, drawn: Image.Image) -> Image.Image:
         if self.box is None:
             below = self.picture.resize(drawn.size, Image.Resampling.BICUBIC, reducing_gap=1)
-            return Image.composite(drawn, below, self.mask.resize(drawn.size, Image.Resampling.LANCZOS))
+            return Image.composite(drawn, below, _doubled(self.mask.resize(drawn.size, Image.Resampling.LANCZOS)))
         left, top, right, bottom = self.box
         above = self.picture.copy()
         above.paste(drawn.resize((right - left, bottom - top), Image.Resampling.LANCZOS), (left, top))
@@ -36,7 +36,7 @@ def whole(picture: Image.Image, mask: Image.Image, blur: int) -> Overlay:
 
     The edge lies outside of what is white.
     """
-    return Overlay(picture, _soft(mask, blur).point(lambda value: min(2 * value, 255)))
+    return Overlay(picture, _soft(mask, blur))
 
 
 def around(picture: Image.Image, mask: Image.Image, blur: int, size: tuple[int, int], padding: int) -> Overlay:
@@ -51,6 +51,11 @@ def around(picture: Image.Image, mask: Image.Image, blur: int, size: tuple[int, 
 
 def _soft(mask: Image.Image, blur: int) -> Image.Image:
     return mask.convert("L").filter(ImageFilter.GaussianBlur(blur))
+
+
+def _doubled(mask: Image.Image) -> Image.Image:
+    """All is new that was white before the edge was made."""
+    return mask.point(lambda value: min(2 * value, 255))
 
 
 def _surroundings(box: Box, padding: int, size: tuple[int, int], picture: tuple[int, int]) -> Box:

@@ -3,9 +3,12 @@
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tarfile
+import time
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from emulated import in_root
@@ -138,6 +141,28 @@ def test_what_the_library_needs_comes_with_it(tmp_path):
         subprocess.run(command, check=True)
     found = archive.small_libraries(folder / "libouter.so", tmp_path, triplet)
     assert found == {f"lib/lib{name}.so": folder / f"lib{name}.so" for name in ("inner", "middle")}
+
+
+def test_what_a_command_started_ends_with_it(tmp_path):
+    """As the compilers that make has started do when a signal ends the command."""
+    marker = tmp_path / "number"
+
+    def stop(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        parent = os.getpid()
+        script = f"sleep 60 & echo $! > {marker}; kill -USR1 {parent}; wait"
+        with pytest.raises(TimeoutError):
+            toolchain._run(["sh", "-c", script], "it fails")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    status = Path(f"/proc/{int(marker.read_text())}/stat")
+    deadline = time.monotonic() + 20
+    while status.exists() and status.read_text().split()[2] != "Z":  # its parent is gone; nobody may have asked for its end yet
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_links_stay_in_the_folder(tmp_path):

@@ -3,9 +3,7 @@
 import numpy as np
 import our_nodes
 import pytest
-import small_graph
 from kandinsky_mindir.models.layers import Attention
-from kandinsky_mindir.runner import engine as engines
 from kandinsky_mindir.runner.engine import precision
 from mindspore import nn, ops
 
@@ -41,18 +39,8 @@ class Attends(nn.Cell):
         return self.attention(q, k, v, bias)
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return our_nodes.build(tmp_path_factory.mktemp("program"))
-
-
 def inputs_of(heads, tokens, seen, depth, bias):
     return [normal(heads, tokens, depth), normal(heads, seen, depth), normal(heads, seen, depth), *([] if bias is None else [bias])]
-
-
-def run(ms, inputs, name, threads):
-    with engines.create("bridge", precision=name).load(ms, threads=threads) as model:
-        return model.run(inputs)[0]
 
 
 def attention(q, k, v, bias=0.0):
@@ -67,9 +55,8 @@ def attention(q, k, v, bias=0.0):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_bfloat16_is_what_rounding_explains(case, program, engine, tmp_path):
     inputs = inputs_of(*case)
-    small_graph.write(tmp_path, lambda: Attends(case[3]), lambda: inputs)
-    engine.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
-    _, found, ours, _, _ = our_nodes.count(program, tmp_path / "graph.ms")
+    ms = our_nodes.written(tmp_path, engine, lambda: Attends(case[3]), inputs)
+    _, found, ours, _, _ = our_nodes.count(program, ms)
     assert (found, ours) == (1, 1)
     q, k, v, *bias = inputs
     scaled = q * np.float32(1 / np.sqrt(case[3]))
@@ -79,18 +66,17 @@ def test_bfloat16_is_what_rounding_explains(case, program, engine, tmp_path):
     # power of it, which is computed to 2^-22. A weight is rounded by 2^-9, above and below the line of the mean.
     bound = 2 * (2.0**-9 + (case[3] + 1) * 2.0**-24 * largest + 2.0**-22 + (case[2] + 2) * 2.0**-24) * sizes
     for threads in (1, 3):
-        assert (np.abs(run(tmp_path / "graph.ms", inputs, "bfloat16", threads) - expected) <= 1.01 * bound).all()
-    assert np.linalg.norm(run(tmp_path / "graph.ms", inputs, "float32", 2) - exact) < 1e-5 * np.linalg.norm(exact)
+        assert (np.abs(our_nodes.run(ms, inputs, "bfloat16", threads) - expected) <= 1.01 * bound).all()
+    assert np.linalg.norm(our_nodes.run(ms, inputs, "float32", 2) - exact) < 1e-5 * np.linalg.norm(exact)
 
 
 @here
 @pytest.mark.parametrize("place", ["queries", "keys", "values"])
 def test_nothing_is_lost_of_a_nan(place, engine, tmp_path):
     inputs = inputs_of(2, 20, 20, 16, None)
-    small_graph.write(tmp_path, lambda: Attends(16), lambda: inputs)
-    engine.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
+    ms = our_nodes.written(tmp_path, engine, lambda: Attends(16), inputs)
     inputs[["queries", "keys", "values"].index(place)][1, 7, 3] = np.nan
-    actual = run(tmp_path / "graph.ms", inputs, "bfloat16", 2)
+    actual = our_nodes.run(ms, inputs, "bfloat16", 2)
     where = {"queries": actual[1, 7], "keys": actual[1], "values": actual[1, :, 3]}[place]
     assert np.isnan(where).all() and np.isfinite(actual[0]).all()
 
@@ -110,7 +96,6 @@ class Scores(nn.Cell):
 @pytest.mark.parametrize("axis, transposed", [(1, False), (-1, True)])
 def test_others_stay_as_they_are(axis, transposed, program, engine, tmp_path):
     inputs = [normal(2, 16, 16) for _ in range(3)]
-    small_graph.write(tmp_path, lambda: Scores(axis, transposed), lambda: inputs)
-    engine.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
-    _, found, ours, before, after = our_nodes.count(program, tmp_path / "graph.ms")
+    ms = our_nodes.written(tmp_path, engine, lambda: Scores(axis, transposed), inputs)
+    _, found, ours, before, after = our_nodes.count(program, ms)
     assert (found, ours) == (0, 0) and before == after

@@ -5,30 +5,12 @@ import math
 import numpy as np
 import our_nodes
 import pytest
-import small_graph
 from kandinsky_mindir.models.layers import GELU, constant
-from kandinsky_mindir.runner import engine as engines
 from kandinsky_mindir.runner.engine import precision
 from mindspore import nn, ops
 
 here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
 RANDOM = np.random.default_rng(7)
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return our_nodes.build(tmp_path_factory.mktemp("program"))
-
-
-def written(folder, engine, cell, x):
-    small_graph.write(folder, cell, lambda: [x])
-    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
-    return folder / "graph.ms"
-
-
-def run(ms, x, name, threads):
-    with engines.create("bridge", precision=name).load(ms, threads=threads) as model:
-        return model.run([x])[0]
 
 
 def gelu(x):
@@ -40,19 +22,19 @@ def gelu(x):
 def test_right_to_rounding(shape, program, engine, tmp_path):
     x = (4 * RANDOM.standard_normal(shape)).astype(np.float32)
     x.flat[:2] = 0, -14
-    ms = written(tmp_path, engine, GELU, x)
+    ms = our_nodes.written(tmp_path, engine, GELU, [x])
     _, _, ours, _, after = our_nodes.count(program, ms)
     assert ours == after == 1
     expected = gelu(x.astype(np.float64))
     for threads in (1, 3):
         # The formula is off by 0.75e-7 of x; some eight roundings of 2^-24 of what is at most x come to it: 5.5e-7 in all.
-        assert (np.abs(run(ms, x, "bfloat16", threads) - expected) <= 2.0**-20 * np.abs(x)).all()
+        assert (np.abs(our_nodes.run(ms, [x], "bfloat16", threads) - expected) <= 2.0**-20 * np.abs(x)).all()
 
 
 @here
 def test_far_from_zero(engine, tmp_path):
     values = np.array([[np.nan, np.inf, -1e30, 1e30, -40, 40, -0.0]], np.float32)
-    actual = run(written(tmp_path, engine, GELU, values), values, "bfloat16", 2)[0]
+    actual = our_nodes.run(our_nodes.written(tmp_path, engine, GELU, [values]), [values], "bfloat16", 2)[0]
     assert np.isnan(actual[0])
     assert actual[1:].tolist() == [np.inf, 0, values[0, 3], 0, 40, 0]
 
@@ -71,5 +53,5 @@ class Other(nn.Cell):
 @pytest.mark.parametrize("numbers", [(0.7, 0.5, 1.0), (math.sqrt(0.5), 0.6, 1.0), (math.sqrt(0.5), 0.5, 2.0)])
 def test_other_numbers_stay_as_they_are(numbers, program, engine, tmp_path):
     x = RANDOM.standard_normal((1, 4, 8)).astype(np.float32)
-    _, _, ours, before, after = our_nodes.count(program, written(tmp_path, engine, lambda: Other(*numbers), x))
+    _, _, ours, before, after = our_nodes.count(program, our_nodes.written(tmp_path, engine, lambda: Other(*numbers), [x]))
     assert ours == 0 and before == after

@@ -3,9 +3,7 @@
 import numpy as np
 import our_nodes
 import pytest
-import small_graph
 from kandinsky_mindir.models.layers import LayerNorm, constant
-from kandinsky_mindir.runner import engine as engines
 from kandinsky_mindir.runner.engine import precision
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -24,17 +22,6 @@ class Norm(nn.Cell):
         return self.norm(x)
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return our_nodes.build(tmp_path_factory.mktemp("program"))
-
-
-def written(folder, engine, cell, x):
-    small_graph.write(folder, cell, lambda: [x])
-    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
-    return folder / "graph.ms"
-
-
 def norm(x):
     width = x.shape[-1]
     deviation = x - x.mean(-1, keepdims=True)
@@ -45,15 +32,14 @@ def norm(x):
 @pytest.mark.parametrize("shape", [(1, 7, 200), (2, 3, 16), (2, 1, 5)])
 def test_right_to_rounding(shape, program, engine, tmp_path):
     x = (3 * RANDOM.standard_normal(shape) + 5).astype(np.float32)
-    ms = written(tmp_path, engine, lambda: Norm(shape[-1]), x)
+    ms = our_nodes.written(tmp_path, engine, lambda: Norm(shape[-1]), [x])
     _, _, ours, _, after = our_nodes.count(program, ms)
     assert ours == after == 1
     expected = norm(x.astype(np.float64))
     # Numbers up to some 20 are rounded by 2^-24 some ten times; sums of up to 200 of them, in 16 parts, twenty times.
     bound = 2 * 30 * 2.0**-24 * 20
     for name, threads in (("bfloat16", 1), ("bfloat16", 3), ("float32", 2)):
-        with engines.create("bridge", precision=name).load(ms, threads=threads) as model:
-            assert np.abs(model.run([x])[0] - expected).max() < bound
+        assert np.abs(our_nodes.run(ms, [x], name, threads) - expected).max() < bound
 
 
 class Other(nn.Cell):
@@ -73,5 +59,5 @@ class Other(nn.Cell):
 @pytest.mark.parametrize("axis, square", [(1, True), (-1, False)])
 def test_others_stay_as_they_are(axis, square, program, engine, tmp_path):
     x = RANDOM.standard_normal((1, 4, 16)).astype(np.float32)
-    _, _, ours, before, after = our_nodes.count(program, written(tmp_path, engine, lambda: Other(axis, 16, square), x))
+    _, _, ours, before, after = our_nodes.count(program, our_nodes.written(tmp_path, engine, lambda: Other(axis, 16, square), [x]))
     assert ours == 0 and before == after

@@ -3,9 +3,7 @@
 import numpy as np
 import our_nodes
 import pytest
-import small_graph
 from kandinsky_mindir.models.layers import GroupNorm, SiLU
-from kandinsky_mindir.runner import engine as engines
 from kandinsky_mindir.runner.engine import precision
 from mindspore import Parameter, Tensor, nn
 
@@ -32,22 +30,6 @@ class Norm(nn.Cell):
 WEIGHT, BIAS = normal(64), normal(64)
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return our_nodes.build(tmp_path_factory.mktemp("program"))
-
-
-def written(folder, engine, cell, x):
-    small_graph.write(folder, cell, lambda: [x])
-    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
-    return folder / "graph.ms"
-
-
-def run(ms, x, name, threads):
-    with engines.create("bridge", precision=name).load(ms, threads=threads) as model:
-        return model.run([x])[0]
-
-
 def norm(x, groups, channels, activated):
     batch, height, width, _ = x.shape
     grouped = x.astype(np.float64).reshape(batch, height * width, groups, channels // groups)
@@ -61,15 +43,15 @@ def norm(x, groups, channels, activated):
 @pytest.mark.parametrize("shape, groups", [((2, 5, 7, 32), 4), ((1, 16, 3, 64), 32), ((3, 1, 2, 16), 2)])
 def test_right_to_rounding(shape, groups, activated, program, engine, tmp_path):
     x = 3 * normal(*shape) + 5
-    ms = written(tmp_path, engine, lambda: Norm(groups, shape[-1], activated), x)
+    ms = our_nodes.written(tmp_path, engine, lambda: Norm(groups, shape[-1], activated), [x])
     _, _, ours, before, after = our_nodes.count(program, ms)
     assert ours == 2 and after < before
     expected = norm(x, groups, shape[-1], activated)
     for threads in (1, 3):
-        actual = run(ms, x, "bfloat16", threads)
+        actual = our_nodes.run(ms, [x], "bfloat16", threads)
         # Numbers up to some 20 are rounded by 2^-24 some ten times, sums of up to 160 of them by less than that each.
         assert np.abs(actual - expected).max() < 200 * 2.0**-24 * 20
-    assert np.abs(run(ms, x, "float32", 2) - expected).max() < 200 * 2.0**-24 * 20
+    assert np.abs(our_nodes.run(ms, [x], "float32", 2) - expected).max() < 200 * 2.0**-24 * 20
 
 
 class Affine(nn.Cell):
@@ -85,14 +67,12 @@ class Affine(nn.Cell):
 def test_far_from_zero(program, engine, tmp_path):
     """A sigmoid of what is large is 0 or 1, and a NaN stays one."""
     inputs = [normal(1, 4, 4, 16), np.ones((1, 1, 1, 16), np.float32), np.zeros((1, 1, 1, 16), np.float32)]
-    small_graph.write(tmp_path, Affine, lambda: inputs)
-    engine.convert(tmp_path / "lowered.mindir", tmp_path / "graph.ms")
-    _, _, ours, _, after = our_nodes.count(program, tmp_path / "graph.ms")
+    ms = our_nodes.written(tmp_path, engine, Affine, inputs)
+    _, _, ours, _, after = our_nodes.count(program, ms)
     assert ours == after == 1
     values = np.array([-2e4, -200, -100, -90, -30, -1e-3, -0.0, 0, 1e-3, 30, 90, 100, 200, 2e4, np.nan, np.inf], np.float32)
     inputs[0][0, 1, 1] = values
-    with engines.create("bridge", precision="bfloat16").load(tmp_path / "graph.ms", threads=2) as model:
-        actual = model.run(inputs)[0][0, 1, 1]
+    actual = our_nodes.run(ms, inputs, "bfloat16", 2)[0, 1, 1]
     with np.errstate(over="ignore", invalid="ignore"):
         value = values.astype(np.float64)
         expected = value / (1 + np.exp(-value))
@@ -103,5 +83,5 @@ def test_far_from_zero(program, engine, tmp_path):
 @pytest.mark.parametrize("channels", [24, 8])
 def test_other_widths_stay_as_they_are(channels, program, engine, tmp_path):
     x = normal(1, 4, 4, channels)
-    _, _, ours, before, after = our_nodes.count(program, written(tmp_path, engine, lambda: Norm(4, channels, True), x))
+    _, _, ours, before, after = our_nodes.count(program, our_nodes.written(tmp_path, engine, lambda: Norm(4, channels, True), [x]))
     assert ours == 0 and before == after

@@ -333,7 +333,7 @@ def test_what_is_installed_needs_no_writable_folder(wheel, cache, monkeypatch):
     (cache / "install.lock").unlink()
     before = cache.stat().st_mtime_ns
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    monkeypatch.setattr(runtime, "_alone", None)
+    monkeypatch.setattr(runtime, "alone", None)
     assert runtime.ensure() == runtime.install(wheel=wheel) == installed
     assert cache.stat().st_mtime_ns == before
 

@@ -49,11 +49,6 @@ class Graph:
             return model.run([self.x])[0]
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return our_nodes.build(tmp_path_factory.mktemp("program"))
-
-
 # What is combined of an axis of a tile's pixels, and of the products: models/winograd.py.
 BEFORE = {4: [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], 3: [[1, -1, 0], [0, 1, 0], [0, 1, -1]]}
 AFTER = {4: [[1, 1, 1, 0], [0, 1, -1, -1]], 3: [[1, 1, 0], [0, 1, -1]]}
