@@ -132,11 +132,16 @@ def _download(target: str, folder: Path) -> list[Path]:
 
 
 def _run(command: Sequence[str | Path], failure: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-    """UserError that begins with `failure` if the command fails. What it has started ends with it, whatever exception comes."""
-    with subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, errors="replace", env=environment, cwd=cwd, start_new_session=True) as process:
+    """UserError that begins with `failure` if the command fails. What it has started ends with it, whatever exception comes.
+
+    The command begins when it is told to, which is once its group is known here: an exception that comes earlier
+    closes the pipe, and the shell ends without it.
+    """
+    begin = ["sh", "-c", 'read -r go && exec "$@"', "sh", *map(str, command)]
+    with subprocess.Popen(begin, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace", env=environment, cwd=cwd, start_new_session=True) as process:
         try:
-            said, _ = process.communicate()
+            said, _ = process.communicate("go\n")
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)  # make's compilers would go on
             raise

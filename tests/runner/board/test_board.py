@@ -1,5 +1,6 @@
 """Archives for boards: what stands in the way is one line, and what is written is whole."""
 
+import contextlib
 import os
 import platform
 import shutil
@@ -163,6 +164,24 @@ def test_what_a_command_started_ends_with_it(tmp_path):
     while status.exists() and status.read_text().split()[2] != "Z":  # its parent is gone; nobody may have asked for its end yet
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_command_whose_start_is_interrupted_does_nothing(tmp_path, monkeypatch):
+    """As when a signal comes before the process is known: nobody could end it."""
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def _execute_child(self, *args):
+            super()._execute_child(*args)
+            started.append(self.pid)
+            raise TimeoutError
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(TimeoutError):
+        toolchain._run(["touch", tmp_path / "done"], "it fails")
+    with contextlib.suppress(ChildProcessError):  # its Popen has seen its end
+        os.waitpid(started[0], 0)
+    assert not (tmp_path / "done").exists()
 
 
 def test_links_stay_in_the_folder(tmp_path):
