@@ -5,8 +5,8 @@ process until the UNet has made its first step (text encoder, a step of the prio
 
 - of a bare program over Lite's C++ API, which loads the same graphs as plain `.ms` files and runs each once (bare_lite.cc);
 - of `kandinsky generate`, with files that were hashed before, as by default from the second start on, and with all of them
-  hashed (`--check always`). Each of its models runs in a process of its own, which loads Lite's libraries again: the bare
-  program loads them once.
+  hashed (`--check always`). Each of its models runs in a process of its own, forked from one that has loaded Lite's libraries,
+  two of them load at once, and one more is loaded, the MoVQ: on a machine that has but one core to spare it takes longer.
 
 Then the most memory that `kandinsky generate` takes for a picture, with the processes of its models, beside that of
 `kandinsky-mindir generate` less what Python takes without models, in `generate --plan`.

@@ -1,6 +1,7 @@
 // The program that runs one model on MindSpore Lite for bridge.py, in a process of its own.
 //
 //   bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]]
+//   bridge start                                                (makes such processes: model_starter.h)
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
 // or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32", "bfloat16" (product_kernel.h,
@@ -41,6 +42,7 @@
 #include "follow_parent.h"
 #include "kernel_registry.h"
 #include "mapped_weights.h"
+#include "model_starter.h"
 #include "our_nodes.h"
 #include "product_kernel.h"
 #include "thread_pool.h"
@@ -262,19 +264,24 @@ void Serve(SharedModel *model, FILE *replies) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc < 8 || argc > 10) {
-    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]]\n");
+  OpenStandardStreams();
+  std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the parent's to handle
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (words.size() == 1 && words[0] == "start") {
+    words = ModelStarter::Serve();
+  }
+  if (words.size() < 7 || words.size() > 9) {
+    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]] | bridge start\n");
     return 2;
   }
-  OpenStandardStreams();
   FollowParent(STDIN_FILENO);
-  std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the parent's to handle
   FILE *replies = fdopen(dup(STDOUT_FILENO), "w");
   dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
+  const auto number = [&words](size_t i) { return std::atoi(words[i].c_str()); };
   try {
-    SharedModel model(argv[1], std::atoi(argv[2]), MakeContext(argv[3], std::atoi(argv[4]), std::atoi(argv[5]), argv[6]),
-                      std::atoi(argv[7]), argc > 8 ? argv[8] : nullptr, argc > 9 ? std::atoi(argv[9]) : -1, fileno(replies),
-                      std::strcmp(argv[6], "bfloat16") == 0);
+    SharedModel model(words[0].c_str(), number(1), MakeContext(words[2], number(3), number(4), words[5]), number(6),
+                      words.size() > 7 ? words[7].c_str() : nullptr, words.size() > 8 ? number(8) : -1, fileno(replies),
+                      words[5] == "bfloat16");
     model.Describe(replies);
     std::fprintf(replies, "ready\n");
     std::fflush(replies);

@@ -1,4 +1,4 @@
-// The start and the end of a program that a Python process starts for itself.
+// The start and the end of a program that another process starts for itself.
 
 #ifndef KANDINSKY_MINDIR_FOLLOW_PARENT_H
 #define KANDINSKY_MINDIR_FOLLOW_PARENT_H
@@ -25,11 +25,14 @@ inline void OpenStandardStreams() {
   }
 }
 
+// A descriptor that can be read from once the parent has ended; -1 on an older kernel: poll passes over it.
+inline int OpenParent() { return static_cast<int>(syscall(SYS_pidfd_open, getppid(), 0)); }
+
 // Ends this program at once, whatever it is doing, when its parent ends or closes the other end of `requests`, a socket or
 // pipe (-1: none). The parent itself is watched since a process that was forked from it may hold that end open. Not
 // PR_SET_PDEATHSIG: it follows the thread that started the program.
 inline void FollowParent(int requests) {
-  const int parent = static_cast<int>(syscall(SYS_pidfd_open, getppid(), 0));  // -1 on an older kernel: poll passes over it
+  const int parent = OpenParent();
   std::thread([parent, requests] {
     pollfd watched[] = {{parent, POLLIN, 0}, {requests, 0, 0}};  // what is always told is POLLHUP and POLLERR
     while (poll(watched, 2, -1) <= 0) {

@@ -40,8 +40,23 @@ std::vector<std::string> Entries(const std::string &folder) {
   return names;
 }
 
-void AddUse(const std::string &pid, int64_t *total, std::map<ino_t, int64_t> *files) {
-  *total += Private(pid);
+// Whether a process was forked and has not called exec since: it shares the pages of its parent.
+bool OnlyForked(const std::string &pid) {
+  const std::string line = Text("/proc/" + pid + "/stat").value_or("");
+  std::istringstream words(line.substr(std::min(line.rfind(')') + 1, line.size())));
+  std::string word;
+  uint64_t flags = 0;
+  for (int i = 0; i < 6; ++i) {  // state, parent, group, session, terminal, its group
+    words >> word;
+  }
+  words >> flags;
+  return (flags & 0x40) != 0;  // PF_FORKNOEXEC
+}
+
+// parent: what the process that has started it has of its own.
+void AddUse(const std::string &pid, int64_t parent, int64_t *total, std::map<ino_t, int64_t> *files) {
+  const int64_t own = Private(pid);
+  *total += parent > 0 && OnlyForked(pid) ? std::max<int64_t>(0, own - parent) : own;
   for (const auto &number : Entries("/proc/" + pid + "/fd")) {
     const std::string path = "/proc/" + pid + "/fd/" + number;
     char target[64];
@@ -53,7 +68,7 @@ void AddUse(const std::string &pid, int64_t *total, std::map<ino_t, int64_t> *fi
   }
   for (const auto &task : Entries("/proc/" + pid + "/task")) {
     for (const auto &child : Split(Text("/proc/" + pid + "/task/" + task + "/children").value_or(""), ' ')) {
-      AddUse(child, total, files);
+      AddUse(child, own, total, files);
     }
   }
 }
@@ -131,7 +146,7 @@ int64_t PrivateMemory() { return Private("self"); }
 int64_t MemoryInUse() {
   int64_t total = 0;
   std::map<ino_t, int64_t> files;
-  AddUse("self", &total, &files);
+  AddUse("self", 0, &total, &files);
   for (const auto &[number, size] : files) {
     total += size;
   }

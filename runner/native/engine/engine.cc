@@ -28,9 +28,7 @@ class BridgeModel : public Model {
  public:
   BridgeModel(const EngineOptions &options, const ModelFile &file)
       : memory_(MemoryFile("kandinsky-mindir")), name_(file.origin),
-        process_({options.bridge, "/proc/self/fd/" + std::to_string(file.file.get()), std::to_string(kMs), "cpu", "0",
-                  std::to_string(options.threads), options.precision, std::to_string(memory_.get()),
-                  "/proc/self/fd/" + std::to_string(file.table.get())},
+        process_(options.starters.get(), std::to_string(kMs) + " cpu 0 " + std::to_string(options.threads) + " " + options.precision,
                  {memory_.get(), file.file.get(), file.table.get()}, name_, options.deadline, options.stop) {
     Describe();
     struct stat status{};

@@ -1,4 +1,5 @@
-// MindSpore Lite through the program of runner/engine/native/bridge.cc, one process for each loaded model.
+// MindSpore Lite through the program of runner/engine/native/bridge.cc, one process for each loaded model, all of them forked
+// from one that has loaded Lite's libraries.
 //
 // A process gives all memory back when its model is closed, and its death is an error message here. Arrays travel through
 // shared memory, which Lite reads in place. Whoever uses this library links none of Lite's libraries.
@@ -42,7 +43,7 @@ class Model {
 };
 
 struct EngineOptions {
-  std::string bridge;  // the program
+  std::shared_ptr<Starters> starters;
   int threads = 1;
   std::string precision = "float32";  // of products and convolutions, or "bfloat16"
   double deadline = 3600;             // seconds for one answer

@@ -2,141 +2,44 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
-#include <cstdlib>
-#include <cstring>
-#include <regex>
+#include <cstdio>
 
-#include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-extern char **environ;
 
 namespace kandinsky {
 
 namespace {
 
 constexpr int kSlice = 100;  // milliseconds of one look
-constexpr size_t kBytesRead = size_t{1} << 20;
-constexpr const char *kLargePages = "glibc.malloc.hugetlb=1";  // for packed weights: fewer page faults and address misses
 
-// The variables of this process, for one whose log is read here.
-std::vector<std::string> Environment(bool log) {
-  std::vector<std::string> variables;
-  std::string tunables = kLargePages;
-  for (char **entry = environ; *entry != nullptr; ++entry) {
-    const std::string variable = *entry;
-    if (variable.rfind("GLIBC_TUNABLES=", 0) == 0) {
-      tunables += ":" + variable.substr(15);  // the user's come last, and win
-    } else if (!log || variable.rfind("GLOG_v=", 0) != 0) {
-      variables.push_back(variable);
-    }
+// Two ends of a socket, closed in programs that are started.
+std::pair<Descriptor, Descriptor> Sockets() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    throw EngineError("MindSpore Lite does not start: " + Reason(errno));
   }
-  variables.push_back("GLIBC_TUNABLES=" + tunables);
-  if (log) {
-    variables.push_back("GLOG_v=3");  // errors: enough to quote the reason when a graph is refused
-  }
-  return variables;
-}
-
-std::vector<char *> Pointers(std::vector<std::string> *texts) {
-  std::vector<char *> pointers;
-  for (auto &text : *texts) {
-    pointers.push_back(text.data());
-  }
-  pointers.push_back(nullptr);
-  return pointers;
+  return {Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
 }  // namespace
 
-LiteLog::LiteLog() {
-  const char *level = std::getenv("GLOG_v");
-  if (level == nullptr || !(std::strcmp(level, "0") == 0 || std::strcmp(level, "1") == 0 || std::strcmp(level, "2") == 0)) {
-    file_ = MemoryFile("kandinsky-mindir-log");
-  }
-}
-
-void LiteLog::Clear() {
-  if (file_) {
-    lseek(file_.get(), 0, SEEK_SET);  // the program shares the offset
-    if (ftruncate(file_.get(), 0) != 0) {
-      return;  // old lines stay
-    }
-  }
-}
-
-std::string LiteLog::Reason() const {
-  static const std::regex kError(R"(^\[ERROR\] \w+\(.*?\):\S+ \[.*?\] (\w+)\] (.*)$)");
-  std::string first, text = Read();
-  for (size_t start = 0; start < text.size();) {
-    const size_t end = std::min(text.find('\n', start), text.size());
-    const std::string line = text.substr(start, std::min<size_t>(end - start, 4096));
-    start = end + 1;
-    std::smatch match;
-    if (!std::regex_search(line, match, kError) || match[2] == "prim is nullptr" ||
-        match[2] == "Runtime error for null exception handler.") {  // logged for graphs that run well, too
-      continue;
-    }
-    const std::string error = match[1].str() + ": " + match[2].str();
-    if (error.find("Catch exception: ") != std::string::npos) {
-      return error;
-    }
-    first = first.empty() ? error : first;
-  }
-  return first;
-}
-
-std::string LiteLog::LastLine() const {
-  std::string text = Read();
-  text.erase(text.find_last_not_of(" \t\r\n") + 1);
-  return text.substr(text.rfind('\n') + 1);
-}
-
-std::string LiteLog::Read() const {
-  std::string text(file_ ? kBytesRead : 0, '\0');
-  const ssize_t count = file_ ? pread(file_.get(), text.data(), text.size(), 0) : 0;
-  text.resize(static_cast<size_t>(std::max<ssize_t>(count, 0)));
-  return text;
-}
-
-BridgeProcess::BridgeProcess(const std::vector<std::string> &command, const std::vector<int> &inherited, std::string name,
+BridgeProcess::BridgeProcess(Starters *starters, const std::string &message, const std::vector<int> &descriptors, std::string name,
                              double deadline, const Stop *stop)
     : name_(std::move(name)), deadline_(deadline), stop_(stop) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-    throw EngineError(name_ + ": MindSpore Lite does not start: " + Reason(errno));
-  }
-  socket_ = Descriptor(ends[0]);
-  const Descriptor given(ends[1]);
-  const Descriptor theirs(fcntl(given.get(), F_DUPFD_CLOEXEC, 3));  // else it may be in the way of 0, 1 and 2
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  sigset_t none;
-  sigemptyset(&none);
-  posix_spawn_file_actions_init(&actions);
-  posix_spawnattr_init(&attributes);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  posix_spawn_file_actions_adddup2(&actions, theirs.get(), STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, theirs.get(), STDOUT_FILENO);
-  if (log_.file() >= 0) {
-    posix_spawn_file_actions_adddup2(&actions, log_.file(), STDERR_FILENO);
-  }
-  for (const int file : inherited) {
-    posix_spawn_file_actions_adddup2(&actions, file, file);  // stays open
-  }
-  std::vector<std::string> words = command, variables = Environment(log_.file() >= 0);
-  const int status = posix_spawn(&pid_, command[0].c_str(), &actions, &attributes, Pointers(&words).data(), Pointers(&variables).data());
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
-  if (status != 0) {
-    pid_ = -1;
-    throw EngineError(name_ + ": MindSpore Lite does not start: " + Reason(status) + " (" + command[0] + ")");
+  try {
+    auto [socket, their_socket] = Sockets();
+    auto [leash, their_leash] = Sockets();
+    std::vector<int> given = {their_socket.get(), their_leash.get()};
+    given.insert(given.end(), descriptors.begin(), descriptors.end());
+    if (log_.file() >= 0) {
+      given.push_back(log_.file());
+    }
+    starter_ = starters->Start(message, given);
+    socket_ = std::move(socket);
+    leash_ = std::move(leash);
+  } catch (const EngineError &error) {
+    throw EngineError(name_ + ": " + error.what());
   }
 }
 
@@ -151,7 +54,9 @@ std::string BridgeProcess::Line() {
     }
     if (count <= 0) {
       const std::string cause = CauseOfDeath();
-      Close();
+      if (stop_ != nullptr && stop_->asked()) {  // a signal to all processes, this one among them
+        throw Stopped();
+      }
       throw EngineError(name_ + ": " + cause);
     }
     received_.append(block, static_cast<size_t>(count));
@@ -171,9 +76,7 @@ void BridgeProcess::Run() {
   log_.Clear();
   const std::string number = std::to_string(++requests_), request = number + "\n";
   if (send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
-    const std::string cause = CauseOfDeath();
-    Close();
-    throw EngineError(name_ + ": " + cause);
+    throw EngineError(name_ + ": " + CauseOfDeath());
   }
   const std::string answer = Line();
   if (answer.rfind("failed " + number + " ", 0) == 0) {
@@ -186,12 +89,13 @@ void BridgeProcess::Run() {
 }
 
 void BridgeProcess::Close() {
-  if (pid_ > 0) {
-    kill(pid_, SIGKILL);  // it holds no state worth a farewell
+  if (leash_) {
+    shutdown(leash_.get(), SHUT_WR);  // it is killed: it holds no state worth a farewell
     socket_.Close();
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    if (starter_->ready()) {
+      WaitForEnd();
     }
-    pid_ = -1;
+    leash_.Close();
   }
 }
 
@@ -214,18 +118,18 @@ void BridgeProcess::Wait() {
 }
 
 std::string BridgeProcess::CauseOfDeath() {
+  const std::optional<int> status = WaitForEnd();
+  leash_.Close();
+  socket_.Close();
+  return status ? log_.CauseOfDeath(status) : starter_->CauseOfDeath();
+}
+
+std::optional<int> BridgeProcess::WaitForEnd() const {
   int status = 0;
-  pid_t ended;
-  while ((ended = waitpid(pid_, &status, 0)) < 0 && errno == EINTR) {
+  ssize_t count;
+  while ((count = recv(leash_.get(), &status, sizeof(status), MSG_WAITALL)) < 0 && errno == EINTR) {
   }
-  const bool known = ended == pid_;  // the program around this library may have waited for it
-  pid_ = -1;
-  if (known && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
-    return "MindSpore Lite was killed, as the system does when memory runs out";
-  }
-  return std::string("MindSpore Lite ended") +
-         (known ? WIFSIGNALED(status) ? " with signal " + std::to_string(WTERMSIG(status))
-                                      : " with status " + std::to_string(WEXITSTATUS(status)) : "") + ": " + log_.LastLine();
+  return count == sizeof(status) ? std::optional<int>(status) : std::nullopt;
 }
 
 void BridgeProcess::Refuse(const std::string &text) {

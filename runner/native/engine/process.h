@@ -3,43 +3,24 @@
 #ifndef KANDINSKY_MINDIR_PROCESS_H
 #define KANDINSKY_MINDIR_PROCESS_H
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include <sys/types.h>
-
-#include "common/errors.h"
 #include "common/files.h"
 #include "common/stop.h"
+#include "engine/lite_log.h"
+#include "engine/starter.h"
 
 namespace kandinsky {
 
-// A graph could not be loaded or run.
-class EngineError : public UserError {
- public:
-  using UserError::UserError;
-};
-
-// Lite's log: the standard error of a program that runs Lite, as a file in memory. It is the terminal instead where GLOG_v asks
-// for more than errors.
-class LiteLog {
- public:
-  LiteLog();
-  int file() const { return file_.get(); }  // -1: the terminal
-  void Clear();
-  std::string Reason() const;    // the first cause that Lite logged; "" if there is none
-  std::string LastLine() const;
-
- private:
-  std::string Read() const;
-  Descriptor file_;
-};
-
-// The program `command`, ready to load its model; it ends with this object.
+// The process of a model, which is loading it; it ends with this object.
 class BridgeProcess {
  public:
-  // inherited: descriptors that it gets under their numbers. name: of the graph, for messages. EngineError if it does not start.
-  BridgeProcess(const std::vector<std::string> &command, const std::vector<int> &inherited, std::string name, double deadline,
+  // message: of the model, for its starter. descriptors: of its memory, its file and what that has in other files. name: of the
+  // graph, for messages. EngineError if it does not start.
+  BridgeProcess(Starters *starters, const std::string &message, const std::vector<int> &descriptors, std::string name, double deadline,
                 const Stop *stop);
   ~BridgeProcess() { Close(); }
   BridgeProcess(const BridgeProcess &) = delete;
@@ -47,20 +28,21 @@ class BridgeProcess {
 
   std::string Line();  // the next that it says; EngineError, with Lite's own reason, if it is an error or there is none in time
   void Run();          // one run over the shared memory, to its end
-  bool usable() const { return pid_ > 0; }
+  bool usable() const { return static_cast<bool>(leash_); }
   void Close();
 
  private:
   void Wait();
   std::string CauseOfDeath();
+  std::optional<int> WaitForEnd() const;  // its wait status, unless its starter has ended
   [[noreturn]] void Refuse(const std::string &text);
 
   std::string name_, received_;
   double deadline_;
   const Stop *stop_;
   LiteLog log_;
-  Descriptor socket_;
-  pid_t pid_ = -1;
+  std::shared_ptr<Starter> starter_;
+  Descriptor socket_, leash_;
   unsigned long requests_ = 0;
 };
 

@@ -122,7 +122,9 @@ struct Session::Plans {
 };
 
 Session::Session(const std::string &bundle, const SessionOptions &options)
-    : warn_(options.warn), bundle_(std::make_unique<Bundle>(bundle, CheckOf(options.check), &stop_)) {
+    : warn_(options.warn), starters_(std::make_shared<Starters>(FindBridge(options.bridge))) {
+  starters_->Prepare();
+  bundle_ = std::make_unique<Bundle>(bundle, CheckOf(options.check), &stop_);
   const Manifest &manifest = bundle_->manifest();
   for (const char *kind : {"prior", "decoder"}) {
     CheckScheduler(manifest.schedulers.at(kind));
@@ -131,7 +133,7 @@ Session::Session(const std::string &bundle, const SessionOptions &options)
     const ImageProcessor known(manifest.image_processor);
   }
   EngineOptions engine;
-  engine.bridge = FindBridge(options.bridge);
+  engine.starters = starters_;
   engine.threads = ThreadCount(options.threads);
   engine.precision = Precision(options.precision, warn_);
   engine.deadline = Deadline();
@@ -283,6 +285,7 @@ void Session::Verify(const std::string &part, std::optional<double> tolerance, c
 void Session::Unload() {
   const std::lock_guard<std::mutex> lock(busy_);
   models_->Unload();
+  starters_->End();
 }
 
 }  // namespace kandinsky

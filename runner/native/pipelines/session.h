@@ -76,6 +76,7 @@ class Session {
   Stop stop_;
   Warn warn_;
   std::mutex busy_;
+  std::shared_ptr<Starters> starters_;
   std::unique_ptr<Bundle> bundle_;
   std::unique_ptr<Models> models_;
   std::unique_ptr<Tokenizer> tokenizer_;

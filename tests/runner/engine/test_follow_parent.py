@@ -7,15 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import small_graph
+from descendants import PATIENCE, ends
 from kandinsky_mindir.runner.engine.compiler import SOURCES, find_compiler
 from small_graph import expected, make_inputs
 
-PATIENCE = 60  # seconds, on a machine that may be busy, for what takes milliseconds
 # Prints its number, and then runs for ever, as a graph that takes hours does.
 PROGRAM = r"""
 #include <cstdio>
@@ -51,18 +50,6 @@ def program(tmp_path_factory):
     (folder / "main.cc").write_text(PROGRAM)
     subprocess.run([*find_compiler(), "-std=c++17", "-pthread", f"-I{SOURCES}", "main.cc", "-o", "program"], cwd=folder, check=True)
     return folder / "program"
-
-
-def ends(pid):
-    """Whether that process, no child of this one, ends."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                time.sleep(0.01)
-                continue
-        return True
-    return False
 
 
 @pytest.mark.parametrize("requests, act", [("0", "is killed"), ("-1", "is killed"), ("0", "closes")])
