@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import pickle
 import signal
@@ -89,6 +90,7 @@ def _run(steps: Generator, sender: Connection, parent: int) -> None:
     try:
         try:
             signal.signal(signal.SIGINT, _interrupt_once)
+            gc.freeze()  # what was there before: nobody looks through it for cycles here, where MindSpore asks for that
             getattr(ctypes.CDLL(None), "prctl", lambda *_: 0)(PARENT_DEATH_SIGNAL, signal.SIGKILL)
             if os.getppid() == parent:  # else it has died before that
                 with closing(steps):  # an interrupt may come between two steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ def compile_graph(
     tensors = [mindspore.Tensor(shape=shape, dtype=DTYPES[dtype]) for _, shape, dtype in inputs]
     # Ctrl-C inside its compiler MindSpore reports as a fault of the cell, with pages of trace and files in the working
     # folder, or loses and hangs.
-    with _compiler_folder() as folder, interrupt_after():
+    with _compiler_folder() as folder, interrupt_after(), _no_collections():
         name = f"{folder}/{GRAPH}"
         mindspore.export(cell.set_train(False), *tensors, file_name=name, file_format="MINDIR", custom_func=capture)
     _rename(captured, [name for name, *_ in inputs], outputs)
@@ -70,6 +71,18 @@ def _compiler_folder() -> Iterator[str]:
             if reports is None:
                 del os.environ[REPORTS]
             os.close(opened)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Python looks for no cycles in the block: MindSpore makes so many objects that it would look again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def give_back_memory() -> None:

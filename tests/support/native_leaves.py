@@ -22,7 +22,7 @@ LIBRARIES = {"nlohmann/json.hpp": "nlohmann-json3-dev", "utf8proc.h": "libutf8pr
              "jpeglib.h": "libjpeg-dev", "zlib.h": "zlib1g-dev"}  # a header, and the Debian package that has it
 FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
 # The same flags for tests and for fuzzing, whose coverage fuzz_driver.cc counts: objects are compiled once.
-SANITIZED = dict(flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-coverage=trace-pc", "-g"),
+SANITIZED = dict(flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fsanitize-coverage=trace-pc", "-g1"),
                  beside=("fuzz_driver",))
 
 

@@ -7,7 +7,6 @@ import math
 import re
 from types import SimpleNamespace
 
-import checkpoints
 import numpy as np
 import openai
 import pytest
@@ -270,17 +269,11 @@ def test_a_palette_may_be_transparent():
 
 
 @pytest.mark.slow
-def test_the_shipped_checkpoint_repaints_what_is_asked_for(kept, engine):
+def test_the_shipped_checkpoint_repaints_what_is_asked_for(bundles):
     """The right half becomes that of the emoji asked for: no other training picture's is as near."""
-    from kandinsky_mindir.export.bundle import export_bundle
-
-    def make(folder):
-        micro = checkpoints.MICRO
-        export_bundle(micro / "prior", [micro / "decoder", micro / "decoder-inpaint"], folder / "bundle", [(SIDE, SIDE)], progress=False)
-
     prompts = json.loads((DATA / "emoji.json").read_text())
     pictures = np.round(255 * training_pictures(len(prompts))).astype(np.uint8)
-    with served(kept.get("inpaint", make) / "bundle") as server:
+    with served(bundles("micro-family")) as server:
         found = clients(server)
         for asked, ground in (("a tiger", "a rocket"), ("a rocket", "a red heart")):
             given = Image.fromarray(pictures[prompts.index(ground)])
