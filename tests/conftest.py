@@ -34,6 +34,25 @@ def pytest_xdist_auto_num_workers(config):
     return min(MOST_WORKERS, len(os.sched_getaffinity(0))) if everything else 0
 
 
+# Slow tests of minutes each: one that begins last keeps one process waiting for the other.
+LONGEST = ("test_snippets.py::test_pages[text-to-image]", "test_board.py::test_the_real_program", "test_fuzz_native.py",
+           "test_readme.py::test_commands_on_a_bundle_of_ones_own", "test_demo.py::test_demo", "test_sizes.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """With -m slow, the longest come first in each half of the tests, as each process begins with one."""
+    if _slow(config):
+        longest = [item for item in items if any(name in item.nodeid for name in LONGEST)]
+        rest = [item for item in items if item not in longest]
+        first = len(items) // MOST_WORKERS - len(longest[::2])
+        items[:] = longest[::2] + rest[:first] + longest[1::2] + rest[first:]
+
+
+def _slow(config):
+    return config.option.markexpr == "slow"
+
+
 @pytest.fixture(scope="session")
 def kept(pytestconfig):
     """Folders that are kept between runs, in pytest's cache: --cache-clear makes all of them anew."""
@@ -48,12 +67,14 @@ def engine(kept):
 
 
 @pytest.fixture(scope="session")
-def bundles(kept, engine, tmp_path_factory):
+def bundles(kept, engine, tmp_path_factory, pytestconfig):
     """A function from a name in checkpoints.SIZES to its exported bundle, a copy for this run, with the folders of its checkpoint
     (prior, decoder, inpaint, controlnet) beside it."""
     from kandinsky_mindir.export.bundle import export_bundle
 
-    copies, waiting = {}, ["narrow", "micro", "family"] if "PYTEST_XDIST_WORKER" in os.environ else []  # what many tests need
+    copies, waiting = {}, []  # what many tests need
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        waiting = [*(("mixed", "wide", "micro-family") if _slow(pytestconfig) else ()), "narrow", "micro", "family"]
 
     def export(name, wait):
         def make(folder):

@@ -1,15 +1,18 @@
 """What pictures as input cost at the real configuration, with random weights: the MoVQ's encoder beside diffusers on torch and,
-where it is installed, OpenVINO; and a step of the inpainting UNet beside one of the UNet for texts.
+where it is installed, OpenVINO; and a step of the inpainting UNet beside one of the UNet for texts, both loaded, in turns.
 
     python tests/benchmarks/conditions_cost.py encoder                    512x512: two minutes, 3 GB of memory
-    python tests/benchmarks/conditions_cost.py steps --size 256           12 GB of memory, 16 GB of disk
+    python tests/benchmarks/conditions_cost.py steps --size 256           16 GB of disk, both UNets in memory
+    python tests/benchmarks/conditions_cost.py steps --size 256 --divide 2      two minutes, a quarter of both
 """
 
 import argparse
+import shutil
 import statistics
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,6 +38,8 @@ from kandinsky_mindir.runner.bundle.manifest import Manifest
 from kandinsky_mindir.runner.loading.models import Models
 
 RUNS = 3  # the median counts; one more goes before, unmeasured
+TURNS = 20  # of two steps, now the one first, now the other: what else the machine does meets both
+WIDTHS = ("block_out_channels", "attention_head_dim", "cross_attention_dim")  # of the UNet, that --divide divides
 STEM = "diffusion_pytorch_model"
 
 
@@ -60,12 +65,31 @@ def seconds(run):
     return statistics.median(times)
 
 
+def runner(models, name, batch, size, stack):
+    """A function that runs a graph on random inputs, loaded until `stack` ends."""
+    run = stack.enter_context(models.lease(name, batch, size))
+    random = np.random.default_rng(0)
+    graph = models.bundle.manifest.find(name, batch, size)
+    inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) for tensor in graph.inputs}
+    return lambda: run(**inputs)
+
+
 def time_graph(models, name, batch, size):
-    with models.lease(name, batch, size) as run:
-        random = np.random.default_rng(0)
-        graph = models.bundle.manifest.find(name, batch, size)
-        inputs = {tensor.name: random.standard_normal(tensor.shape).astype(np.float32) for tensor in graph.inputs}
-        return seconds(lambda: run(**inputs))
+    with ExitStack() as stack:
+        return seconds(runner(models, name, batch, size, stack))
+
+
+def in_turns(runs):
+    """Seconds of each of `runs` in each of TURNS turns, one list a run; a turn more goes before, unmeasured."""
+    times = [[] for _ in runs]
+    for turn in range(-1, TURNS):
+        order = list(enumerate(runs))
+        for i, run in order if turn % 2 else reversed(order):
+            start = time.perf_counter()
+            run()
+            if turn >= 0:
+                times[i].append(time.perf_counter() - start)
+    return times
 
 
 def encoder(side, folder, engine):
@@ -105,16 +129,28 @@ def openvino_encoder(module, image, precision):
     return lambda: run([image.numpy()])
 
 
-def steps(side, folder, engine):
-    print(f"| step with guidance, {side}x{side}, {engine.precision} | seconds |\n| --- | --- |", flush=True)
-    for part, name, channels in (("unet", "text to image", 4), ("inpaint_unet", "inpainting", 9)):
-        options = {**UNET, "in_channels": channels}
-        MODULES["unet"] = (part, STEM, lambda options=options: diffusers.UNet2DConditionModel(**options))
-        write_part(folder / part, "unet", "float16")
-        config = UNetConfig.from_dict({**options, "_class_name": "UNet2DConditionModel"})
-        models = compiled(folder / part / "bundle", part, config, folder / part / part / "unet", side, part, 2, engine)
-        print(f"| {name} | {time_graph(models, part, 2, (side, side)):.2f} |", flush=True)
-        models.unload()
+def divided(option, by):
+    return tuple(width // by for width in option) if isinstance(option, tuple) else option // by
+
+
+def steps(side, folder, engine, by):
+    unet, runs = {**UNET, **{name: divided(UNET[name], by) for name in WIDTHS}}, {}
+    with ExitStack() as stack:
+        for part, name, channels in (("unet", "text to image", 4), ("inpaint_unet", "inpainting", 9)):
+            options = {**unet, "in_channels": channels}
+            MODULES["unet"] = (part, STEM, lambda options=options: diffusers.UNet2DConditionModel(**options))
+            write_part(folder / part, "unet", "float16")
+            config = UNetConfig.from_dict({**options, "_class_name": "UNet2DConditionModel"})
+            models = compiled(folder / part / "bundle", part, config, folder / part / part / "unet", side, part, 2, engine)
+            shutil.rmtree(folder / part / part)
+            runs[name] = runner(models, part, 2, (side, side), stack)
+        text, inpainting = times = in_turns(runs.values())
+    print(f"| step with guidance, {side}x{side}, {engine.precision} | seconds, median | least |\n| --- | --- | --- |")
+    for name, found in zip(runs, times):
+        print(f"| {name} | {statistics.median(found):.3f} | {min(found):.3f} |")
+    ratios = sorted(second / first for first, second in zip(text, inpainting))
+    print(f"\ninpainting / text to image: {min(inpainting) / min(text):.3f} of the least, "
+          f"{statistics.median(ratios):.3f} in the median turn")
 
 
 def main():
@@ -122,9 +158,14 @@ def main():
     parser.add_argument("what", choices=("encoder", "steps"))
     parser.add_argument("--size", type=int, default=512, metavar="N", help="pixels of a side (default 512)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of all")
+    parser.add_argument("--divide", type=int, default=1, metavar="N", help="steps: divide the UNets' widths by N (default 1)")
     arguments = parser.parse_args()
+    engine = engines.create(precision=arguments.precision)
     with tempfile.TemporaryDirectory() as folder:
-        {"encoder": encoder, "steps": steps}[arguments.what](arguments.size, Path(folder), engines.create(precision=arguments.precision))
+        if arguments.what == "encoder":
+            encoder(arguments.size, Path(folder), engine)
+        else:
+            steps(arguments.size, Path(folder), engine, arguments.divide)
 
 
 if __name__ == "__main__":
