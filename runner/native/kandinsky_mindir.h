@@ -42,7 +42,8 @@ typedef struct {
 
 KANDINSKY_API void kandinsky_options_init(kandinsky_options *options);
 
-/* Opens the bundle in the folder `path`. Nothing is loaded yet. options: NULL for the defaults. */
+/* Opens the bundle in the folder `path`. No model is loaded yet, but a process loads MindSpore Lite, for those that will run them.
+ * options: NULL for the defaults. */
 KANDINSKY_API int kandinsky_open(const char *path, const kandinsky_options *options, kandinsky_bundle **bundle, char *error,
                                  size_t error_size);
 
