@@ -3,7 +3,7 @@ where it is installed, OpenVINO; and a step of the inpainting UNet beside one of
 
     python tests/benchmarks/conditions_cost.py encoder                    512x512: two minutes, 3 GB of memory
     python tests/benchmarks/conditions_cost.py steps --size 256           16 GB of disk, both UNets in memory
-    python tests/benchmarks/conditions_cost.py steps --size 256 --divide 2      two minutes, a quarter of both
+    python tests/benchmarks/conditions_cost.py steps --size 256 --divide 4      two minutes, a sixteenth of both
 """
 
 import argparse
