@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..bundle.opened import Bundle
 from ..common.errors import UserError
-from ..engine import runtime, runtime_archive
+from ..engine import onednn, runtime, runtime_archive
 from ..engine.compiler import compile_program
 from ..engine.interface import Say
 from ..engine.wheel import VERSION
@@ -41,6 +41,8 @@ def make(bundle: Bundle, target: str, output: Path, say: Say, libraries: Path | 
     bundle.verify_files()
     small = toolchain.libraries_for(target, libraries, say)
     lite = runtime.ensure_libraries(target, say, wheel)
+    if target == onednn.MACHINE:
+        runtime.add_onednn(target, say)
     with tempfile.TemporaryDirectory(prefix="kandinsky-mindir-") as temporary:
         scratch = Path(temporary)
         say(f"Building {PROGRAM} for {target} with {' '.join(compiler)} ...")

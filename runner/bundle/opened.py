@@ -38,6 +38,7 @@ class Bundle(CheckedFiles):
 
     threads: int | None = None  # of the engine that loads its models; None: one for each CPU
     precision = "float32"  # of that engine
+    kernels: str | None = None  # of that engine; None: any
     use_packed = True
     target = "cpu"  # what its graphs were compiled for
 
@@ -55,11 +56,11 @@ class Bundle(CheckedFiles):
         super().__init__(folder, self.manifest.files, "export the bundle again", check)
         self.use_packed = use_packed
 
-    def for_engine(self, threads: int | None, precision: str = "float32") -> Bundle:
-        """The same, for an engine with so many threads and that precision: what is packed suits one of each."""
-        if (threads, precision) == (self.threads, self.precision):
+    def for_engine(self, threads: int | None, precision: str = "float32", kernels: str | None = None) -> Bundle:
+        """The same, for an engine with so many threads, that precision and kernels: what is packed suits one of each."""
+        if (threads, precision, kernels) == (self.threads, self.precision, self.kernels):
             return self
-        return self._copy(threads=threads, precision=precision)
+        return self._copy(threads=threads, precision=precision, kernels=kernels)
 
     def as_exported(self) -> Bundle:
         """The same without what is packed, which not every engine can use."""
@@ -123,12 +124,12 @@ class Bundle(CheckedFiles):
         threads or precision."""
         if not (self.use_packed and (self.path / packed.FOLDER).is_dir()):
             return None
-        return packed.read(self.path, packed.here(self.path, self.threads, self.precision), self.check)
+        return packed.read(self.path, packed.here(self.path, self.threads, self.precision, self.kernels), self.check)
 
     @property
     def packed_for_others(self) -> str:
         """Why what ``kandinsky-mindir pack`` made is of no use here, and what to do; "" if it is used, or is not there."""
-        return "" if not self.use_packed or self.packed else packed.why_not(self.path, self.threads, self.precision)
+        return "" if not self.use_packed or self.packed else packed.why_not(self.path, self.threads, self.precision, self.kernels)
 
     def model(self, path: str) -> ModelSource:
         """Where the `.ms` model of the layout `path` comes from."""

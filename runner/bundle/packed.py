@@ -21,7 +21,8 @@ from .manifest import FILE_NAME, FileInfo, Versioned, convert, inside, is_sealed
 from .ms_layout import HOLE, LARGEST, LITE_VERSION, UNIT, ModelSource, Stretch
 
 FOLDER = "packed"
-FORMAT = 3
+FORMAT = 4
+ORDER = 1  # of weights as kernels of ours pack them: it counts up when one of them comes to pack in another way
 REMEDY = "run kandinsky-mindir pack on the bundle again, or remove that folder"
 VECTORS = re.compile(r"(avx|sse|fma|f16c|asimd|neon|sve|fp|i8mm|bf16)")  # instructions that decide how Lite packs
 
@@ -37,6 +38,7 @@ class _MadeFor(Struct):
     processor: str
     threads: int
     precision: str
+    kernels: str
 
 
 class _Made(Struct):
@@ -97,7 +99,7 @@ def read(bundle: Path, use: dict | None = None, check: str = "once") -> Packed |
         raise UserError(f"{manifest} is not as pack wrote it: it is damaged, or was edited; {REMEDY}")
     found = convert(data, _File, str(manifest), REMEDY)
     made_for = msgspec.structs.asdict(found.made_for)
-    if use not in (None, made_for):
+    if use is not None and _other(made_for, use):
         return None
     files = {inside(name, f"{manifest}: files", REMEDY): info for name, info in found.files.items()}
     graphs = {path: (graph.layout, _weights(graph, files, f"{manifest}: graphs[{path!r}]"))
@@ -114,28 +116,39 @@ def _weights(graph: _Graph, files: dict[str, FileInfo], where: str) -> tuple[Str
     return graph.packed
 
 
-def here(bundle: Path, threads: int | None, precision: str = "float32") -> dict[str, str | int]:
+def here(bundle: Path, threads: int | None, precision: str = "float32", kernels: str | None = None) -> dict[str, str | int]:
     """What packed weights must be made for, to be used with the bundle in that folder by this process.
 
-    Lite packs some small weights in another way where it has more threads.
+    Lite packs some small weights in another way where it has more threads. kernels: whose, "lite" or "own"; None: of no matter.
     """
-    return {"bundle": sha256_of(bundle / FILE_NAME), "lite": LITE_VERSION, "processor": processor(),
+    wanted: dict[str, str | int] = {"bundle": sha256_of(bundle / FILE_NAME), "lite": LITE_VERSION, "processor": processor(),
             "threads": thread_count(threads), "precision": precision}
+    if kernels:
+        wanted["kernels"] = kernels if kernels == "lite" else f"{kernels} {ORDER}"
+    return wanted
 
 
-def why_not(bundle: Path, threads: int | None, precision: str = "float32") -> str:
+def _other(made_for: dict, wanted: dict) -> list[str]:
+    """The names of what is wanted otherwise than it was made for."""
+    return [name for name in wanted if made_for[name] != wanted[name]]
+
+
+def why_not(bundle: Path, threads: int | None, precision: str = "float32", kernels: str | None = None) -> str:
     """Why what is packed in the folder of a bundle cannot be used by this process, and what to do; "" if nothing is."""
     try:
         made_for = msgspec.structs.asdict(msgspec.json.decode((bundle / FOLDER / FILE_NAME).read_bytes(), type=_Made).made_for)
     except (OSError, ValueError, RecursionError):
         return ""
-    wanted = here(bundle, threads, precision)
-    other = [name for name in wanted if made_for[name] != wanted[name]]
+    wanted = here(bundle, threads, precision, kernels)
+    other = _other(made_for, wanted)
+    if "precision" in other and "kernels" in other:
+        other.remove("kernels")  # they follow the precision
     if not other:
         return ""
     reasons = {"bundle": "another export of it", "lite": f"MindSpore Lite {made_for['lite']}", "processor": "another processor",
                "threads": f"{made_for['threads']} threads, not {wanted['threads']}",
-               "precision": f"{made_for['precision']}, not {wanted['precision']}"}
+               "precision": f"{made_for['precision']}, not {wanted['precision']}",
+               "kernels": f"other kernels ({made_for['kernels']})"}
     chosen = [f"--{name} {made_for[name]}" for name in ("threads", "precision") if name in other]
     remedies = [f"choose {' '.join(chosen)}"] if len(chosen) == len(other) else []
     remedies += ["run kandinsky-mindir pack on the bundle again"] if precision != "float16" else []  # nothing packs for it

@@ -41,5 +41,7 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.action == "install":
         runtime.install(wheel=args.wheel, archive=args.archive)
+        if args.wheel is None and args.archive is None:
+            runtime.add_onednn()
     for key, value in runtime.info().items():
         print(f"{key:10} {value}")

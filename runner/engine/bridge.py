@@ -44,8 +44,9 @@ class BridgeEngine:
 
     say: receives a line when something has to be fetched first. deadline: seconds that a load, a run or a conversion may
     take before it counts as hung; by default $KANDINSKY_MINDIR_DEADLINE, else an hour. precision: of `.ms` models:
-    "float32", which Lite's own kernels compute, "bfloat16", in which oneDNN computes matrix products and convolutions, or
-    "float16", in which other kernels of Lite compute all between a model's inputs and outputs.
+    "float32", "bfloat16", in which kernels of ours compute matrix products and convolutions, or "float16", in which other
+    kernels of Lite compute all between a model's inputs and outputs. kernels: of `.ms` models in float32; None: ours, where
+    this machine has what they need (runtime.kernels), and "lite": Lite's.
     """
 
     name = "bridge"
@@ -53,12 +54,15 @@ class BridgeEngine:
     takes_model_files = True
     reads = "lite"
 
-    def __init__(self, say: Say = say_on_stderr, deadline: float | None = None, precision: str = "float32"):
+    def __init__(
+        self, say: Say = say_on_stderr, deadline: float | None = None, precision: str = "float32", kernels: str | None = None
+    ):  # fmt: skip
         self.deadline, self.precision = _deadline(deadline), precision
         _open_standard_streams()
         self.runtime = runtime.ensure(say)
         if precision == "bfloat16":
             runtime.ensure_onednn(say)
+        self.kernels = kernels or runtime.kernels(precision)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BridgeEngine) and self._kind == other._kind
@@ -68,7 +72,7 @@ class BridgeEngine:
 
     @property
     def _kind(self) -> tuple:
-        return self.runtime, self.deadline, self.precision
+        return self.runtime, self.deadline, self.precision, self.kernels
 
     def load(
         self, path: str | os.PathLike[str] | ModelFile, *, device: str = "cpu", threads: int | None = None
@@ -139,8 +143,8 @@ class BridgeModel:
                     table.append(str(keep.fileno()))
             else:
                 file, model_type, table = str(path.absolute()), MS if path.suffix == ".ms" else MINDIR, []
-            precision = engine.precision if model_type == MS else "float32"
-            numbers = map(str, (model_type, device, device_id, threads, precision, shared.fileno()))
+            precision, kernels = (engine.precision, engine.kernels) if model_type == MS else ("float32", "lite")
+            numbers = map(str, (model_type, device, device_id, threads, precision, kernels, shared.fileno()))
             command = [str(engine.runtime.bridge), file, *numbers, *table]
             self._process = BridgeProcess(command, descriptors, str(path), engine.deadline)
             with self._process.conversation():

@@ -76,6 +76,8 @@ class PackedModel(LiteModel, Protocol):
 class ModelFileEngine(Engine, Protocol):
     """An engine that `takes_model_files`: it makes Lite's own format, and packs its weights."""
 
+    kernels: str  # "own": kernels of ours compute products, and nodes of our own; "lite": Lite's compute all
+
     def convert(self, mindir: Path, ms: Path) -> None:
         """Write the MindIR file `mindir`, one that Lite reads, as the `.ms` file `ms`."""
 

@@ -1,4 +1,4 @@
-"""oneDNN, whose kernels compute in bfloat16 (native/*_kernel.h): a library beside Lite's, fetched when asked for.
+"""oneDNN, with which kernels of ours compute products (native/*_kernel.h): a library beside Lite's.
 
 Lite brings an older oneDNN for its own use. This one comes from a wheel of its makers, for x86-64 alone.
 """
@@ -15,6 +15,7 @@ from .interface import Say
 from .wheel import check_sha256, fetch
 
 VERSION = "3.2"
+MACHINE = "x86_64"
 LIBRARY = "libdnnl.so.3"  # as native/onednn.h opens it, and it is called in the wheel
 REQUIREMENT = "onednn-cpu-gomp==2023.2.0"
 SHA256 = "2f22a54d6a890ed14bfa185d42a4be65d8b5b1df85dc1f0f3a9abe31620416fb"

@@ -23,7 +23,7 @@ from . import onednn, runtime_archive
 from .compiler import PROGRAMS, compile_program, file_names
 from .compiler import find_compiler as _compiler
 from .interface import Say, say_on_stderr
-from .precision import lacking
+from .precision import lacking, lacking_own_float32
 from .wheel import VERSION, WHEEL_VARIABLE, WHEELS, unpack
 
 BYTES_NEEDED = 600_000_000  # the wheel and what is unpacked from it, together
@@ -76,10 +76,43 @@ def install(say: Say = say_on_stderr, wheel: str | Path | None = None, archive: 
                 return found
             compiler = _compiler()  # a download would be for nothing without one
             if not found.compilable:
-                given = wheel or os.environ.get(WHEEL_VARIABLE)
-                _place(unpack(Path(given) if given else None, _machine(), Path(scratch), say), found)
-            _build(found, compiler, Path(scratch), say)
+                brought = wheel or os.environ.get(WHEEL_VARIABLE)
+                _place(unpack(Path(brought) if brought else None, _machine(), Path(scratch), say), found)
+            compiled = _compiled(found, compiler, Path(scratch), say)
+            given = wheel is not None or WHEEL_VARIABLE in os.environ  # who brings Lite as a file may have no network
+            wanted = not (lacking_own_float32() or _onednn().exists())
+            if wanted and (not given or onednn.WHEEL_VARIABLE in os.environ):
+                _try_onednn(_onednn(), Path(scratch), say)
+            for target, program in compiled.items():  # the last: who finds them takes what is there
+                program.rename(target)
     return found
+
+
+def add_onednn(machine: str | None = None, say: Say = say_on_stderr) -> None:
+    """Install oneDNN beside Lite's libraries for `machine`, "x86_64"; None: for this one, if float32 is faster with it here.
+
+    Where it cannot be had, Lite's kernels serve, and `say` is told so.
+    """
+    cache, target = _find().root.parent, _onednn(machine)
+    if target.exists() or (machine is None and lacking_own_float32()):
+        return
+    with _installing(cache), alone(cache, say), tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as scratch:
+        _try_onednn(target, Path(scratch), say)
+
+
+def kernels(precision: str) -> str:
+    """Whose kernels compute `.ms` models in a precision here: "own" or "lite"."""
+    own = precision == "bfloat16" or (precision == "float32" and not lacking_own_float32() and _onednn().exists())
+    return "own" if own else "lite"
+
+
+def _try_onednn(target: Path, scratch: Path, say: Say) -> None:
+    folder = scratch / "onednn"
+    folder.mkdir()
+    try:
+        onednn.unpack(folder, say).rename(target)
+    except UserError as error:
+        say(f"float32 is computed by MindSpore Lite's own kernels, which are slower: {error}")
 
 
 def ensure_libraries(machine: str, say: Say = say_on_stderr, wheel: Path | None = None) -> Path:
@@ -97,8 +130,7 @@ def ensure_libraries(machine: str, say: Say = say_on_stderr, wheel: Path | None 
 
 def ensure_onednn(say: Say = say_on_stderr) -> None:
     """Install oneDNN beside Lite's libraries, where it is not there. UserError."""
-    found = _find()
-    target = found.root / "lib" / onednn.LIBRARY
+    found, target = _find(), _onednn()
     if target.exists():
         return
     try:
@@ -132,24 +164,36 @@ def info() -> dict[str, Any]:
         "folder": str(found.root),
         "installed": found.root.exists(),
         "built": found.built,
-        "bfloat16": _bfloat16(found),
+        "float32": _float32(),
+        "bfloat16": _bfloat16(),
         "float16": _float16(),
         "bytes": sum(file.stat().st_size for file in files),
     }
 
 
-def _bfloat16(found: Runtime) -> str:
+def _float32() -> str:
+    """What computes in float32 here."""
+    if kernels("float32") == "own":
+        return f"oneDNN {onednn.VERSION} and MindSpore Lite's own kernels"
+    reason = lacking_own_float32() or f"`runtime install` adds oneDNN {onednn.VERSION}, which is faster"
+    return f"MindSpore Lite's own kernels: {reason}"
+
+
+def _bfloat16() -> str:
     """What computes products and convolutions in bfloat16 here, or why nothing does."""
     if reason := lacking("bfloat16"):
         return f"no: {reason}"
-    there = (found.root / "lib" / onednn.LIBRARY).exists()
-    return f"oneDNN {onednn.VERSION}, {'installed' if there else 'fetched when it is first asked for'}"
+    return f"oneDNN {onednn.VERSION}, {'installed' if _onednn().exists() else 'fetched when it is first asked for'}"
 
 
 def _float16() -> str:
     """What computes in float16 here, or why nothing does."""
     reason = lacking("float16")
     return f"no: {reason}" if reason else "MindSpore Lite's own kernels"
+
+
+def _onednn(machine: str | None = None) -> Path:
+    return _find(machine).root / "lib" / onednn.LIBRARY
 
 
 def _find(machine: str | None = None) -> Runtime:
@@ -215,9 +259,12 @@ def _place(new: Path, found: Runtime) -> None:
         entry.replace(found.root / entry.name)
 
 
-def _build(found: Runtime, compiler: list[str], scratch: Path, say: Say) -> None:
+def _compiled(found: Runtime, compiler: list[str], scratch: Path, say: Say) -> dict[Path, Path]:
+    """The programs that are missing, compiled, by where they go."""
     say(f"Building the bridge to it with {' '.join(compiler)} ...")
-    for program in PROGRAMS:
-        target: Path = getattr(found, program)
+    compiled: dict[Path, Path] = {}
+    for name in PROGRAMS:
+        target: Path = getattr(found, name)
         if not target.exists():
-            compile_program(program, compiler, found.root, scratch).rename(target)
+            compiled[target] = compile_program(name, compiler, found.root, scratch).rename(scratch / target.name)
+    return compiled

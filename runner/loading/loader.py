@@ -8,11 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from ..bundle.manifest import GraphInfo, TensorInfo
 from ..bundle.opened import Bundle
 from ..common.errors import UserError
-from ..engine import Engine, LiteModel, TensorSpec
+from ..engine import Engine, LiteModel, ModelFileEngine, TensorSpec
 from ..engine.chain import Chain
 
 LOADING = 2  # pieces of a graph that load at once: Lite packs weights on one thread
@@ -22,7 +23,7 @@ def loadable(bundle: Bundle, engine: Engine, device: str, threads: int | None) -
     """The bundle as that engine loads it: what is packed serves where Lite's own format is loaded, on a CPU; graphs for Ascend,
     where the bundle has them, serve an engine on Ascend that reads them as MindSpore wrote them."""
     if takes_model_files(engine, device):
-        return bundle.for_engine(threads, engine.precision)
+        return bundle.for_engine(threads, engine.precision, cast(ModelFileEngine, engine).kernels)
     name = device.partition(":")[0]
     return bundle.as_exported().for_target(name) if engine.reads == "mindir" and name != "cpu" else bundle.as_exported()
 

@@ -113,7 +113,7 @@ class _Packer:
             raise UserError(f"{self._bundle.path} has no weights that could be packed: it works as it is")
         data = {
             "format": packed.FORMAT,
-            "made_for": packed.here(self._bundle.path, self._threads, self._engine.precision),
+            "made_for": packed.here(self._bundle.path, self._threads, self._engine.precision, self._engine.kernels),
             "files": {name: dataclasses.asdict(info) for name, info in self._files.items()},
             "graphs": {path: {"layout": source.layout, "packed": source.packed} for path, source in self._graphs.items()},
         }

@@ -89,7 +89,7 @@ class _Stop(Exception):
 class NoEngine:
     """Takes files in Lite's place and loads none. takes_model_files: whether it would take `.ms` files."""
 
-    precision, reads = "float32", "lite"
+    precision, kernels, reads = "float32", "lite", "lite"
 
     def __init__(self, takes_model_files: bool):
         self.takes_model_files = takes_model_files

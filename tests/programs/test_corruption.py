@@ -49,7 +49,7 @@ def test_a_file_is_checked_again_when_it_was_changed(copy):
 @pytest.mark.parametrize("takes_model_files", [True, False])
 def test_a_file_that_changes_while_it_is_loaded(copy, takes_model_files):
     class Engine:
-        precision, reads = "float32", "lite"
+        precision, kernels, reads = "float32", "lite", "lite"
 
         def load(self, *_, **__):
             replace(copy / "prior" / "weights.bin", bytes(size))

@@ -14,7 +14,7 @@ from kandinsky_mindir.runner.engine.bridge import BridgeModel
 SOURCE = r"""#!{python} -ISE
 import mmap, os, sys, time
 habits = open(sys.argv[1]).read().split()
-memory = int(sys.argv[7])
+memory = int(sys.argv[8])
 os.ftruncate(memory, 128)
 shared = mmap.mmap(memory, 128)
 
@@ -53,7 +53,7 @@ class FakeBridge:
     """Loads models of the program: an engine as BridgeModel needs it. folder: for its files."""
 
     def __init__(self, folder: Path, deadline: float = 60):
-        self.folder, self.deadline, self.precision = folder, deadline, "float32"
+        self.folder, self.deadline, self.precision, self.kernels = folder, deadline, "float32", "lite"
         program = folder / "bridge"
         program.write_text(SOURCE.replace("{python}", sys.executable))
         program.chmod(0o755)

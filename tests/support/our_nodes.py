@@ -4,9 +4,13 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 import small_graph
 from kandinsky_mindir.runner import engine as engines
+from kandinsky_mindir.runner.engine import runtime
+from kandinsky_mindir.runner.engine.bridge import BridgeEngine
 from kandinsky_mindir.runner.engine.compiler import find_compiler
+from kandinsky_mindir.runner.engine.precision import lacking, lacking_own_float32
 
 PROGRAM = r"""
 #include <cstdio>
@@ -64,10 +68,24 @@ def written(folder, engine, cell, inputs):
     return folder / "graph.ms"
 
 
-def run(ms, inputs, precision, threads):
+# The precisions that kernels of ours compute in, as a test's parameter.
+PRECISIONS = [
+    pytest.param("float32", marks=pytest.mark.skipif(bool(lacking_own_float32()), reason=lacking_own_float32())),
+    pytest.param("bfloat16", marks=pytest.mark.skipif(bool(lacking()), reason=lacking())),
+]
+
+
+def run(ms, inputs, precision, threads, kernels="own"):
     """The first output of a model."""
-    with engines.create("bridge", precision=precision).load(ms, threads=threads) as model:
+    with loaded(ms, precision, threads, kernels) as model:
         return model.run(inputs)[0]
+
+
+def loaded(ms, precision, threads, kernels="own"):
+    """A model that such kernels compute: "own" or "lite"."""
+    if kernels == "own":
+        runtime.ensure_onednn()
+    return BridgeEngine(precision=precision, kernels=kernels).load(ms, threads=threads)
 
 
 def rounded(array):

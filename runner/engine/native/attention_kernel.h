@@ -1,8 +1,8 @@
-// Attention as one node, in bfloat16: what AttentionFusion finds.
+// Attention as one node: what AttentionFusion finds.
 //
 // Our pool's threads take blocks of queries, each of one head. Scores of a block stay in a core's cache; they are computed,
-// made weights and multiplied with the values before the next block's. Products are oneDNN's, of factors rounded to bfloat16,
-// with sums in float32.
+// made weights and multiplied with the values before the next block's. Products are oneDNN's, of factors in float32 or rounded
+// to bfloat16, with sums in float32.
 
 #ifndef KANDINSKY_MINDIR_ATTENTION_KERNEL_H
 #define KANDINSKY_MINDIR_ATTENTION_KERNEL_H
@@ -13,6 +13,7 @@
 #include <exception>
 #include <memory>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "attention_fusion.h"
@@ -25,6 +26,7 @@
 
 #ifdef KANDINSKY_VECTORS
 
+template <typename Factor>  // of its products: float, or std::uint16_t for bfloat16
 class AttentionKernel : public mindspore::kernel::Kernel {
  public:
   using Tensors = std::vector<mindspore::MSTensor>;
@@ -83,15 +85,16 @@ class AttentionKernel : public mindspore::kernel::Kernel {
     onednn::Primitive round, score, mix;
   };
 
+  static constexpr bool kRounds = !std::is_same_v<Factor, float>;
   static constexpr std::int64_t kScoreBytes = 1 << 19;  // of a block's scores and weights, about: half of a core's cache
   static constexpr std::int64_t kFewestRows = 32, kMostRows = 256;
-  static constexpr std::int64_t kFloat = sizeof(float), kBfloat = sizeof(std::uint16_t);
+  static constexpr std::int64_t kFloat = sizeof(float), kFactor = sizeof(Factor);
 
   static std::int64_t Aligned(std::int64_t size) { return (size + 63) / 64 * 64; }
 
   void Describe() {
     using onednn::Layout, onednn::Primitive;
-    const std::int64_t fitting = std::clamp(kScoreBytes / ((kFloat + kBfloat) * seen_), kFewestRows, kMostRows);
+    const std::int64_t fitting = std::clamp(kScoreBytes / ((kFloat + kFactor) * seen_), kFewestRows, kMostRows);
     parts_ = (tokens_ + fitting - 1) / fitting;
     const std::int64_t step = std::min(tokens_, ((tokens_ + parts_ - 1) / parts_ + 15) / 16 * 16);
     parts_ = (tokens_ + step - 1) / step;
@@ -100,16 +103,18 @@ class AttentionKernel : public mindspore::kernel::Kernel {
     for (Block *block : {&most_, &last_}) {
       block->rows = block == &most_ ? step : tokens_ - (parts_ - 1) * step;
       block->queries = Layout(onednn::kFloat32, block->rows, depth_, depth_, 1);
-      block->rounded = Layout(onednn::kBfloat16, block->rows, depth_, depth_, 1);
+      block->rounded = Layout(onednn::kTypeOf<Factor>, block->rows, depth_, depth_, 1);
       block->scores = Layout(onednn::kFloat32, block->rows, seen_, seen_, 1);
-      block->weights = Layout(onednn::kBfloat16, block->rows, seen_, seen_, 1);
+      block->weights = Layout(onednn::kTypeOf<Factor>, block->rows, seen_, seen_, 1);
       block->out = Layout(onednn::kFloat32, block->rows, depth_, depth_, 1);
-      block->round = Primitive::Reorder(block->queries, block->rounded);
+      if (kRounds) {
+        block->round = Primitive::Reorder(block->queries, block->rounded);
+      }
       // Keys and values have one order, whatever rows they meet.
       const bool first = block == &most_;
-      block->score = Primitive::Product(block->rounded, first ? Layout::Any(onednn::kBfloat16, depth_, seen_) : packed_keys_,
+      block->score = Primitive::Product(kRounds ? block->rounded : block->queries, first ? Layout::Any(onednn::kTypeOf<Factor>, depth_, seen_) : packed_keys_,
                                         Layout(), block->scores);
-      block->mix = Primitive::Product(block->weights, first ? Layout::Any(onednn::kBfloat16, seen_, depth_) : packed_values_,
+      block->mix = Primitive::Product(block->weights, first ? Layout::Any(onednn::kTypeOf<Factor>, seen_, depth_) : packed_values_,
                                       Layout(), block->out);
       packed_keys_ = block->score.weights();
       packed_values_ = block->mix.weights();
@@ -139,15 +144,19 @@ class AttentionKernel : public mindspore::kernel::Kernel {
     static thread_local onednn::Scratch scratch;
     const std::int64_t head = share / parts_, part = share % parts_, first = part * most_.rows;
     const Block &block = part == parts_ - 1 ? last_ : most_;
-    const std::int64_t scores_size = Aligned(block.rows * seen_ * kFloat), weights_size = Aligned(block.rows * seen_ * kBfloat);
-    const auto size = static_cast<std::size_t>(scores_size + weights_size + block.rows * depth_ * kBfloat);
+    const std::int64_t scores_size = Aligned(block.rows * seen_ * kFloat), weights_size = Aligned(block.rows * seen_ * kFactor);
+    const auto size = static_cast<std::size_t>(scores_size + weights_size + block.rows * depth_ * kFactor);
     char *memory = static_cast<char *>(scratch.Get(size));
     auto *scores = reinterpret_cast<float *>(memory);
-    auto *weights = reinterpret_cast<std::uint16_t *>(memory + scores_size);
+    auto *weights = reinterpret_cast<Factor *>(memory + scores_size);
     void *rounded = memory + scores_size + weights_size;
     const std::int64_t place = (head * tokens_ + first) * depth_;
-    block.round.Run({{onednn::kSource, &block.queries, queries_ + place}, {onednn::kTarget, &block.rounded, rounded}});
-    block.score.Run({{onednn::kSource, &block.rounded, rounded}, {onednn::kWeights, &packed_keys_, Keys(head)},
+    const void *queries = queries_ + place;
+    if (kRounds) {
+      block.round.Run({{onednn::kSource, &block.queries, queries}, {onednn::kTarget, &block.rounded, rounded}});
+      queries = rounded;
+    }
+    block.score.Run({{onednn::kSource, kRounds ? &block.rounded : &block.queries, queries}, {onednn::kWeights, &packed_keys_, Keys(head)},
                      {onednn::kTarget, &block.scores, scores}});
     float factors[kMostRows];
     for (std::int64_t row = 0; row < block.rows; ++row) {

@@ -1,14 +1,15 @@
 // The program that runs one model on MindSpore Lite for bridge.py, in a process of its own.
 //
-//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]]
+//   bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION KERNELS MEMORY [PIECES [KEEP]]
 //   bridge start                                                (makes such processes: model_starter.h)
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
-// or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32", "bfloat16" (product_kernel.h,
-// convolution_kernel.h) or "float16" (other kernels of Lite's), and MEMORY is the descriptor of an empty shared file, in
-// which the program lays out the model's inputs and outputs. PIECES, a file, says in lines what lies in other files of a
-// `.ms` file without a name (mapped_weights.h): whole pages of it, or what Lite makes of a weight in it; KEEP is the
-// descriptor of an empty file for all of the latter. It answers in lines on standard output: once loaded
+// or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32", "bfloat16" or "float16" (other kernels of Lite's),
+// KERNELS is "lite", or "own" for kernels of ours (product_kernel.h, our_nodes.h), which bfloat16 needs and float32 can do
+// without, and MEMORY is the descriptor of an empty shared file, in which the program lays out the model's inputs and outputs.
+// PIECES, a file, says in lines what lies in other files of a `.ms` file without a name (mapped_weights.h): whole pages of it,
+// or what Lite makes of a weight in it; KEEP is the descriptor of an empty file for all of the latter. It answers in lines on
+// standard output: once loaded
 //
 //   packed POSITION LENGTH OFFSET                          (one line a weight in KEEP)
 //   input|output TYPE OFFSET RANK DIMENSION... NAME        (one line a tensor; TYPE is Lite's DataType)
@@ -62,7 +63,7 @@ void Check(const mindspore::Status &status) {
 }
 
 std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int device_id, int threads,
-                                                const std::string &precision) {
+                                                const std::string &precision, bool own) {
   auto context = std::make_shared<mindspore::Context>();
   if (threads > 0) {
     SharePool::Start(threads);
@@ -75,16 +76,20 @@ std::shared_ptr<mindspore::Context> MakeContext(const std::string &device, int d
   }
   auto cpu = std::make_shared<mindspore::CPUDeviceInfo>();  // Ascend's fallback, too
   cpu->SetAllocator(Arena::Make());
-  if (precision == "bfloat16") {
-    RegisterProducts(SharePool::Shares(threads));
-    RegisterConvolutions(SharePool::Shares(threads));
-    RegisterOurKernels(SharePool::Shares(threads));
-    cpu->SetProvider(kOurProvider);
-    cpu->SetProviderDevice("CPU");
-  } else if (precision == "float16") {
+  cpu->SetProvider(own ? kOurProvider : "");
+  cpu->SetProviderDevice(own ? "CPU" : "");
+  const int shares = SharePool::Shares(threads);
+  if (own && precision == "bfloat16") {
+    RegisterProducts<std::uint16_t>(shares);
+    RegisterConvolutions(shares);
+    RegisterOurKernels<std::uint16_t>(shares);
+  } else if (own && precision == "float32") {  // Lite's convolutions are as fast
+    RegisterProducts<float>(shares);
+    RegisterOurKernels<float>(shares);
+  } else if (!own && precision == "float16") {
     cpu->SetEnableFP16(true);
-  } else if (precision != "float32") {
-    throw std::runtime_error("there are no kernels for " + precision);
+  } else if (own || precision != "float32") {
+    throw std::runtime_error("there are no such kernels for " + precision);
   }
   context->MutableDeviceInfo().push_back(cpu);
   return context;
@@ -270,8 +275,8 @@ int main(int argc, char **argv) {
   if (words.size() == 1 && words[0] == "start") {
     words = ModelStarter::Serve();
   }
-  if (words.size() < 7 || words.size() > 9) {
-    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION MEMORY [PIECES [KEEP]] | bridge start\n");
+  if (words.size() < 8 || words.size() > 10) {
+    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION KERNELS MEMORY [PIECES [KEEP]] | bridge start\n");
     return 2;
   }
   FollowParent(STDIN_FILENO);
@@ -279,9 +284,9 @@ int main(int argc, char **argv) {
   dup2(STDERR_FILENO, STDOUT_FILENO);  // whatever the libraries print is no reply
   const auto number = [&words](size_t i) { return std::atoi(words[i].c_str()); };
   try {
-    SharedModel model(words[0].c_str(), number(1), MakeContext(words[2], number(3), number(4), words[5]), number(6),
-                      words.size() > 7 ? words[7].c_str() : nullptr, words.size() > 8 ? number(8) : -1, fileno(replies),
-                      words[5] == "bfloat16");
+    const bool own = words[6] == "own";
+    SharedModel model(words[0].c_str(), number(1), MakeContext(words[2], number(3), number(4), words[5], own), number(7),
+                      words.size() > 8 ? words[8].c_str() : nullptr, words.size() > 9 ? number(9) : -1, fileno(replies), own);
     model.Describe(replies);
     std::fprintf(replies, "ready\n");
     std::fflush(replies);

@@ -8,7 +8,7 @@
 #ifdef KANDINSKY_VECTORS
 
 // e^x to about 2^-22 of it, for x up to 0; 0 below -104. Range reduction and polynomial are those of expf in Cephes.
-KANDINSKY_AVX512_BF16 inline __m512 ExpOfNegative(__m512 x) {
+KANDINSKY_AVX512 inline __m512 ExpOfNegative(__m512 x) {
   x = _mm512_max_ps(_mm512_set1_ps(-120.0F), x);  // in this order a NaN stays one
   const __m512 power = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341F)), 0);
   const __m512 rest = _mm512_fnmadd_ps(power, _mm512_set1_ps(-2.12194440e-4F),

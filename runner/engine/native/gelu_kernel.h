@@ -19,7 +19,7 @@
 
 // x times the share of a normal distribution that lies below x, to 2^-20 of x. That share's complement is a polynomial of
 // 1 / (1 + 0.3275911 z) times e^-z^2, where z is |x| / sqrt(2): formula 7.1.26 of Abramowitz and Stegun, off by 1.5e-7 at most.
-KANDINSKY_AVX512_BF16 inline __m512 Gelu(__m512 x) {
+KANDINSKY_AVX512 inline __m512 Gelu(__m512 x) {
   const __m512 one = _mm512_set1_ps(1.0F), zero = _mm512_setzero_ps();
   const __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678118654752F));
   const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911F), one));
@@ -64,7 +64,7 @@ class GeluKernel : public mindspore::kernel::Kernel {
  private:
   std::int64_t Start(int share) const { return std::min(count_, (count_ * share / shares_ + 15) / 16 * 16); }
 
-  KANDINSKY_AVX512_BF16 void Compute(std::int64_t first, std::int64_t end) const {
+  KANDINSKY_AVX512 void Compute(std::int64_t first, std::int64_t end) const {
     for (std::int64_t i = first; i < end; i += 16) {
       const auto here = static_cast<__mmask16>(end - i >= 16 ? 0xFFFF : (1U << (end - i)) - 1);
       _mm512_mask_storeu_ps(out_ + i, here, Gelu(_mm512_maskz_loadu_ps(here, in_ + i)));

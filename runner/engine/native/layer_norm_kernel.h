@@ -65,11 +65,11 @@ class LayerNormKernel : public mindspore::kernel::Kernel {
   }
 
  private:
-  KANDINSKY_AVX512_BF16 __mmask16 Here(std::int64_t i) const {
+  KANDINSKY_AVX512 __mmask16 Here(std::int64_t i) const {
     return static_cast<__mmask16>(width_ - i >= 16 ? 0xFFFF : (1U << (width_ - i)) - 1);
   }
 
-  KANDINSKY_AVX512_BF16 void Row(const float *in, float *out) const {
+  KANDINSKY_AVX512 void Row(const float *in, float *out) const {
     const auto width = static_cast<float>(width_);
     __m512 sum = _mm512_setzero_ps();
     for (std::int64_t i = 0; i < width_; i += 16) {

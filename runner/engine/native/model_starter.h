@@ -3,7 +3,7 @@
 //
 // Its program sends one message for each model over the socket that is its standard input (SOCK_SEQPACKET):
 //
-//   TYPE DEVICE DEVICE_ID THREADS PRECISION
+//   TYPE DEVICE DEVICE_ID THREADS PRECISION KERNELS
 //
 // with the descriptors of the model's socket, its leash, MEMORY, MODEL and PIECES (bridge.cc says what they are) and, unless
 // the log goes where the starter's does, the log. The leash is a socket, too: where the program closes it, or its writing end,

@@ -89,7 +89,7 @@ class DeviationsKernel final : public RowsKernel {
   using RowsKernel::RowsKernel;
 
  private:
-  KANDINSKY_AVX512_BF16 void Row(std::int64_t row) const override {
+  KANDINSKY_AVX512 void Row(std::int64_t row) const override {
     const float *in = At(row), *means = Numbers(0, row);
     float *out = out_ + row * channels_;
     for (std::int64_t channel = 0; channel < channels_; channel += 16) {
@@ -111,7 +111,7 @@ class AffineKernel final : public RowsKernel {
   using RowsKernel::RowsKernel;
 
  private:
-  KANDINSKY_AVX512_BF16 void Row(std::int64_t row) const override {
+  KANDINSKY_AVX512 void Row(std::int64_t row) const override {
     const float *scale = Numbers(0, row), *shift = Numbers(1, row);
     const __m512 one = _mm512_set1_ps(1.0F), zero = _mm512_setzero_ps();
     for (std::int64_t column = 0; column < width_; ++column) {

@@ -24,6 +24,8 @@ using Handle = void *;
 using Dims = std::int64_t[12];
 
 enum DataType { kBfloat16 = 2, kFloat32 = 3 };
+template <typename Number>  // of a tensor in memory: float, or std::uint16_t for bfloat16
+constexpr DataType kTypeOf = sizeof(Number) == sizeof(float) ? kFloat32 : kBfloat16;
 enum { kAnyTag = 1, kCpu = 1, kInOrder = 1, kUserScratchpad = 1 };
 enum { kInference = 96, kDirect = 1 };
 enum { kQueryWeights = 131, kQueryScratchpad = 136 };

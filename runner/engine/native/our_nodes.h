@@ -4,6 +4,8 @@
 #define KANDINSKY_MINDIR_OUR_NODES_H
 
 #include <cstddef>
+#include <cstring>
+#include <stdexcept>
 
 #include "attention_kernel.h"
 #include "gelu_kernel.h"
@@ -16,12 +18,13 @@
 #ifdef KANDINSKY_VECTORS
 
 // In models that are built from now on.
-inline void RegisterOurKernels(int shares) {
+template <typename Factor>  // of products: float, or std::uint16_t for bfloat16
+void RegisterOurKernels(int shares) {
   RegisterOurNodes(kWinogradType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
-    return WinogradKernel::Make(shares, inputs, outputs);
+    return WinogradKernel<Factor>::Make(shares, inputs, outputs);
   });
   RegisterOurNodes(kAttentionType, [](const auto &inputs, const auto &outputs, const auto *, const auto *) {
-    return AttentionKernel::Make(inputs, outputs);
+    return AttentionKernel<Factor>::Make(inputs, outputs);
   });
   RegisterOurNodes(kGeluType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
     return GeluKernel::Make(shares, inputs, outputs);
@@ -40,20 +43,29 @@ inline void RegisterOurKernels(int shares) {
   });
 }
 
-// Changes a `.ms` file in memory, with ModelGraph::kRoom bytes of zeros behind it.
+// Changes a `.ms` file in memory, with ModelGraph::kRoom bytes of zeros behind it. What is no such file is left to Lite to refuse.
 inline void MakeOurNodes(char *file, std::size_t size) {
-  ModelGraph graph(file, size);
-  WinogradFusion::Apply(&graph);
-  AttentionFusion::Apply(&graph);
-  GeluFusion::Apply(&graph);
-  LayerNormFusion::Apply(&graph);
-  NormFusion::Apply(&graph);
-  graph.Sweep();
+  constexpr char kMark[] = {'M', 'S', 'L', '2'};
+  if (size < 8 || std::memcmp(file + 4, kMark, sizeof(kMark)) != 0) {
+    return;
+  }
+  try {
+    ModelGraph graph(file, size);
+    WinogradFusion::Apply(&graph);
+    AttentionFusion::Apply(&graph);
+    GeluFusion::Apply(&graph);
+    LayerNormFusion::Apply(&graph);
+    NormFusion::Apply(&graph);
+    graph.Sweep();
+  } catch (const std::out_of_range &) {
+    throw std::runtime_error("the file is damaged: it refers to nodes or tensors that it lacks");
+  }
 }
 
 #else  // graphs stay as they are
 
-inline void RegisterOurKernels(int) {}
+template <typename Factor>
+void RegisterOurKernels(int) {}
 inline void MakeOurNodes(char *, std::size_t) {}
 
 #endif

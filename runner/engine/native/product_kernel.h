@@ -1,8 +1,8 @@
-// Matrix products by oneDNN in place of Lite's, in bfloat16.
+// Matrix products by oneDNN in place of Lite's, of factors in float32 or rounded to bfloat16.
 //
 // A product of (batch, rows, depth) and (batch, depth, columns) is cut into blocks of rows and columns, of which our pool's
-// threads compute one at a time. Operands are rounded to bfloat16 block by block, sums are in float32, and so is what comes
-// out. Weights are rounded and put in oneDNN's order once, when the model is loaded.
+// threads compute one at a time. Operands are rounded block by block; sums and results are in float32. Weights are rounded and
+// put in oneDNN's order once, when the model is loaded.
 
 #ifndef KANDINSKY_MINDIR_PRODUCT_KERNEL_H
 #define KANDINSKY_MINDIR_PRODUCT_KERNEL_H
@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "include/api/context.h"
@@ -27,6 +28,7 @@
 #include "packed_weights.h"
 #include "thread_pool.h"
 
+template <typename Factor>  // float, or std::uint16_t for bfloat16
 class ProductKernel : public mindspore::kernel::Kernel {
  public:
   using Tensors = std::vector<mindspore::MSTensor>;
@@ -56,9 +58,9 @@ class ProductKernel : public mindspore::kernel::Kernel {
     b_ = packed_.data() != nullptr ? nullptr : static_cast<const char *>(inputs_[1].MutableData());
     bias_ = inputs_.size() > 2 ? static_cast<const char *>(inputs_[2].MutableData()) : nullptr;
     out_ = static_cast<char *>(outputs_[0].MutableData());
-    if (column_parts_ > 1) {
+    if (RoundsFirst()) {
       static thread_local onednn::Scratch memory;  // one for all kernels of a model, which run one after another
-      rounded_ = static_cast<char *>(memory.Get(static_cast<std::size_t>(kBfloat * batch_ * rows_ * depth_)));
+      rounded_ = static_cast<char *>(memory.Get(static_cast<std::size_t>(kFactor * batch_ * rows_ * depth_)));
       if (const int status = SharePool::instance().Run(round_, nullptr, static_cast<int>(batch_ * chunks_)); status != 0) {
         return status;
       }
@@ -78,7 +80,8 @@ class ProductKernel : public mindspore::kernel::Kernel {
     onednn::Primitive round;
   };
 
-  static constexpr std::int64_t kFloat = sizeof(float), kBfloat = sizeof(std::uint16_t);
+  static constexpr std::int64_t kFloat = sizeof(float), kFactor = sizeof(Factor);
+  static constexpr bool kRounds = !std::is_same_v<Factor, float>;
   static constexpr std::int64_t kFewestRows = 32, kFewestColumns = 64;  // of a block, below which oneDNN gets slow
   static constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector register
 
@@ -108,7 +111,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
         Describe(last_row, last_column);
       }
     }
-    if (column_parts_ > 1) {
+    if (RoundsFirst()) {
       DescribeChunks(shares);
     }
     if (inputs_[1].Data() != nullptr) {
@@ -118,6 +121,8 @@ class ProductKernel : public mindspore::kernel::Kernel {
     task_ = [this](void *, int share, float, float) { return Compute(share); };
     return true;
   }
+
+  bool RoundsFirst() const { return kRounds && column_parts_ > 1; }  // the left side, as several blocks read its rows
 
   // Of so many rows of the left side, as they come.
   onednn::Layout Left(std::int64_t rows) const {
@@ -173,7 +178,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
     for (Chunk *chunk : {&chunk_, &last_chunk_}) {
       const std::int64_t rows = chunk == &chunk_ ? chunk_step_ : rows_ - (chunks_ - 1) * chunk_step_;
       chunk->a = Left(rows);
-      chunk->rounded = onednn::Layout(onednn::kBfloat16, rows, depth_, depth_, 1);
+      chunk->rounded = onednn::Layout(onednn::kTypeOf<Factor>, rows, depth_, depth_, 1);
       chunk->round = onednn::Primitive::Reorder(chunk->a, chunk->rounded);
     }
   }
@@ -190,13 +195,15 @@ class ProductKernel : public mindspore::kernel::Kernel {
     if (inputs_.size() > 2) {
       block.bias = Layout(onednn::kFloat32, 1, columns, columns, 1);
     }
-    block.a_rounded = Layout(onednn::kBfloat16, rows, depth_, depth_, 1);
+    block.a_rounded = Layout(onednn::kTypeOf<Factor>, rows, depth_, depth_, 1);
     // The weights of a block of columns have one order, whatever rows they meet.
-    const Layout order = last_row ? At(false, last_column).b_rounded : Layout::Any(onednn::kBfloat16, depth_, columns);
-    block.product = Primitive::Product(block.a_rounded, order, block.bias, block.out);
+    const Layout order = last_row ? At(false, last_column).b_rounded : Layout::Any(onednn::kTypeOf<Factor>, depth_, columns);
+    block.product = Primitive::Product(kRounds ? block.a_rounded : block.a, order, block.bias, block.out);
     block.b_rounded = block.product.weights();
     block.round_b = Primitive::Reorder(block.b, block.b_rounded);
-    block.round_a = Primitive::Reorder(block.a, block.a_rounded);
+    if (kRounds) {
+      block.round_a = Primitive::Reorder(block.a, block.a_rounded);
+    }
   }
 
   static std::size_t Aligned(std::size_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
@@ -236,7 +243,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
     const std::int64_t batch = share / chunks_, part = share % chunks_, row = part * chunk_step_;
     const Chunk &chunk = part == chunks_ - 1 ? last_chunk_ : chunk_;
     chunk.round.Run({{onednn::kSource, &chunk.a, A(batch, row)},
-                     {onednn::kTarget, &chunk.rounded, rounded_ + kBfloat * (batch * rows_ + row) * depth_}});
+                     {onednn::kTarget, &chunk.rounded, rounded_ + kFactor * (batch * rows_ + row) * depth_}});
     return 0;
   }
 
@@ -246,13 +253,13 @@ class ProductKernel : public mindspore::kernel::Kernel {
     const std::int64_t row_part = rest % row_parts_, batch = rest / row_parts_;
     const Block &block = At(row_part == row_parts_ - 1, column_part == column_parts_ - 1);
     const std::int64_t row = row_part * row_step_, column = column_part * column_step_;
-    const void *a = nullptr;
-    if (column_parts_ > 1) {
-      a = rounded_ + kBfloat * (batch * rows_ + row) * depth_;
-    } else {
+    const void *a = A(batch, row);
+    if (RoundsFirst()) {
+      a = rounded_ + kFactor * (batch * rows_ + row) * depth_;
+    } else if (kRounds) {
       void *rounded = rounded_a.Get(block.a_rounded.size());
+      block.round_a.Run({{onednn::kSource, &block.a, a}, {onednn::kTarget, &block.a_rounded, rounded}});
       a = rounded;
-      block.round_a.Run({{onednn::kSource, &block.a, A(batch, row)}, {onednn::kTarget, &block.a_rounded, rounded}});
     }
     const char *b = packed_.data() == nullptr ? nullptr : packed_.data() + PackedOffset(shared_b_ ? 0 : batch, column_part);
     if (b == nullptr) {
@@ -262,7 +269,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
       b = static_cast<const char *>(rounded);
     }
     char *out = out_ + kFloat * (batch * rows_ * columns_ + row * columns_ + column);
-    block.product.Run({{onednn::kSource, &block.a_rounded, a}, {onednn::kWeights, &block.b_rounded, b},
+    block.product.Run({{onednn::kSource, kRounds ? &block.a_rounded : &block.a, a}, {onednn::kWeights, &block.b_rounded, b},
                        {onednn::kBias, &block.bias, bias_ == nullptr ? nullptr : bias_ + kFloat * column},
                        {onednn::kTarget, &block.out, out}});
     return 0;
@@ -282,11 +289,12 @@ class ProductKernel : public mindspore::kernel::Kernel {
 };
 
 // Has oneDNN compute all products.
-inline void RegisterProducts(int shares) {
+template <typename Factor>
+void RegisterProducts(int shares) {
   onednn::library();  // throws where there is none
   RegisterKernels(mindspore::schema::PrimitiveType_MatMulFusion,
                   [shares](const auto &inputs, const auto &outputs, const auto *primitive, const auto *) {
-                    return ProductKernel::Make(shares, inputs, outputs, primitive);
+                    return ProductKernel<Factor>::Make(shares, inputs, outputs, primitive);
                   });
 }
 

@@ -11,9 +11,10 @@
 
 #ifdef KANDINSKY_VECTORS
 
-// weights: of `count` scores, e to the score less the largest, rounded to bfloat16. bias: is added to the scores; nullptr
+// weights: of `count` scores, e to the score less the largest, as products take them. bias: is added to the scores; nullptr
 // where nothing is. Returns one by the sum of the weights as they are rounded, with which they sum to one.
-KANDINSKY_AVX512_BF16 inline float SoftmaxRow(float *scores, const float *bias, std::size_t count, std::uint16_t *weights) {
+template <typename Factor>
+KANDINSKY_AVX512 inline float SoftmaxRow(float *scores, const float *bias, std::size_t count, Factor *weights) {
   const __m512 none = _mm512_set1_ps(-__builtin_inff());
   __m512 largest = none;
   for (std::size_t i = 0; i < count; i += 16) {
@@ -30,9 +31,7 @@ KANDINSKY_AVX512_BF16 inline float SoftmaxRow(float *scores, const float *bias, 
   for (std::size_t i = 0; i < count; i += 16) {
     const auto here = static_cast<__mmask16>(count - i >= 16 ? 0xFFFF : (1U << (count - i)) - 1);
     const __m512 power = ExpOfNegative(_mm512_sub_ps(_mm512_maskz_loadu_ps(here, scores + i), top));
-    const __m256i rounded = reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(here, power));
-    _mm256_mask_storeu_epi16(weights + i, here, rounded);
-    sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16)));
+    sum = _mm512_mask_add_ps(sum, here, sum, Store(weights + i, here, power));
   }
   return 1.0F / _mm512_reduce_add_ps(sum);
 }

@@ -1,8 +1,9 @@
 // Finds 3x3 convolutions that a graph composes of products (models/winograd.py), and makes one node of each.
 //
-// Each of the cells there becomes some 45 nodes. Their new node takes the picture, the products' weights and the bias; its
-// kernel (winograd_kernel.h) knows from the shapes what to do with the picture's border. What is composed in another way
-// stays as it is.
+// Each of the cells there becomes some 45 nodes. Their new node takes the picture, the products' weights, the bias, and of
+// the tiles the shape (products along an axis, pictures' rows of tiles, what a row holds in the result). What follows gives
+// the result its shape, which the converter may do more than once. Its kernel (winograd_kernel.h) knows from the shapes what to do
+// with the picture's border. What is composed in another way stays as it is.
 
 #ifndef KANDINSKY_MINDIR_WINOGRAD_FUSION_H
 #define KANDINSKY_MINDIR_WINOGRAD_FUSION_H
@@ -41,18 +42,17 @@ class WinogradFusion {
 
   explicit WinogradFusion(const ModelGraph &graph) : graph_(graph) {}
 
-  // Whether a node is the last of a convolution's: Reshape(BiasAdd(Reshape(what the products make))).
+  // Whether a node is the last of a convolution's: BiasAdd(Reshape(what the products make)).
   bool Ends(const ModelGraph::Node &last) {
-    Tensor flat = kOpen, sums = kOpen, bias = kOpen, rows = kOpen, products = kOpen;
-    if (last.type != mindspore::schema::PrimitiveType_Reshape || last.inputs.empty() ||
-        graph_.Shape(last.outputs[0]).size() != 4) {
+    Tensor sums = kOpen, rows = kOpen, products = kOpen, layout = kOpen;
+    if (last.type != mindspore::schema::PrimitiveType_BiasAdd || last.inputs.size() != 2 || !Reshaped(last.inputs[0], &sums)) {
       return false;
     }
-    if (!Binary(last.inputs[0], mindspore::schema::PrimitiveType_BiasAdd, &flat, &bias) || !Reshaped(flat, &sums)) {
-      return false;
-    }
+    const std::uint32_t bias = last.inputs[1];
     Four vertical;
-    if (!Results(sums, &vertical) || !Slices(&vertical, &rows) || !Reshaped(rows, &products)) {
+    if (!Results(sums, &vertical) || !Slices(&vertical, &rows) ||
+        !Binary(rows, mindspore::schema::PrimitiveType_Reshape, &products, &layout) ||
+        graph_.Constant<std::int32_t>(static_cast<std::uint32_t>(layout)) != graph_.Shape(static_cast<std::uint32_t>(rows))) {
       return false;
     }
     Four horizontal;
@@ -60,7 +60,7 @@ class WinogradFusion {
       return false;
     }
     Four weights, sources;
-    const std::int32_t channels = graph_.Shape(last.outputs[0])[3];
+    const std::vector<std::int32_t> channels = graph_.Shape(bias);
     for (const Tensor product : horizontal) {
       Tensor source = kOpen, weight = kOpen, shaped = kOpen;
       if (!Binary(product, mindspore::schema::PrimitiveType_MatMulFusion, &shaped, &weight) || !Reshaped(shaped, &source) ||
@@ -68,7 +68,7 @@ class WinogradFusion {
         return false;
       }
       const auto shape = graph_.Shape(static_cast<std::uint32_t>(weight));
-      if (shape.size() != 3 || shape[0] != static_cast<std::int32_t>(horizontal.size()) || shape[1] != channels ||
+      if (shape.size() != 3 || shape[0] != static_cast<std::int32_t>(horizontal.size()) || std::vector<std::int32_t>{shape[1]} != channels ||
           shape[1] % kVector != 0 || shape[2] % kVector != 0) {
         return false;
       }
@@ -87,7 +87,8 @@ class WinogradFusion {
     picture = WithoutBorder(WithoutBorder(picture, 2), 1);
     inputs_ = {static_cast<std::uint32_t>(picture)};
     inputs_.insert(inputs_.end(), weights.begin(), weights.end());
-    inputs_.push_back(static_cast<std::uint32_t>(bias));
+    inputs_.push_back(bias);
+    inputs_.push_back(static_cast<std::uint32_t>(layout));
     return true;
   }
 

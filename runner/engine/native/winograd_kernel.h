@@ -1,8 +1,9 @@
-// 3x3 convolutions by Winograd's algorithm as one node, in bfloat16: what WinogradFusion finds.
+// 3x3 convolutions by Winograd's algorithm as one node: what WinogradFusion finds.
 //
 // The result is cut into tiles of two by two pixels, and those into stretches whose numbers stay in the caches. Of each
-// stretch the tiles' pixels are combined and rounded to bfloat16, oneDNN computes 16 products (9 where the picture is
-// doubled to the nearest first) with sums in float32, and these are joined. Our pool's threads share each of the three steps.
+// stretch the tiles' pixels are combined, and rounded where factors are in bfloat16, oneDNN computes 16 products (9 where the
+// picture is doubled to the nearest first) with sums in float32, and these are joined. Our pool's threads share each of the
+// three steps.
 
 #ifndef KANDINSKY_MINDIR_WINOGRAD_KERNEL_H
 #define KANDINSKY_MINDIR_WINOGRAD_KERNEL_H
@@ -27,6 +28,7 @@
 
 #ifdef KANDINSKY_VECTORS
 
+template <typename Factor>  // of its products: float, or std::uint16_t for bfloat16
 class WinogradKernel : public mindspore::kernel::Kernel {
  public:
   using Tensors = std::vector<mindspore::MSTensor>;
@@ -42,7 +44,8 @@ class WinogradKernel : public mindspore::kernel::Kernel {
   }
 
   // inputs: the picture (batch, height, width, channels), of each column of the transform the weights of its products (taps,
-  // out channels, channels), and the bias. outputs: the result (batch, height, width, out channels).
+  // out channels, channels), the bias, and three numbers: taps, batch * rows of tiles, columns of tiles * 2 * out channels.
+  // outputs: the result (batch, height, width, out channels), whatever shape it is said to have.
   WinogradKernel(int shares, const Tensors &inputs, const Tensors &outputs) : shares_(shares) {
     inputs_ = inputs;
     outputs_ = outputs;
@@ -59,12 +62,12 @@ class WinogradKernel : public mindspore::kernel::Kernel {
 
   int Execute() override {
     in_ = static_cast<const float *>(inputs_[0].MutableData());
-    bias_ = static_cast<const float *>(inputs_.back().MutableData());
+    bias_ = static_cast<const float *>(Bias().MutableData());
     out_ = static_cast<float *>(outputs_[0].MutableData());
     static thread_local onednn::Scratch memory;  // one for all kernels of a model, which run one after another
     const std::size_t products = static_cast<std::size_t>(taps_ * taps_);
-    rounded_ = static_cast<std::uint16_t *>(memory.Get(products * (rounded_step_ * kBfloat + sums_step_ * kFloat)));
-    sums_ = reinterpret_cast<float *>(rounded_ + products * rounded_step_);
+    factors_ = static_cast<Factor *>(memory.Get(products * (factors_step_ * kFactor + sums_step_ * kFloat)));
+    sums_ = reinterpret_cast<float *>(factors_ + products * factors_step_);
     for (first_ = 0; first_ < tiles_; first_ += stretch_) {
       count_ = std::min(stretch_, tiles_ - first_);
       const int blocks = static_cast<int>(taps_ * taps_ * parts_);
@@ -78,21 +81,32 @@ class WinogradKernel : public mindspore::kernel::Kernel {
   }
 
  private:
-  static constexpr std::size_t kFloat = sizeof(float), kBfloat = sizeof(std::uint16_t);
+  static constexpr std::size_t kFloat = sizeof(float), kFactor = sizeof(Factor);
   static constexpr std::int64_t kFewestTiles = 256, kMostTiles = 512;  // in a stretch: the weights are read for each
   static constexpr std::int64_t kFewestColumns = 256;  // of a product that is cut in two
   static constexpr std::size_t kSkew = 64;  // numbers between the products' matrices: else all start in one set of a cache
 
+  mindspore::MSTensor &Bias() { return inputs_[inputs_.size() - 2]; }
+
   void ReadShapes() {
-    const auto in = inputs_.at(0).Shape(), out = outputs_.at(0).Shape();
-    taps_ = static_cast<std::int64_t>(inputs_.size()) - 2;
-    if (in.size() != 4 || out.size() != 4 || (taps_ != 3 && taps_ != 4) || out[0] != in[0] || out[1] % 2 != 0 ||
-        out[2] % 2 != 0 || inputs_.back().ElementNum() != out[3]) {
+    const auto in = inputs_.at(0).Shape();
+    taps_ = static_cast<std::int64_t>(inputs_.size()) - 3;
+    if (in.size() != 4 || in[0] <= 0 || (taps_ != 3 && taps_ != 4)) {
       throw std::runtime_error("its shapes are no convolution's");
     }
+    const mindspore::MSTensor &layout = inputs_.back();
+    const auto *tiles = static_cast<const std::int32_t *>(layout.Data().get());
+    out_channels_ = Bias().ElementNum();
+    if (layout.DataType() != mindspore::DataType::kNumberTypeInt32 || layout.ElementNum() != 3 || tiles == nullptr ||
+        tiles[0] != taps_ || out_channels_ <= 0 || tiles[1] % in[0] != 0 || tiles[2] % (2 * out_channels_) != 0) {
+      throw std::runtime_error("its tiles are no convolution's");
+    }
     height_ = in[1], width_ = in[2], channels_ = in[3];
-    rows_ = out[1] / 2, columns_ = out[2] / 2, out_channels_ = out[3];
-    tiles_ = out[0] * rows_ * columns_;
+    rows_ = tiles[1] / in[0], columns_ = tiles[2] / (2 * out_channels_);
+    tiles_ = in[0] * rows_ * columns_;
+    if (tiles_ <= 0 || outputs_.at(0).ElementNum() != 4 * tiles_ * out_channels_) {
+      throw std::runtime_error("its result has another size");
+    }
     apart_ = taps_ == 4 ? 2 : 1;
     // A picture that has its border is as long as all tiles see; else its border is of zeros.
     above_ = height_ >= apart_ * rows_ + 2 ? 0 : 1;
@@ -109,16 +123,16 @@ class WinogradKernel : public mindspore::kernel::Kernel {
     using onednn::Layout, onednn::Primitive;
     parts_ = out_channels_ >= 2 * kFewestColumns && out_channels_ % 32 == 0 ? 2 : 1;
     // What tiles become takes about twice the memory of the weights, which come from farther away.
-    const std::int64_t bytes = channels_ * static_cast<std::int64_t>(kBfloat) + out_channels_ * static_cast<std::int64_t>(kFloat);
-    const std::int64_t weights = channels_ * out_channels_ * static_cast<std::int64_t>(kBfloat);
+    const std::int64_t bytes = channels_ * static_cast<std::int64_t>(kFactor) + out_channels_ * static_cast<std::int64_t>(kFloat);
+    const std::int64_t weights = channels_ * out_channels_ * static_cast<std::int64_t>(kFactor);
     stretch_ = std::min(std::clamp(2 * weights / bytes / 32 * 32, kFewestTiles, kMostTiles), tiles_);
-    rounded_step_ = static_cast<std::size_t>(stretch_ * channels_) + kSkew;
+    factors_step_ = static_cast<std::size_t>(stretch_ * channels_) + kSkew;
     sums_step_ = static_cast<std::size_t>(stretch_ * out_channels_) + kSkew;
     const std::int64_t columns = out_channels_ / parts_;
-    rounded_layout_ = Layout(onednn::kBfloat16, stretch_, channels_, channels_, 1);
+    factors_layout_ = Layout(onednn::kTypeOf<Factor>, stretch_, channels_, channels_, 1);
     sums_layout_ = Layout(onednn::kFloat32, stretch_, columns, out_channels_, 1);
     given_ = Layout(onednn::kFloat32, channels_, columns, 1, channels_);
-    product_ = Primitive::Product(rounded_layout_, Layout::Any(onednn::kBfloat16, channels_, columns), Layout(), sums_layout_);
+    product_ = Primitive::Product(factors_layout_, Layout::Any(onednn::kTypeOf<Factor>, channels_, columns), Layout(), sums_layout_);
     weights_ = product_.weights();
     round_weights_ = Primitive::Reorder(given_, weights_);
     weights_size_ = (weights_.size() + 63) / 64 * 64;
@@ -172,7 +186,7 @@ class WinogradKernel : public mindspore::kernel::Kernel {
         const bool inside = row >= 0 && row < height_ && column >= 0 && column < width_;
         pixels[i] = inside ? in_ + ((place.picture * height_ + row) * width_ + column) * channels_ : nullptr;
       }
-      winograd::Scatter<Taps>(pixels, channels_, rounded_ + tile * channels_, rounded_step_);
+      winograd::Scatter<Taps>(pixels, channels_, factors_ + tile * channels_, factors_step_);
     }
     return 0;
   }
@@ -182,7 +196,7 @@ class WinogradKernel : public mindspore::kernel::Kernel {
     const std::int64_t part = share % parts_, row = share / parts_ / taps_, column = share / parts_ % taps_;
     const char *weights = packed_[static_cast<std::size_t>(column)].data() +
                           static_cast<std::size_t>(row * parts_ + part) * weights_size_;
-    product_.Run({{onednn::kSource, &rounded_layout_, rounded_ + product * rounded_step_},
+    product_.Run({{onednn::kSource, &factors_layout_, factors_ + product * factors_step_},
                   {onednn::kWeights, &weights_, weights},
                   {onednn::kTarget, &sums_layout_, sums_ + product * sums_step_ + part * (out_channels_ / parts_)}});
     return 0;
@@ -205,15 +219,15 @@ class WinogradKernel : public mindspore::kernel::Kernel {
   std::int64_t height_ = 0, width_ = 0, channels_ = 0, above_ = 0, before_ = 0;  // of the picture, and its border of zeros
   std::int64_t rows_ = 0, columns_ = 0, out_channels_ = 0;  // of tiles
   std::int64_t tiles_ = 0, stretch_ = 0, parts_ = 1;  // parts: blocks of a product's columns
-  std::size_t rounded_step_ = 0, sums_step_ = 0, weights_size_ = 0;
-  onednn::Layout rounded_layout_, sums_layout_, given_, weights_;
+  std::size_t factors_step_ = 0, sums_step_ = 0, weights_size_ = 0;
+  onednn::Layout factors_layout_, sums_layout_, given_, weights_;
   onednn::Primitive product_, round_weights_;
   std::unique_ptr<PackedWeight[]> packed_;
   SharePool::Task scatter_, multiply_, gather_;
   // Of the run at hand, and of its stretch.
   const float *in_ = nullptr, *bias_ = nullptr;
   float *out_ = nullptr, *sums_ = nullptr;
-  std::uint16_t *rounded_ = nullptr;
+  Factor *factors_ = nullptr;
   std::int64_t first_ = 0, count_ = 0;
 };
 

@@ -15,7 +15,7 @@ namespace winograd {
 
 // Two results along an axis, of `Taps` products. 4: of neighbors; 3: of a picture doubled to the nearest.
 template <int Taps>
-KANDINSKY_AVX512_BF16 inline void Combine(const __m512 *in, std::size_t step, __m512 *out) {
+KANDINSKY_AVX512 inline void Combine(const __m512 *in, std::size_t step, __m512 *out) {
   const __m512 first = in[0], second = in[step], third = in[2 * step];
   if constexpr (Taps == 4) {
     const __m512 fourth = in[3 * step];
@@ -31,7 +31,7 @@ KANDINSKY_AVX512_BF16 inline void Combine(const __m512 *in, std::size_t step, __
 }
 
 template <int Taps>
-KANDINSKY_AVX512_BF16 inline void Join(const __m512 *in, std::size_t step, __m512 *first, __m512 *second) {
+KANDINSKY_AVX512 inline void Join(const __m512 *in, std::size_t step, __m512 *first, __m512 *second) {
   if constexpr (Taps == 4) {
     *first = _mm512_add_ps(in[0], _mm512_add_ps(in[step], in[2 * step]));
     *second = _mm512_sub_ps(_mm512_sub_ps(in[step], in[2 * step]), in[3 * step]);
@@ -41,13 +41,12 @@ KANDINSKY_AVX512_BF16 inline void Join(const __m512 *in, std::size_t step, __m51
   }
 }
 
-// The Taps * Taps combinations of a tile's pixels, rounded to bfloat16.
+// The Taps * Taps combinations of a tile's pixels, as products take them.
 //
 // pixels: of each pixel of the tile, its channels; nullptr is a pixel of zeros. out: where the first product takes the tile's
 // channels; the others do `step` numbers farther each.
-template <int Taps>
-KANDINSKY_AVX512_BF16 inline void Scatter(const float *const *pixels, std::int64_t channels, std::uint16_t *out,
-                                          std::size_t step) {
+template <int Taps, typename Factor>
+KANDINSKY_AVX512 inline void Scatter(const float *const *pixels, std::int64_t channels, Factor *out, std::size_t step) {
   for (std::int64_t channel = 0; channel < channels; channel += 16) {
     __m512 tile[Taps * Taps];
     for (int i = 0; i < Taps * Taps; ++i) {
@@ -60,8 +59,7 @@ KANDINSKY_AVX512_BF16 inline void Scatter(const float *const *pixels, std::int64
       Combine<Taps>(tile + row * Taps, 1, tile + row * Taps);
     }
     for (int i = 0; i < Taps * Taps; ++i) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i *>(out + i * step + channel),
-                          reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(tile[i])));
+      Store(out + i * step + channel, 0xFFFF, tile[i]);
     }
   }
 }
@@ -71,7 +69,7 @@ KANDINSKY_AVX512_BF16 inline void Scatter(const float *const *pixels, std::int64
 // products: the first product's channels of the tile; the others lie `step` numbers farther each. rows: where the two upper
 // and the two lower pixels go, each pair side by side.
 template <int Taps>
-KANDINSKY_AVX512_BF16 inline void Gather(const float *products, std::size_t step, std::int64_t channels, const float *bias,
+KANDINSKY_AVX512 inline void Gather(const float *products, std::size_t step, std::int64_t channels, const float *bias,
                                          float *upper, float *lower) {
   for (std::int64_t channel = 0; channel < channels; channel += 16) {
     __m512 tile[Taps * Taps], left[Taps], right[Taps], result[4];

@@ -18,8 +18,8 @@ namespace kandinsky {
 
 namespace {
 
-constexpr int64_t kPackedFormat = 3, kLargest = int64_t{1} << 32, kUnit = int64_t{1} << 16;
-const std::string kLiteVersion = "2.0.0";
+constexpr int64_t kPackedFormat = 4, kLargest = int64_t{1} << 32, kUnit = int64_t{1} << 16;
+const std::string kLiteVersion = "2.0.0", kOrder = " 1";  // ORDER of runner/bundle/packed.py
 const std::string kPackAgain = "run kandinsky-mindir pack on the bundle again, or remove that folder";
 const std::vector<std::string> kConstants = {"clip_mean", "clip_std", "empty_text_embeds", "empty_text_hidden_states",
                                              "empty_text_mask", "zero_image_embeds"};
@@ -36,7 +36,7 @@ std::string ReadText(const std::string &path, const std::string &remedy) {
 
 MadeFor ReadMadeFor(const Field &field, std::string *lite) {
   *lite = field["lite"].Text();
-  return {field["bundle"].Text(), field["processor"].Text(), field["precision"].Text(),
+  return {field["bundle"].Text(), field["processor"].Text(), field["precision"].Text(), field["kernels"].Text(),
           static_cast<int>(field["threads"].Integer(1, INT32_MAX))};
 }
 
@@ -59,6 +59,8 @@ std::string WhyNot(const std::string &path, const MadeFor &made, const std::stri
   if (made.precision != here.precision) {
     reasons.push_back(made.precision + ", not " + here.precision);
     choices.push_back("--precision " + made.precision);
+  } else if (made.kernels != here.kernels) {
+    reasons.push_back("other kernels (" + made.kernels + ")");
   }
   if (reasons.empty()) {
     return "";
@@ -153,7 +155,7 @@ const std::vector<float> &Bundle::Constant(const std::string &name) const {
   return constants_.at(name).floats;
 }
 
-std::string Bundle::UsePacked(int threads, const std::string &precision) {
+std::string Bundle::UsePacked(int threads, const std::string &precision, const std::string &kernels) {
   const std::string folder = path_ + "/packed";
   packed_.clear();
   packed_files_.reset();
@@ -173,7 +175,7 @@ std::string Bundle::UsePacked(int threads, const std::string &precision) {
   }
   std::string lite;
   const MadeFor made = ReadMadeFor(file["made_for"], &lite);
-  const std::string reason = WhyNot(path_, made, lite, {sha256_, Processor(), precision, threads});
+  const std::string reason = WhyNot(path_, made, lite, {sha256_, Processor(), precision, kernels == "lite" ? kernels : kernels + kOrder, threads});
   if (!reason.empty()) {
     return reason;
   }

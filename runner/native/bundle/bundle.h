@@ -18,7 +18,7 @@ namespace kandinsky {
 
 // What packed weights must be made for to be used here.
 struct MadeFor {
-  std::string bundle, processor, precision;
+  std::string bundle, processor, precision, kernels;
   int threads = 0;
 };
 
@@ -49,9 +49,9 @@ class Bundle {
   const std::vector<float> &Constant(const std::string &name) const;
   int64_t EmbeddingSize() const { return static_cast<int64_t>(Constant("clip_mean").size()); }
 
-  // Has models loaded from what `kandinsky-mindir pack` made, if it is there for an engine with so many threads and that
-  // precision; returns why what is there is of no use, and what to do; "" if it is used, or is not there.
-  std::string UsePacked(int threads, const std::string &precision);
+  // Has models loaded from what `kandinsky-mindir pack` made, if it is there for an engine with so many threads, that precision
+  // and kernels; returns why what is there is of no use, and what to do; "" if it is used, or is not there.
+  std::string UsePacked(int threads, const std::string &precision, const std::string &kernels);
   bool HasPacked() const { return packed_files_ != nullptr; }
 
   ModelSource Model(const std::string &layout) const;

@@ -28,7 +28,8 @@ class BridgeModel : public Model {
  public:
   BridgeModel(const EngineOptions &options, const ModelFile &file)
       : memory_(MemoryFile("kandinsky-mindir")), name_(file.origin),
-        process_(options.starters.get(), std::to_string(kMs) + " cpu 0 " + std::to_string(options.threads) + " " + options.precision,
+        process_(options.starters.get(), std::to_string(kMs) + " cpu 0 " + std::to_string(options.threads) + " " + options.precision +
+                                         " " + options.kernels,
                  {memory_.get(), file.file.get(), file.table.get()}, name_, options.deadline, options.stop) {
     Describe();
     struct stat status{};

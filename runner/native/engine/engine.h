@@ -46,6 +46,7 @@ struct EngineOptions {
   std::shared_ptr<Starters> starters;
   int threads = 1;
   std::string precision = "float32";  // of products and convolutions, or "bfloat16"
+  std::string kernels = "lite";       // whose compute: Lite's, or "own", ours
   double deadline = 3600;             // seconds for one answer
   const Stop *stop = nullptr;         // what ends a run early
 };

@@ -9,6 +9,7 @@
 #include "common/files.h"
 #include "common/machine.h"
 #include "common/options.h"
+#include "engine/precision.h"
 #include "inputs/preprocessing.h"
 #include "pictures/recipe.h"
 #include "schedulers/schedulers.h"
@@ -19,41 +20,6 @@ namespace kandinsky {
 namespace {
 
 constexpr size_t kLargestTokenizer = size_t{1} << 28;
-
-// What computes in a precision (runner/engine/precision.py). word: of /proc/cpuinfo, where its kernels run.
-struct Kernels {
-  const char *precision, *machine, *word, *instructions;
-};
-constexpr Kernels kKernels[] = {{"bfloat16", "x86_64", "avx512_bf16", "AVX512_BF16"},
-                                {"float16", "aarch64", "asimdhp", "ASIMDHP, of ARMv8.2"}};
-
-std::string Lacking(const Kernels &kernels) {  // "" if nothing
-  const std::string processor = Processor() + " ", machine = processor.substr(0, processor.find(' '));
-  if (machine != kernels.machine) {
-    return std::string("its kernels are for ") + kernels.machine + ", not " + machine;
-  }
-  return processor.find(std::string(" ") + kernels.word + " ") != std::string::npos
-           ? "" : std::string("this processor lacks its instructions (") + kernels.instructions + ")";
-}
-
-std::string Precision(const std::string &asked, const Warn &warn) {
-  for (const auto &kernels : kKernels) {
-    if (asked == kernels.precision || asked == "auto") {
-      const std::string reason = Lacking(kernels);
-      if (reason.empty()) {
-        return kernels.precision;
-      }
-      if (asked != "auto") {
-        warn(asked + ": " + reason + ": float32 is used instead");
-        return "float32";
-      }
-    }
-  }
-  if (asked != "float32" && asked != "auto") {
-    throw UserError("precision is '" + asked + "': choose one of float32, bfloat16, float16, auto");
-  }
-  return "float32";
-}
 
 // How many of `steps` a run leaves out that starts from something: all but those of its share of them, rounded down, as in the
 // reference (pipeline_kandinsky2_2_img2img.py: get_timesteps). UserError if none is left.
@@ -135,10 +101,11 @@ Session::Session(const std::string &bundle, const SessionOptions &options)
   EngineOptions engine;
   engine.starters = starters_;
   engine.threads = ThreadCount(options.threads);
-  engine.precision = Precision(options.precision, warn_);
+  engine.precision = ChoosePrecision(options.precision, warn_);
+  engine.kernels = WhoseKernels(engine.precision, FindBridge(options.bridge));
   engine.deadline = Deadline();
   engine.stop = &stop_;
-  const std::string advice = bundle_->UsePacked(engine.threads, engine.precision);
+  const std::string advice = bundle_->UsePacked(engine.threads, engine.precision, engine.kernels);
   if (!advice.empty()) {
     warn_(advice);
   }

@@ -4,10 +4,8 @@ import numpy as np
 import our_nodes
 import pytest
 from kandinsky_mindir.models.layers import LayerNorm, constant
-from kandinsky_mindir.runner.engine import precision
 from mindspore import Parameter, Tensor, nn, ops
 
-here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
 RANDOM = np.random.default_rng(11)
 WEIGHT, BIAS = (RANDOM.standard_normal(200).astype(np.float32) for _ in range(2))
 
@@ -28,9 +26,9 @@ def norm(x):
     return deviation / np.sqrt((deviation**2).mean(-1, keepdims=True) + 1e-5) * WEIGHT[:width] + BIAS[:width]
 
 
-@here
+@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
 @pytest.mark.parametrize("shape", [(1, 7, 200), (2, 3, 16), (2, 1, 5)])
-def test_right_to_rounding(shape, program, engine, tmp_path):
+def test_right_to_rounding(shape, precision, program, engine, tmp_path):
     x = (3 * RANDOM.standard_normal(shape) + 5).astype(np.float32)
     ms = our_nodes.written(tmp_path, engine, lambda: Norm(shape[-1]), [x])
     _, _, ours, _, after = our_nodes.count(program, ms)
@@ -38,8 +36,8 @@ def test_right_to_rounding(shape, program, engine, tmp_path):
     expected = norm(x.astype(np.float64))
     # Numbers up to some 20 are rounded by 2^-24 some ten times; sums of up to 200 of them, in 16 parts, twenty times.
     bound = 2 * 30 * 2.0**-24 * 20
-    for name, threads in (("bfloat16", 1), ("bfloat16", 3), ("float32", 2)):
-        assert np.abs(our_nodes.run(ms, [x], name, threads) - expected).max() < bound
+    for how in ((precision, 1), (precision, 3), ("float32", 2, "lite")):
+        assert np.abs(our_nodes.run(ms, [x], *how) - expected).max() < bound
 
 
 class Other(nn.Cell):

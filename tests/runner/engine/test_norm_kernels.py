@@ -4,10 +4,8 @@ import numpy as np
 import our_nodes
 import pytest
 from kandinsky_mindir.models.layers import GroupNorm, SiLU
-from kandinsky_mindir.runner.engine import precision
 from mindspore import Parameter, Tensor, nn
 
-here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
 RANDOM = np.random.default_rng(5)
 
 
@@ -38,20 +36,20 @@ def norm(x, groups, channels, activated):
     return result / (1 + np.exp(-result)) if activated else result
 
 
-@here
+@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
 @pytest.mark.parametrize("activated", [False, True])
 @pytest.mark.parametrize("shape, groups", [((2, 5, 7, 32), 4), ((1, 16, 3, 64), 32), ((3, 1, 2, 16), 2)])
-def test_right_to_rounding(shape, groups, activated, program, engine, tmp_path):
+def test_right_to_rounding(shape, groups, activated, precision, program, engine, tmp_path):
     x = 3 * normal(*shape) + 5
     ms = our_nodes.written(tmp_path, engine, lambda: Norm(groups, shape[-1], activated), [x])
     _, _, ours, before, after = our_nodes.count(program, ms)
     assert ours == 2 and after < before
     expected = norm(x, groups, shape[-1], activated)
     for threads in (1, 3):
-        actual = our_nodes.run(ms, [x], "bfloat16", threads)
+        actual = our_nodes.run(ms, [x], precision, threads)
         # Numbers up to some 20 are rounded by 2^-24 some ten times, sums of up to 160 of them by less than that each.
         assert np.abs(actual - expected).max() < 200 * 2.0**-24 * 20
-    assert np.abs(our_nodes.run(ms, [x], "float32", 2) - expected).max() < 200 * 2.0**-24 * 20
+    assert np.abs(our_nodes.run(ms, [x], "float32", 2, "lite") - expected).max() < 200 * 2.0**-24 * 20
 
 
 class Affine(nn.Cell):
@@ -63,8 +61,8 @@ class Affine(nn.Cell):
         return self.act(x * scale + shift)
 
 
-@here
-def test_far_from_zero(program, engine, tmp_path):
+@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
+def test_far_from_zero(precision, program, engine, tmp_path):
     """A sigmoid of what is large is 0 or 1, and a NaN stays one."""
     inputs = [normal(1, 4, 4, 16), np.ones((1, 1, 1, 16), np.float32), np.zeros((1, 1, 1, 16), np.float32)]
     ms = our_nodes.written(tmp_path, engine, Affine, inputs)
@@ -72,7 +70,7 @@ def test_far_from_zero(program, engine, tmp_path):
     assert ours == after == 1
     values = np.array([-2e4, -200, -100, -90, -30, -1e-3, -0.0, 0, 1e-3, 30, 90, 100, 200, 2e4, np.nan, np.inf], np.float32)
     inputs[0][0, 1, 1] = values
-    actual = our_nodes.run(ms, inputs, "bfloat16", 2)[0, 1, 1]
+    actual = our_nodes.run(ms, inputs, precision, 2)[0, 1, 1]
     with np.errstate(over="ignore", invalid="ignore"):
         value = values.astype(np.float64)
         expected = value / (1 + np.exp(-value))

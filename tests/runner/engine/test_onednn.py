@@ -79,3 +79,45 @@ def test_an_archive_of_the_runtime_brings_it(wheel, root, tmp_path):
     runtime.ensure_onednn(lambda _: None)
     with tarfile.open(runtime.write_archive(tmp_path / "runtime.tar.gz", lambda _: None)) as archive:
         assert f"{root.name}/lib/{onednn.LIBRARY}" in archive.getnames()
+
+
+@pytest.fixture
+def wants_it(monkeypatch):
+    """A processor that computes float32 faster with it."""
+    monkeypatch.setattr(runtime, "lacking_own_float32", lambda: "")
+
+
+def test_an_install_brings_it_before_the_programs(wheel, tmp_path, monkeypatch):
+    """Another process that finds them computes with it, too."""
+    stand_ins.empty_cache(tmp_path, monkeypatch)
+    monkeypatch.setattr(runtime, "lacking_own_float32", lambda: "")
+    unpack, built = onednn.unpack, []
+    monkeypatch.setattr(onednn, "unpack", lambda *where: built.append(runtime._find().built) or unpack(*where))
+    runtime.install(lambda _: None, wheel=stand_ins.wheel(tmp_path, monkeypatch))
+    assert built == [False] and runtime._find().built and runtime.kernels("float32") == "own"
+
+
+def test_an_install_without_it_goes_on_and_says_so(wheel, root, wants_it, monkeypatch):
+    next(root.glob("bridge-*")).unlink()  # as after an update
+    no_network(wheel, monkeypatch)
+    said = []
+    runtime.install(said.append)
+    assert runtime._find().built and runtime.kernels("float32") == "lite" and contents(root.parent) == [root.name]
+    (line,) = (line for line in said if "float32" in line)
+    assert line.startswith("float32 is computed by MindSpore Lite's own kernels, which are slower: pip could not fetch oneDNN 3.2")
+
+
+def test_who_brings_lite_as_a_file_is_not_asked_for_a_network(wheel, tmp_path, monkeypatch):
+    stand_ins.empty_cache(tmp_path, monkeypatch)
+    monkeypatch.setattr(runtime, "lacking_own_float32", lambda: "")
+    no_network(wheel, monkeypatch)
+    said = []
+    runtime.install(said.append, wheel=stand_ins.wheel(tmp_path, monkeypatch))
+    assert runtime.kernels("float32") == "lite" and not [line for line in said if "oneDNN" in line]
+
+
+def test_it_is_added_later(wheel, root, wants_it, monkeypatch):
+    runtime.add_onednn(say=lambda _: None)
+    assert runtime.kernels("float32") == "own"
+    wheel.unlink()
+    runtime.add_onednn(say=pytest.fail)

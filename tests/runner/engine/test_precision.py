@@ -3,7 +3,7 @@
 import pytest
 from kandinsky_mindir.runner.engine import precision, runtime
 
-PENTIUM, EPYC = "x86_64 sse2", "x86_64 avx512f avx512_bf16"
+PENTIUM, EPYC, SKYLAKE = "x86_64 sse2", "x86_64 avx512f avx512_bf16", "x86_64 avx512bw avx512f avx512vl"
 A53, A76 = "aarch64 asimd fp", "aarch64 asimd asimdhp fp fphp"
 NO_BF16, NO_FP16 = "this processor lacks its instructions (AVX512_BF16)", "this processor lacks its instructions (ASIMDHP, of ARMv8.2)"
 NOT_HERE = "its kernels are for x86_64, not aarch64"
@@ -33,6 +33,23 @@ def test_what_a_processor_has(on, words, asked, chosen, reason):
     said = []
     assert precision.choose(asked, said.append) == chosen
     assert said == ([f"{asked}: {reason}: float32 is used instead"] if reason else [])
+
+
+@pytest.mark.parametrize("words, there, kernels", [
+    (PENTIUM, True, "lite"), (A76, True, "lite"), (SKYLAKE, False, "lite"), (SKYLAKE, True, "own"),
+])
+def test_whose_kernels_compute_in_float32(on, tmp_path, monkeypatch, words, there, kernels):
+    on(words)
+    monkeypatch.setattr(runtime.platform, "machine", lambda: words.split()[0])
+    monkeypatch.setenv("KANDINSKY_MINDIR_CACHE", str(tmp_path))
+    library = runtime._onednn()
+    library.parent.mkdir(parents=True)
+    if there:
+        library.touch()
+    assert (runtime.kernels("float32"), runtime.kernels("float16"), runtime.kernels("bfloat16")) == (kernels, "lite", "own")
+    said = runtime.info()["float32"]
+    assert said.startswith("oneDNN 3.2 and" if kernels == "own" else "MindSpore Lite's own kernels: ")
+    assert ("`runtime install` adds oneDNN" in said) == (words == SKYLAKE and not there)
 
 
 @pytest.mark.parametrize("words, float16", [(A76, "MindSpore Lite's own kernels"), (A53, f"no: {NO_FP16}")])

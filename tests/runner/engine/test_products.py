@@ -1,14 +1,14 @@
-"""Products in bfloat16: what oneDNN computes under Lite is what rounding the factors explains, for products of every kind."""
+"""Products: what oneDNN computes under Lite is what rounding the factors and sums explains, for products of every kind."""
 
 import numpy as np
+import our_nodes
 import pytest
 import small_graph
 from kandinsky_mindir.runner import UserError, engine
-from kandinsky_mindir.runner.engine import EngineError, precision
+from kandinsky_mindir.runner.engine import EngineError
+from kandinsky_mindir.runner.engine.bridge import BridgeEngine
 from mindspore import Parameter, Tensor, nn, ops
-from our_nodes import rounded
 
-here = pytest.mark.skipif(bool(precision.lacking()), reason=precision.lacking())
 RANDOM = np.random.default_rng(0)
 
 
@@ -61,44 +61,54 @@ INPUTS = [left for _, left, *_ in CASES] + [right for _, _, right, _, weight in 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory, engine):
-    """Of the graph of all cases, by the precision."""
+    """A function from a precision, threads and kernels to those of the graph of all cases."""
     folder = small_graph.write(tmp_path_factory.mktemp("products"), Products, lambda: INPUTS)
     engine.convert(folder / "lowered.mindir", folder / "graph.ms")
     found = {}
-    for name in ("float32", "bfloat16"):
-        for threads in (1, 2, 3):
-            with engines(name).load(folder / "graph.ms", threads=threads) as model:
-                found[name, threads] = model.run(INPUTS)
-    return found
+
+    def outputs(*how):
+        if how not in found:
+            with our_nodes.loaded(folder / "graph.ms", *how) as model:
+                found[how] = model.run(INPUTS)
+        return found[how]
+
+    return outputs
 
 
-def engines(name):
-    return engine.create("bridge", precision=name)
+ROUNDED = {"float32": np.asarray, "bfloat16": our_nodes.rounded}
 
 
-@here
 @pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[name for name, *_ in CASES])
-def test_bfloat16_is_what_rounding_the_factors_explains(outputs, number, threads):
+def test_right_to_the_rounding_of_factors_and_sums(outputs, number, precision, threads):
     _, left, right, transposed, _ = CASES[number]
     bias = BIAS if number == 0 else 0
-    exact, expected = product(left, right, transposed) + bias, product(rounded(left), rounded(right), transposed) + bias
-    found = outputs["bfloat16", threads][number].reshape(exact.shape)
+    exact, expected = (product(*map(rounded, (left, right)), transposed) + bias for rounded in (np.asarray, ROUNDED[precision]))
+    found = outputs(precision, threads)[number].reshape(exact.shape)
     # A sum of K products in float32 rounds K times, each time by 2^-24 of a partial sum, which is no larger than the sum of
     # all sizes.
     depth = left.shape[-1]
     sizes = product(np.abs(left), np.abs(right), transposed) + np.abs(bias)
     assert (np.abs(found - expected) <= (depth + 1) * 2.0**-24 * 1.01 * sizes).all()
-    # And it is not Lite's float32 product, which is right to about 1e-6.
-    assert np.linalg.norm(found - exact) > 1e-3 * np.linalg.norm(exact)
+    # And it is not what the other precision makes of it, or Lite.
+    assert (np.linalg.norm(found - exact) > 1e-3 * np.linalg.norm(exact)) == (precision == "bfloat16")
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[name for name, *_ in CASES])
-def test_float32_is_lite_s_own(outputs, number):
+def test_lite_computes_them_where_ours_cannot(outputs, number):
     _, left, right, transposed, _ = CASES[number]
     exact = product(left, right, transposed) + (BIAS if number == 0 else 0)
-    found = outputs["float32", 2][number].reshape(exact.shape)
+    found = outputs("float32", 2, "lite")[number].reshape(exact.shape)
     assert np.linalg.norm(found - exact) < 1e-5 * np.linalg.norm(exact)
+
+
+def test_kernels_that_do_not_compute_in_a_precision_are_refused(tmp_path, engine):
+    folder = small_graph.write(tmp_path, Products, lambda: INPUTS)
+    engine.convert(folder / "lowered.mindir", folder / "graph.ms")
+    for how in (("bfloat16", "lite"), ("float16", "own")):
+        with pytest.raises(EngineError, match=f"there are no such kernels for {how[0]}"):
+            BridgeEngine(precision=how[0], kernels=how[1]).load(folder / "graph.ms")
 
 
 def test_other_precisions_are_refused():

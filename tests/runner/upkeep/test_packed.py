@@ -117,7 +117,7 @@ def test_made_for_something_else(copy, engine, monkeypatch, capsys, change, note
 def test_float16_is_refused_and_what_is_packed_for_another_precision_is_said(copy):
     """Lite's kernels in float16 keep nothing: the line does not say to pack for them."""
     with pytest.raises(UserError, match="in float16 keep their weights .*: use .* as it is, or pack it with --precision float32"):
-        list(pack(Bundle(copy), SimpleNamespace(precision="float16", takes_model_files=True)))
+        list(pack(Bundle(copy), SimpleNamespace(precision="float16", kernels="lite", takes_model_files=True)))
     said = packed.why_not(copy, None, "float16")
     assert said.endswith("more memory; choose --precision float32") and "float32, not float16" in said
     assert packed.why_not(copy, None, "bfloat16").endswith("choose --precision float32, or run kandinsky-mindir pack on the bundle again")
@@ -163,7 +163,7 @@ def unsealed(change):
     (FILE_NAME, lambda path: cut(path, 100), "is not JSON"),
     (FILE_NAME, unsealed(lambda text: text.replace('"lite": "2', '"lite": "3')), "not as pack wrote it"),
     (FILE_NAME, unsealed(lambda text: "[]"), "expected 'object', got 'array'"),
-    (FILE_NAME, lambda path: edit_json(path, lambda data: data.update(format=1)), "has format 1, this version reads format 3"),
+    (FILE_NAME, lambda path: edit_json(path, lambda data: data.update(format=1)), "has format 1, this version reads format 4"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data.pop("graphs")), "missing required field 'graphs'"),
     (FILE_NAME, lambda path: edit_json(path, lambda data: data["graphs"].update(a={"layout": "a", "packed": [[1]]})),
      r"packed\[0\]: expected 'array' of length 4, got 1"),
