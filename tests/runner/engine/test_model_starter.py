@@ -12,6 +12,7 @@ import pytest
 from descendants import PATIENCE, children, ends
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from kandinsky_mindir.runner.common.memory_file import memory_file
+from kandinsky_mindir.runner.engine import runtime
 
 FLOATS = 43  # mindspore::DataType
 
@@ -44,7 +45,7 @@ class Started:
         self.leash, their_leash = socket.socketpair()
         with theirs, their_leash:
             descriptors = [each.fileno() for each in (theirs, their_leash, self.memory, file, file.table, self.log)]
-            socket.send_fds(starter.socket, [b"4 cpu 0 2 float32"], descriptors)
+            socket.send_fds(starter.socket, [f"4 cpu 0 2 float32 {runtime.kernels('float32')}".encode()], descriptors)
         for each in (self.socket, self.leash):
             each.settimeout(PATIENCE)
         self.lines = self.socket.makefile("rw", buffering=1)
@@ -137,6 +138,6 @@ def test_models_end_with_it(starter, file, act):
 
 
 def test_a_message_without_descriptors(starter):
-    starter.socket.send(b"4 cpu 0 2 float32")
+    starter.socket.send(b"4 cpu 0 2 float32 lite")
     assert starter.process.wait(PATIENCE) == 1
     assert b"a model's descriptors do not arrive" in starter.process.stderr.read()
