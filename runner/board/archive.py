@@ -26,7 +26,6 @@ FOLDER = "kandinsky-board"
 CONVERTING = {"libruntime_convert_plugin_python.so"}  # for MindIR files: a board loads Lite's own format
 LITE = (*(name for name in CPU_LIBRARIES if name not in CONVERTING), onednn.LIBRARY)
 COMPILERS = ("libstdc++.so.6", "libgcc_s.so.1")  # of the compiler, which a board may lack
-OF_ONEDNN = ("libgomp.so.1",)  # the same, where oneDNN is
 C_LIBRARY = re.compile(r"(libc|libm|libpthread|libdl|librt)\.so\.\d|ld-linux.*\.so\.\d")
 README = """\
 Kandinsky 2.2 on MindSpore Lite {lite} for {target}, by kandinsky-mindir {version}. It needs Linux with glibc {glibc} or later.
@@ -40,7 +39,7 @@ Programs:   include kandinsky_mindir.h, link libkandinsky_mindir.so; kandinsky-b
 def libraries(lite: Path, compiler: Sequence[str]) -> dict[str, Path]:
     """The shared libraries of the archive, by their names in it. lite: the folder with Lite's. UserError if one is missing."""
     found = {f"lib/{name}": lite / name for name in LITE if (lite / name).exists()}
-    for name in (*COMPILERS, *(OF_ONEDNN if f"lib/{onednn.LIBRARY}" in found else ())):
+    for name in (*COMPILERS, *([onednn.OPENMP] if f"lib/{onednn.LIBRARY}" in found else [])):
         said = subprocess.run([*compiler, f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
         if not Path(said).is_absolute():  # it repeats the name of what it does not know
             raise UserError(f"{compiler[0]} has no {name}: install the whole compiler")

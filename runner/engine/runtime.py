@@ -96,13 +96,13 @@ def add_onednn(machine: str | None = None, say: Say = say_on_stderr) -> None:
     cache, target = _find().root.parent, _onednn(machine)
     if target.exists() or (machine is None and lacking_own_float32()):
         return
-    with _installing(cache), alone(cache, say), tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as scratch:
+    with _installing(target.parents[1]), alone(cache, say), tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as scratch:
         _try_onednn(target, Path(scratch), say)
 
 
 def kernels(precision: str) -> str:
     """Whose kernels compute `.ms` models in a precision here: "own" or "lite"."""
-    own = precision == "bfloat16" or (precision == "float32" and not lacking_own_float32() and _onednn().exists())
+    own = precision == "bfloat16" or (precision == "float32" and not lacking_own_float32() and onednn.usable(_onednn()))
     return "own" if own else "lite"
 
 
@@ -110,7 +110,7 @@ def _try_onednn(target: Path, scratch: Path, say: Say) -> None:
     folder = scratch / "onednn"
     folder.mkdir()
     try:
-        onednn.unpack(folder, say).rename(target)
+        onednn.place(onednn.unpack(folder, say), target)
     except UserError as error:
         say(f"float32 is computed by MindSpore Lite's own kernels, which are slower: {error}")
 
@@ -136,7 +136,7 @@ def ensure_onednn(say: Say = say_on_stderr) -> None:
     try:
         with alone(found.root.parent, say), tempfile.TemporaryDirectory(dir=found.root.parent, prefix="partial-") as scratch:
             if not target.exists():  # which another process may have done meanwhile
-                onednn.unpack(Path(scratch), say).rename(target)
+                onednn.place(onednn.unpack(Path(scratch), say), target)
     except OSError as error:
         if not is_of_system(error):
             raise

@@ -26,7 +26,7 @@ from . import onednn
 from .interface import Say
 from .wheel import CPU_LIBRARIES, VERSION
 
-LIBRARIES = (*CPU_LIBRARIES, onednn.LIBRARY)
+LIBRARIES = (*CPU_LIBRARIES, onednn.LIBRARY, onednn.OPENMP)
 FORMATS = {".tar.xz": "w:xz", ".tar.gz": "w:gz"}
 CONTENTS = "archive.json"
 CONTENTS_LIMIT = 1 << 20  # bytes

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include "common/errors.h"
@@ -55,10 +56,12 @@ std::string ChoosePrecision(const std::string &asked, const std::function<void(c
 }
 
 std::string WhoseKernels(const std::string &precision, const std::string &bridge) {
-  const std::string onednn = bridge.substr(0, bridge.rfind('/') + 1) + "lib/libdnnl.so.3";
-  const bool own = precision == "bfloat16" ||
-                   (precision == "float32" && Lacking(kOwnFloat32).empty() && access(onednn.c_str(), R_OK) == 0);
-  return own ? "own" : "lite";
+  const std::string lib = bridge.substr(0, bridge.rfind('/') + 1) + "lib/", openmp = "libgomp.so.1";
+  const auto usable = [&] {  // oneDNN is linked with GCC's OpenMP
+    return access((lib + "libdnnl.so.3").c_str(), R_OK) == 0 &&
+           (access((lib + openmp).c_str(), R_OK) == 0 || dlopen(openmp.c_str(), RTLD_LAZY | RTLD_LOCAL) != nullptr);
+  };
+  return precision == "bfloat16" || (precision == "float32" && Lacking(kOwnFloat32).empty() && usable()) ? "own" : "lite";
 }
 
 }  // namespace kandinsky

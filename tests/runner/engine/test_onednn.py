@@ -39,7 +39,8 @@ def root(tmp_path, monkeypatch):
 def test_it_is_put_beside_lite_s_libraries_once(wheel, root, monkeypatch):
     before = sorted((root / "lib").iterdir())
     runtime.ensure_onednn(lambda _: None)
-    assert sorted((root / "lib").iterdir()) == sorted([*before, root / "lib" / onednn.LIBRARY])
+    added = {path.name for path in set((root / "lib").iterdir()) - set(before)}
+    assert added - {onednn.OPENMP} == {onednn.LIBRARY}
     assert (root / "lib" / onednn.LIBRARY).read_text() == onednn.LIBRARY
     monkeypatch.setenv(onednn.WHEEL_VARIABLE, "not looked at any more")
     runtime.ensure_onednn(pytest.fail)
@@ -121,3 +122,29 @@ def test_it_is_added_later(wheel, root, wants_it, monkeypatch):
     assert runtime.kernels("float32") == "own"
     wheel.unlink()
     runtime.add_onednn(say=pytest.fail)
+
+
+def test_what_it_is_linked_with_comes_with_it(wheel, root, tmp_path, monkeypatch):
+    """From the compiler, where it has that; a device that gets an archive may have none."""
+    openmp = tmp_path / "libgomp.so.1.0"
+    openmp.write_text("OpenMP")
+    program(tmp_path / "gcc", f"#!/bin/sh\n[ $1 = -print-file-name={onednn.OPENMP} ] && echo {openmp}\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(onednn.platform, "machine", lambda: onednn.MACHINE)
+    runtime.ensure_onednn(lambda _: None)
+    assert (root / "lib" / onednn.OPENMP).read_text() == "OpenMP" and onednn.usable(root / "lib" / onednn.LIBRARY)
+    with tarfile.open(runtime.write_archive(tmp_path / "runtime.tar.gz", lambda _: None)) as archive:
+        assert f"{root.name}/lib/{onednn.OPENMP}" in archive.getnames()
+
+
+def test_without_what_it_is_linked_with_lite_computes(tmp_path, monkeypatch):
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    library = tmp_path / onednn.LIBRARY
+    assert not onednn.usable(library)
+    library.touch()
+    monkeypatch.setattr(onednn.ctypes, "CDLL", missing)
+    assert not onednn.usable(library)
+    (tmp_path / onednn.OPENMP).touch()
+    assert onednn.usable(library)
