@@ -22,9 +22,6 @@ from kept import Kept
 # Its threads wait for each other by counting: where another process takes a processor, a small network takes fifty times as long.
 torch.set_num_threads(1)
 
-if "OMP_NUM_THREADS" not in os.environ:
-    os.unsetenv("OMP_NUM_THREADS")  # MindSpore has set it behind Python's back, for all that this process starts
-
 MOST_WORKERS = 2  # compiling a graph takes up to 2 GB, and Lite's own threads are not counted
 
 
@@ -92,6 +89,13 @@ def bundles(kept, engine, tmp_path_factory, pytestconfig):
         return copies[name]
 
     return bundle
+
+
+@pytest.fixture(autouse=True)
+def no_number_of_threads():
+    """MindSpore sets OMP_NUM_THREADS behind Python's back, for all that this process starts, whenever it has run a graph."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.unsetenv("OMP_NUM_THREADS")
 
 
 @pytest.fixture

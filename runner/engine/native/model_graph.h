@@ -32,7 +32,7 @@ class ModelGraph {
   // file: a `.ms` file of `size` bytes, with kRoom bytes of zeros behind it.
   ModelGraph(char *file, std::size_t size)
       : file_(reinterpret_cast<std::uint8_t *>(file)), end_((size + 7) / 8 * 8), limit_(size + kRoom),
-        root_(file_, size), tables_(root_.Tables(kNodes)), tensors_(root_.Tables(kTensors)) {
+        root_(file_, size + kRoom), tables_(root_.Tables(kNodes)), tensors_(root_.Tables(kTensors)) {
     const auto graphs = root_.Tables(kGraphs);
     if (graphs.size() != 1) {
       throw std::runtime_error("the file holds " + std::to_string(graphs.size()) + " graphs");
