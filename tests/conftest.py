@@ -19,6 +19,15 @@ import torch
 from kandinsky_mindir.runner import engine as engines
 from kept import Kept
 
+
+def unset_number_of_threads():
+    """MindSpore sets OMP_NUM_THREADS behind Python's back, for all that this process starts, when it is imported and whenever it
+    has run a graph."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.unsetenv("OMP_NUM_THREADS")
+
+
+unset_number_of_threads()  # before this process starts those that share the tests
 # Its threads wait for each other by counting: where another process takes a processor, a small network takes fifty times as long.
 torch.set_num_threads(1)
 
@@ -93,9 +102,7 @@ def bundles(kept, engine, tmp_path_factory, pytestconfig):
 
 @pytest.fixture(autouse=True)
 def no_number_of_threads():
-    """MindSpore sets OMP_NUM_THREADS behind Python's back, for all that this process starts, whenever it has run a graph."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        os.unsetenv("OMP_NUM_THREADS")
+    unset_number_of_threads()
 
 
 @pytest.fixture
