@@ -97,7 +97,8 @@ def add_onednn(machine: str | None = None, say: Say = say_on_stderr) -> None:
     if target.exists() or (machine is None and lacking_own_float32()):
         return
     with _installing(target.parents[1]), alone(cache, say), tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as scratch:
-        _try_onednn(target, Path(scratch), say)
+        if not target.exists():  # which another process may have put there meanwhile
+            _try_onednn(target, Path(scratch), say)
 
 
 def kernels(precision: str) -> str:

@@ -70,7 +70,7 @@ KANDINSKY_AVX512 inline void Scatter(const float *const *pixels, std::int64_t ch
 // and the two lower pixels go, each pair side by side.
 template <int Taps>
 KANDINSKY_AVX512 inline void Gather(const float *products, std::size_t step, std::int64_t channels, const float *bias,
-                                         float *upper, float *lower) {
+                                    float *upper, float *lower) {
   for (std::int64_t channel = 0; channel < channels; channel += 16) {
     __m512 tile[Taps * Taps], left[Taps], right[Taps], result[4];
     for (int i = 0; i < Taps * Taps; ++i) {

@@ -175,7 +175,8 @@ std::string Bundle::UsePacked(int threads, const std::string &precision, const s
   }
   std::string lite;
   const MadeFor made = ReadMadeFor(file["made_for"], &lite);
-  const std::string reason = WhyNot(path_, made, lite, {sha256_, Processor(), precision, kernels == "lite" ? kernels : kernels + kOrder, threads});
+  const std::string order = kernels == "lite" ? "" : kOrder;
+  const std::string reason = WhyNot(path_, made, lite, {sha256_, Processor(), precision, kernels + order, threads});
   if (!reason.empty()) {
     return reason;
   }
