@@ -6,7 +6,8 @@ import shutil
 import signal
 import sys
 
-os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings, before it is imported
+import kandinsky_mindir.export  # noqa: F401  (before MindSpore: its __init__ says why)
+
 # A shell lets what it starts in the background ignore Ctrl-C, and nohup the end of its terminal; so would every program that
 # a test starts and stops.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 
 import mindspore
 import numpy as np
@@ -229,6 +230,13 @@ def test_a_report_goes_where_the_user_wants_it(temporary, monkeypatch, tmp_path)
     with pytest.raises(RuntimeError):
         compiled(Wrong(), {"x": whole(1, 3)}, ["y"], {})
     assert list((tmp_path / "reports").glob("**/analyze_fail.ir")) and os.environ[REPORTS] == str(tmp_path / "reports")
+
+
+def test_protobuf_is_the_fast_one():
+    """Where its package has both: MindSpore asks for the other when it is imported."""
+    from google.protobuf.internal import api_implementation
+
+    assert api_implementation.Type() == ("upb" if find_spec("google._upb") else "python")
 
 
 def test_compiling_makes_no_weights():
