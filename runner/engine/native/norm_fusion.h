@@ -1,13 +1,16 @@
 // Finds what group norms do to whole pictures (models/layers.py), and makes one node of each pass.
 //
 // A norm reads its picture (batch, height, width, channels) for the means of squared deviations, and for the result: it is
-// multiplied by one number a channel and another is added, mostly followed by x * sigmoid(x). The sums over groups are of few
-// numbers, and stay.
+// multiplied by one number a channel and another is added, mostly followed by x * sigmoid(x). Where the norm depends on the
+// latents, the numbers are those of a channel and a block of pixels. The sums over groups are of few numbers, and stay.
 
 #ifndef KANDINSKY_MINDIR_NORM_FUSION_H
 #define KANDINSKY_MINDIR_NORM_FUSION_H
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <numeric>
 #include <vector>
 
 #include "model_graph.h"
@@ -15,6 +18,32 @@
 
 constexpr const char *kDeviationsType = "KandinskySquaredDeviations";
 constexpr const char *kAffineType = "KandinskyAffine", *kAffineSwishType = "KandinskyAffineSwish";
+
+// A tensor as rows, of which so many, one after the other, are given the same row of numbers. length is 0 where it is none.
+struct RepeatedRows {
+  // numbers: the sides of the tensor, but for some neighbours that are 1.
+  template <typename Sides>
+  RepeatedRows(const Sides &tensor, const Sides &numbers) {
+    std::size_t begin = 0, end = tensor.size();
+    if (numbers.size() != end) {
+      return;
+    }
+    while (begin + 1 < end && numbers[begin] == tensor[begin]) {  // the last side is a row's
+      ++begin;
+    }
+    while (end > begin && numbers[end - 1] == tensor[end - 1]) {
+      --end;
+    }
+    const auto count = [&tensor](std::size_t from, std::size_t to) {
+      return std::accumulate(tensor.begin() + from, tensor.begin() + to, std::int64_t{1}, std::multiplies<>());
+    };
+    if (std::all_of(numbers.begin() + begin, numbers.begin() + end, [](auto side) { return side == 1; })) {
+      outer = count(0, begin), repeats = count(begin, end), length = count(end, tensor.size());
+    }
+  }
+
+  std::int64_t outer = 0, repeats = 0, length = 0;
+};
 
 class NormFusion {
  public:
@@ -43,7 +72,9 @@ class NormFusion {
       return Deviations(last) ? kDeviationsType : nullptr;
     }
     if (last.type == mindspore::schema::PrimitiveType_Activation && IsSwish(last)) {
-      const ModelGraph::Node *sum = graph_.Maker(last.inputs[0], mindspore::schema::PrimitiveType_AddFusion);
+      const ModelGraph::Node *shaped = graph_.Maker(last.inputs[0], mindspore::schema::PrimitiveType_Reshape);
+      const ModelGraph::Node *sum = graph_.Maker(shaped == nullptr ? last.inputs[0] : shaped->inputs.at(0),
+                                                 mindspore::schema::PrimitiveType_AddFusion);
       return sum != nullptr && Affine(*sum) ? kAffineSwishType : nullptr;
     }
     return last.type == mindspore::schema::PrimitiveType_AddFusion && Affine(last) ? kAffineType : nullptr;
@@ -54,7 +85,7 @@ class NormFusion {
     return activation.attributes.Value<std::int8_t>(kType) == kSwish;
   }
 
-  // Whether a node is a picture times one number a channel, plus another.
+  // Whether a node is a picture's rows times numbers, plus others.
   bool Affine(const ModelGraph::Node &sum) {
     const ModelGraph::Node *product = sum.inputs.size() != 2 || Activated(sum)
                                         ? nullptr : graph_.Maker(sum.inputs[0], mindspore::schema::PrimitiveType_MulFusion);
@@ -62,7 +93,10 @@ class NormFusion {
       return false;
     }
     inputs_ = {product->inputs[0], product->inputs[1], sum.inputs[1]};
-    return ByChannel(inputs_[0], inputs_[1]) && ByChannel(inputs_[0], inputs_[2]);
+    const auto picture = graph_.Shape(inputs_[0]), numbers = graph_.Shape(inputs_[1]);
+    const RepeatedRows rows(picture, numbers);
+    return rows.outer * rows.repeats > 1 && rows.length % kVector == 0 && graph_.Shape(inputs_[2]) == numbers &&
+           graph_.Shape(sum.outputs[0]) == picture;
   }
 
   // Whether a node is the mean along each row of a picture's squared differences from one number a channel.

@@ -33,13 +33,13 @@ void RegisterOurKernels(int shares) {
     return LayerNormKernel::Make(shares, inputs, outputs);
   });
   RegisterOurNodes(kDeviationsType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
-    return RowsKernel::Make<DeviationsKernel>(shares, 1, inputs, outputs);
+    return RowsKernel::Make<DeviationsKernel>(shares, inputs, outputs);
   });
   RegisterOurNodes(kAffineType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
-    return RowsKernel::Make<AffineKernel<false>>(shares, 2, inputs, outputs);
+    return RowsKernel::Make<AffineKernel<false>>(shares, inputs, outputs);
   });
   RegisterOurNodes(kAffineSwishType, [shares](const auto &inputs, const auto &outputs, const auto *, const auto *) {
-    return RowsKernel::Make<AffineKernel<true>>(shares, 2, inputs, outputs);
+    return RowsKernel::Make<AffineKernel<true>>(shares, inputs, outputs);
   });
 }
 

@@ -1,5 +1,7 @@
 """Attention that becomes one node: found in the graph, and what rounding its factors and weights explains."""
 
+import itertools
+
 import numpy as np
 import our_nodes
 import pytest
@@ -49,9 +51,8 @@ def attention(q, k, v, bias=0.0):
     return weights @ v, weights @ np.abs(v), np.abs(q).astype(np.float64).max() * np.abs(k).max() * q.shape[-1]
 
 
-@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_right_to_what_rounding_explains(case, precision, program, engine, tmp_path):
+def test_right_to_what_rounding_explains(case, program, engine, tmp_path):
     inputs = inputs_of(*case)
     ms = our_nodes.written(tmp_path, engine, lambda: Attends(case[3]), inputs)
     _, found, ours, _, _ = our_nodes.count(program, ms)
@@ -59,26 +60,26 @@ def test_right_to_what_rounding_explains(case, precision, program, engine, tmp_p
     q, k, v, *bias = inputs
     scaled = q * np.float32(1 / np.sqrt(case[3]))
     exact, _, _ = attention(scaled, k, v, *bias)
-    narrow = precision == "bfloat16"
-    expected, sizes, largest = attention(*map(our_nodes.rounded if narrow else np.asarray, (scaled, k, v)), *bias)
-    # A score is a sum of depth products in float32: it is off by depth + 1 roundings of 2^-24, and so, relatively, is the
-    # power of it, which is computed to 2^-22. A weight is rounded by 2^-9 in bfloat16, above and below the
-    # line of the mean.
-    bound = 2 * (narrow * 2.0**-9 + (case[3] + 1) * 2.0**-24 * largest + 2.0**-22 + (case[2] + 2) * 2.0**-24) * sizes
-    for threads in (1, 3):
+    for precision, threads in itertools.product(our_nodes.precisions(), (1, 3)):
+        narrow = precision == "bfloat16"
+        expected, sizes, largest = attention(*map(our_nodes.rounded if narrow else np.asarray, (scaled, k, v)), *bias)
+        # A score is a sum of depth products in float32: it is off by depth + 1 roundings of 2^-24, and so, relatively, is the
+        # power of it, which is computed to 2^-22. A weight is rounded by 2^-9 in bfloat16, above and below the
+        # line of the mean.
+        bound = 2 * (narrow * 2.0**-9 + (case[3] + 1) * 2.0**-24 * largest + 2.0**-22 + (case[2] + 2) * 2.0**-24) * sizes
         assert (np.abs(our_nodes.run(ms, inputs, precision, threads) - expected) <= 1.01 * bound).all()
     assert np.linalg.norm(our_nodes.run(ms, inputs, "float32", 2, "lite") - exact) < 1e-5 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
 @pytest.mark.parametrize("place", ["queries", "keys", "values"])
-def test_nothing_is_lost_of_a_nan(place, precision, engine, tmp_path):
+def test_nothing_is_lost_of_a_nan(place, engine, tmp_path):
     inputs = inputs_of(2, 20, 20, 16, None)
     ms = our_nodes.written(tmp_path, engine, lambda: Attends(16), inputs)
     inputs[["queries", "keys", "values"].index(place)][1, 7, 3] = np.nan
-    actual = our_nodes.run(ms, inputs, precision, 2)
-    where = {"queries": actual[1, 7], "keys": actual[1], "values": actual[1, :, 3]}[place]
-    assert np.isnan(where).all() and np.isfinite(actual[0]).all()
+    for precision in our_nodes.precisions():
+        actual = our_nodes.run(ms, inputs, precision, 2)
+        where = {"queries": actual[1, 7], "keys": actual[1], "values": actual[1, :, 3]}[place]
+        assert np.isnan(where).all() and np.isfinite(actual[0]).all()
 
 
 class Scores(nn.Cell):

@@ -1,5 +1,7 @@
 """Layer norm as one node: found in the graph, and right to the rounding of float32."""
 
+import itertools
+
 import numpy as np
 import our_nodes
 import pytest
@@ -26,9 +28,8 @@ def norm(x):
     return deviation / np.sqrt((deviation**2).mean(-1, keepdims=True) + 1e-5) * WEIGHT[:width] + BIAS[:width]
 
 
-@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
 @pytest.mark.parametrize("shape", [(1, 7, 200), (2, 3, 16), (2, 1, 5)])
-def test_right_to_rounding(shape, precision, program, engine, tmp_path):
+def test_right_to_rounding(shape, program, engine, tmp_path):
     x = (3 * RANDOM.standard_normal(shape) + 5).astype(np.float32)
     ms = our_nodes.written(tmp_path, engine, lambda: Norm(shape[-1]), [x])
     _, _, ours, _, after = our_nodes.count(program, ms)
@@ -36,7 +37,7 @@ def test_right_to_rounding(shape, precision, program, engine, tmp_path):
     expected = norm(x.astype(np.float64))
     # Numbers up to some 20 are rounded by 2^-24 some ten times; sums of up to 200 of them, in 16 parts, twenty times.
     bound = 2 * 30 * 2.0**-24 * 20
-    for how in ((precision, 1), (precision, 3), ("float32", 2, "lite")):
+    for how in (*itertools.product(our_nodes.precisions(), (1, 3)), ("float32", 2, "lite")):
         assert np.abs(our_nodes.run(ms, [x], *how) - expected).max() < bound
 
 

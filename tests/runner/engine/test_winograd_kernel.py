@@ -1,5 +1,7 @@
 """3x3 convolutions that become one node: found in the graph, and what rounding the products' factors explains."""
 
+import itertools
+
 import numpy as np
 import our_nodes
 import pytest
@@ -83,21 +85,20 @@ def by_tiles(x, weights, taps, round_off):
     return joined((left, right), after) + weights["bias"], joined((np.abs(left), np.abs(right)), np.abs(after)) + np.abs(weights["bias"])
 
 
-@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
 @pytest.mark.parametrize("cell, shape, filters, rows", [
     (WINOGRAD, (2, 8, 6, 32), 48, 100), (WINOGRAD, (1, 7, 5, 16), 32, 100), (WINOGRAD, (2, 13, 6, 32), 16, 4),
     (WINOGRAD, (2, 34, 40, 16), 528, 100), (DOUBLED, (2, 5, 7, 32), 48, 100), (DOUBLED, (1, 13, 4, 16), 16, 6),
 ])  # fmt: skip
-def test_right_to_what_rounding_the_factors_explains(cell, shape, filters, rows, precision, program, engine, tmp_path):
+def test_right_to_what_rounding_the_factors_explains(cell, shape, filters, rows, program, engine, tmp_path):
     graph = Graph(tmp_path, engine, cell, shape, filters, rows)
     bands = -(-shape[1] // rows)
     found, _, ours, before, after = our_nodes.count(program, graph.ms)
     assert (found, ours) == (bands, bands) and after < before / 4
     taps = 4 if cell is WINOGRAD else 3
-    exact, _ = by_tiles(graph.x.astype(np.float64), graph.weights, taps, lambda values: values)
-    narrow = precision == "bfloat16"
-    expected, sizes = by_tiles(graph.x.astype(np.float64), graph.weights, taps, our_nodes.rounded if narrow else np.asarray)
-    for threads in (1, 3):
+    exact, _ = by_tiles(graph.x.astype(np.float64), graph.weights, taps, np.asarray)
+    for precision, threads in itertools.product(our_nodes.precisions(), (1, 3)):
+        narrow = precision == "bfloat16"
+        expected, sizes = by_tiles(graph.x.astype(np.float64), graph.weights, taps, our_nodes.rounded if narrow else np.asarray)
         actual = graph.run(precision, threads)
         # Each of a product's terms and of the products is rounded to 2^-24 of a partial sum, which is no larger than the sum
         # of all sizes. A sum of pixels that float32 rounds may fall to the other side of a tie of bfloat16, seldom: the sides
@@ -110,17 +111,17 @@ def test_right_to_what_rounding_the_factors_explains(cell, shape, filters, rows,
     assert np.linalg.norm(graph.run("float32", 2, "lite") - exact) < 1e-5 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
 @pytest.mark.parametrize("cell", [WINOGRAD, DOUBLED])
-def test_what_is_used_in_two_shapes_is_computed_once(cell, precision, program, engine, tmp_path):
+def test_what_is_used_in_two_shapes_is_computed_once(cell, program, engine, tmp_path):
     graph = Graph(tmp_path, engine, cell, (1, 6, 8, 16), 32, around=Normed)
     found, _, ours, _, after = our_nodes.count(program, graph.ms)
     assert found == ours == 1 and after <= 6  # the node, two shapes, the doubling, a shape, the sum
     exact, _ = by_tiles(graph.x.astype(np.float64), graph.weights, 4 if cell is WINOGRAD else 3, np.asarray)
     # A factor is off by 2^-9 of itself at most, in float32 by 2^-24 after some sums; what a tile's products sum to may be less
     # than half as large as they are. A convolution that is missing or twice there is off by a third at least.
-    bound = 1e-5 if precision == "float32" else 1e-2
-    assert np.linalg.norm(graph.run(precision, 2) - 3 * exact) < bound * np.linalg.norm(3 * exact)
+    for precision in our_nodes.precisions():
+        bound = 1e-5 if precision == "float32" else 1e-2
+        assert np.linalg.norm(graph.run(precision, 2) - 3 * exact) < bound * np.linalg.norm(3 * exact)
 
 
 @pytest.mark.parametrize("cell, channels, filters", [
@@ -133,9 +134,8 @@ def test_others_stay_as_they_are(cell, channels, filters, program, engine, tmp_p
     assert (found, ours) == (0, 0) and after == before
 
 
-@pytest.mark.parametrize("precision", our_nodes.PRECISIONS)
-def test_nothing_is_lost_of_a_nan(precision, engine, tmp_path):
+def test_nothing_is_lost_of_a_nan(engine, tmp_path):
     graph = Graph(tmp_path, engine, WINOGRAD, (1, 6, 6, 16), 16)
     graph.x[0, 3, 3, 5] = np.nan
-    actual = graph.run(precision, 2)
-    assert np.isnan(actual[0, 2:4, 2:4]).all()
+    for precision in our_nodes.precisions():
+        assert np.isnan(graph.run(precision, 2)[0, 2:4, 2:4]).all()
