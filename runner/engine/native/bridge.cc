@@ -1,7 +1,7 @@
 // The program that runs one model on MindSpore Lite for bridge.py, in a process of its own.
 //
 //   bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION KERNELS MEMORY [PIECES [KEEP]]
-//   bridge start                                                (makes such processes: model_starter.h)
+//   bridge start KERNELS                                        (makes such processes: model_starter.h)
 //
 // TYPE is Lite's ModelType (0 MindIR, 4 .ms, which may be a file without a name, given as /proc/self/fd/N), DEVICE "cpu"
 // or "ascend", THREADS 0 leaves Lite's default, PRECISION is "float32", "bfloat16" or "float16" (other kernels of Lite's),
@@ -44,6 +44,7 @@
 #include "kernel_registry.h"
 #include "mapped_weights.h"
 #include "model_starter.h"
+#include "onednn.h"
 #include "our_nodes.h"
 #include "product_kernel.h"
 #include "thread_pool.h"
@@ -252,6 +253,14 @@ std::string OnOneLine(const char *text) {
   return line;
 }
 
+// Opens it here, once, for the processes that are forked. One that needs it says why it cannot be opened.
+void OpenOneDnn() {
+  try {
+    onednn::library();
+  } catch (const std::exception &) {
+  }
+}
+
 // Answers requests until there are no more.
 void Serve(SharedModel *model, FILE *replies) {
   for (char request[32]; std::fgets(request, sizeof(request), stdin) != nullptr;) {
@@ -272,11 +281,14 @@ int main(int argc, char **argv) {
   OpenStandardStreams();
   std::signal(SIGINT, SIG_IGN);  // Ctrl-C is the parent's to handle
   std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() == 1 && words[0] == "start") {
+  if (words.size() == 2 && words[0] == "start") {
+    if (words[1] == "own") {
+      OpenOneDnn();
+    }
     words = ModelStarter::Serve();
   }
   if (words.size() < 8 || words.size() > 10) {
-    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION KERNELS MEMORY [PIECES [KEEP]] | bridge start\n");
+    std::fprintf(stderr, "usage: bridge MODEL TYPE DEVICE DEVICE_ID THREADS PRECISION KERNELS MEMORY [PIECES [KEEP]] | bridge start KERNELS\n");
     return 2;
   }
   FollowParent(STDIN_FILENO);

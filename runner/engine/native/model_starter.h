@@ -1,5 +1,5 @@
-// One process that has loaded Lite's libraries, from which those of models are forked: to load and link them takes longer
-// than a small model does.
+// One process that has loaded Lite's libraries, and oneDNN where our kernels need it, from which those of models are forked:
+// to load and link them takes longer than a small model does.
 //
 // Its program sends one message for each model over the socket that is its standard input (SOCK_SEQPACKET):
 //

@@ -14,8 +14,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <fstream>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -164,6 +166,23 @@ class __attribute__((visibility("default"))) ThreadPool {
 
 int ThreadPool::ParallelLaunch(const SharePool::Task &task, void *content, int shares) {
   return SharePool::instance().Run(task, content, shares);
+}
+
+class __attribute__((visibility("default"))) CoreAffinity {
+ public:
+  static float GetServerFrequency();
+};
+
+// The most MHz of a core, or -1. Lite asks a shell and three programs for it, of which a board may have none, at each model.
+float CoreAffinity::GetServerFrequency() {
+  float most = -1.0F, found = 0.0F;
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (std::sscanf(line.c_str(), "cpu MHz : %f", &found) == 1) {
+      most = std::max(most, found);
+    }
+  }
+  return most;
 }
 }  // namespace mindspore
 

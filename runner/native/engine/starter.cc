@@ -50,7 +50,7 @@ std::vector<char *> Pointers(std::vector<std::string> *texts) {
 
 }  // namespace
 
-Starter::Starter(const std::string &bridge) {
+Starter::Starter(const std::string &bridge, const std::string &kernels) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     throw EngineError("MindSpore Lite does not start: " + Reason(errno));
@@ -71,7 +71,7 @@ Starter::Starter(const std::string &bridge) {
   if (log_.file() >= 0) {
     posix_spawn_file_actions_adddup2(&actions, log_.file(), STDERR_FILENO);
   }
-  std::vector<std::string> words = {bridge, "start"}, variables = Environment(log_.file() >= 0);
+  std::vector<std::string> words = {bridge, "start", kernels}, variables = Environment(log_.file() >= 0);
   const int status = posix_spawn(&pid_, bridge.c_str(), &actions, &attributes, Pointers(&words).data(), Pointers(&variables).data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
@@ -125,7 +125,7 @@ std::string Starter::CauseOfDeath() {
 void Starters::Prepare() {
   const std::lock_guard<std::mutex> lock(mutex_);
   try {
-    current_ = std::make_shared<Starter>(bridge_);
+    current_ = std::make_shared<Starter>(bridge_, kernels_);
   } catch (const EngineError &) {  // Start says why
   }
 }
@@ -136,7 +136,7 @@ std::shared_ptr<Starter> Starters::Start(const std::string &message, const std::
     return current_;
   }
   current_.reset();
-  current_ = std::make_shared<Starter>(bridge_);
+  current_ = std::make_shared<Starter>(bridge_, kernels_);
   if (!current_->Send(message, descriptors)) {
     throw EngineError(current_->CauseOfDeath());
   }

@@ -18,8 +18,9 @@ namespace kandinsky {
 // One such process; it ends with this object, and those of its models with it. Any thread may use it.
 class Starter {
  public:
-  // Returns at once, while it loads Lite's libraries. bridge: the program. EngineError if it does not start.
-  explicit Starter(const std::string &bridge);
+  // Returns at once, while it loads the libraries. bridge: the program; kernels: "lite", or "own", which need oneDNN, too.
+  // EngineError if it does not start.
+  Starter(const std::string &bridge, const std::string &kernels);
   ~Starter();
   Starter(const Starter &) = delete;
   Starter &operator=(const Starter &) = delete;
@@ -39,7 +40,7 @@ class Starter {
 // The starter of a session, and another one where that has died.
 class Starters {
  public:
-  explicit Starters(std::string bridge) : bridge_(std::move(bridge)) {}
+  Starters(std::string bridge, std::string kernels) : bridge_(std::move(bridge)), kernels_(std::move(kernels)) {}
 
   void Prepare();  // has one load the libraries from now on, while something else goes on
   // Has a process started, and returns who has done it. message, descriptors: as model_starter.h has them. EngineError.
@@ -47,7 +48,7 @@ class Starters {
   void End();  // frees the memory that it takes, too; processes of models that are there lose it
 
  private:
-  std::string bridge_;
+  std::string bridge_, kernels_;
   std::mutex mutex_;
   std::shared_ptr<Starter> current_;
 };

@@ -88,7 +88,12 @@ struct Session::Plans {
 };
 
 Session::Session(const std::string &bundle, const SessionOptions &options)
-    : warn_(options.warn), starters_(std::make_shared<Starters>(FindBridge(options.bridge))) {
+    : warn_(options.warn) {
+  EngineOptions engine;
+  const std::string bridge = FindBridge(options.bridge);
+  engine.precision = ChoosePrecision(options.precision, warn_);
+  engine.kernels = WhoseKernels(engine.precision, bridge);
+  starters_ = std::make_shared<Starters>(bridge, engine.kernels);
   starters_->Prepare();
   bundle_ = std::make_unique<Bundle>(bundle, CheckOf(options.check), &stop_);
   const Manifest &manifest = bundle_->manifest();
@@ -98,11 +103,8 @@ Session::Session(const std::string &bundle, const SessionOptions &options)
   if (!manifest.image_processor.is_null()) {
     const ImageProcessor known(manifest.image_processor);
   }
-  EngineOptions engine;
   engine.starters = starters_;
   engine.threads = ThreadCount(options.threads);
-  engine.precision = ChoosePrecision(options.precision, warn_);
-  engine.kernels = WhoseKernels(engine.precision, FindBridge(options.bridge));
   engine.deadline = Deadline();
   engine.stop = &stop_;
   const std::string advice = bundle_->UsePacked(engine.threads, engine.precision, engine.kernels);

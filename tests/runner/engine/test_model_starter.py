@@ -6,6 +6,7 @@ import signal
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ class Starter:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(PATIENCE)
         with theirs:
-            self.process = subprocess.Popen(["sh", "-c", 'trap "" CHLD; exec "$0" start', bridge], stdin=theirs, stdout=theirs,
-                                            stderr=subprocess.PIPE, env={**os.environ, "GLOG_v": "3"})
+            command = ["sh", "-c", 'trap "" CHLD; exec "$0" start "$1"', bridge, runtime.kernels("float32")]
+            self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE,
+                                            env={**os.environ, "GLOG_v": "3"})
 
     def __enter__(self):
         return self
@@ -94,6 +96,8 @@ def file(bundles):
 def test_models_live_and_end_each_for_itself(starter, file, engine):
     first, second = Started(starter, file), Started(starter, file)
     assert starter.socket.recv(1) == b"\0"  # the libraries are there
+    opened = Path(f"/proc/{starter.process.pid}/maps").read_text()
+    assert "libmindspore" in opened and ("libdnnl.so.3" in opened) == (runtime.kernels("float32") == "own")
     for started in (first, second):
         started.load()
     of_first, of_second = children(starter.process.pid)
