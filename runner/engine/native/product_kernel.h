@@ -1,8 +1,8 @@
 // Matrix products by oneDNN in place of Lite's, of factors in float32 or rounded to bfloat16.
 //
-// A product of (batch, rows, depth) and (batch, depth, columns) is cut into blocks of rows and columns, of which our pool's
-// threads compute one at a time. Operands are rounded block by block; sums and results are in float32. Weights are rounded and
-// put in oneDNN's order once, when the model is loaded.
+// A product of (batch, rows, depth) and (batch, depth, columns) is cut into blocks of rows and columns (product_cut.h), which our
+// pool's threads share. Operands are rounded block by block; sums and results are in float32. Weights are rounded and put in
+// oneDNN's order once, when the model is loaded.
 
 #ifndef KANDINSKY_MINDIR_PRODUCT_KERNEL_H
 #define KANDINSKY_MINDIR_PRODUCT_KERNEL_H
@@ -26,6 +26,7 @@
 #include "node_attributes.h"
 #include "onednn.h"
 #include "packed_weights.h"
+#include "product_cut.h"
 #include "thread_pool.h"
 
 template <typename Factor>  // float, or std::uint16_t for bfloat16
@@ -65,12 +66,12 @@ class ProductKernel : public mindspore::kernel::Kernel {
         return status;
       }
     }
-    return SharePool::instance().Run(task_, nullptr, static_cast<int>(batch_ * row_parts_ * column_parts_));
+    return SharePool::instance().Run(task_, nullptr, static_cast<int>(cut_.tasks));
   }
 
  private:
-  // What all blocks of one shape share.
-  struct Block {
+  // What all blocks of one size share.
+  struct Shape {
     onednn::Layout a, a_rounded, b, b_rounded, bias, out;
     onednn::Primitive round_a, round_b, product;
   };
@@ -82,7 +83,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
 
   static constexpr std::int64_t kFloat = sizeof(float), kFactor = sizeof(Factor);
   static constexpr bool kRounds = !std::is_same_v<Factor, float>;
-  static constexpr std::int64_t kFewestRows = 32, kFewestColumns = 64;  // of a block, below which oneDNN gets slow
+  static constexpr bool kBeside = kRounds;  // oneDNN 3.2 is the faster for a whole matrix as target, but not in float32
   static constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector register
 
   bool Plan(const NodeAttributes &attributes, int shares) {
@@ -95,17 +96,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
     if (!all_float || attributes.Byte(kActivation) != 0 || inputs_.size() < 2 || !ReadShapes()) {
       return false;
     }
-    if (rows_ < columns_) {  // the side that is longer is cut first: what lies along the other one is read by fewer blocks
-      column_parts_ = Parts(shares, batch_, columns_, kFewestColumns);
-      row_parts_ = Parts(shares, batch_ * column_parts_, rows_, kFewestRows);
-    } else {
-      row_parts_ = Parts(shares, batch_, rows_, kFewestRows);
-      column_parts_ = Parts(shares, batch_ * row_parts_, columns_, kFewestColumns);
-    }
-    row_step_ = Step(rows_, row_parts_, 16);
-    column_step_ = Step(columns_, column_parts_, 16);
-    row_parts_ = (rows_ + row_step_ - 1) / row_step_;
-    column_parts_ = (columns_ + column_step_ - 1) / column_step_;
+    cut_ = ProductCut(shares, batch_, rows_, columns_, kBeside);
     for (const bool last_column : {false, true}) {
       for (const bool last_row : {false, true}) {
         Describe(last_row, last_column);
@@ -122,7 +113,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
     return true;
   }
 
-  bool RoundsFirst() const { return kRounds && column_parts_ > 1; }  // the left side, as several blocks read its rows
+  bool RoundsFirst() const { return kRounds && cut_.column_parts > 1; }  // the left side, as several blocks read its rows
 
   // Of so many rows of the left side, as they come.
   onednn::Layout Left(std::int64_t rows) const {
@@ -160,21 +151,14 @@ class ProductKernel : public mindspore::kernel::Kernel {
     return inputs_.size() < 3 || inputs_[2].ElementNum() == columns_;
   }
 
-  // Into how many parts a side is cut, so that there are enough blocks for all threads.
-  static std::int64_t Parts(std::int64_t wanted, std::int64_t there, std::int64_t side, std::int64_t fewest) {
-    return std::clamp<std::int64_t>((wanted + there - 1) / there, 1, std::max<std::int64_t>(1, side / fewest));
+  Shape &At(bool last_row, bool last_column) { return shapes_[(last_column ? 2 : 0) + (last_row ? 1 : 0)]; }
+  const Shape &At(const ProductCut::Block &block) {
+    return At(block.row_part == cut_.row_parts - 1, block.column_part == cut_.column_parts - 1);
   }
-
-  static std::int64_t Step(std::int64_t side, std::int64_t parts, std::int64_t multiple) {
-    const std::int64_t step = (side + parts - 1) / parts;
-    return std::min(side, (step + multiple - 1) / multiple * multiple);
-  }
-
-  Block &At(bool last_row, bool last_column) { return blocks_[(last_column ? 2 : 0) + (last_row ? 1 : 0)]; }
 
   void DescribeChunks(int shares) {
-    chunk_step_ = Step(rows_, Parts(shares, batch_, rows_, kFewestRows), 16);
-    chunks_ = (rows_ + chunk_step_ - 1) / chunk_step_;
+    chunk_step_ = ProductCut::Step(rows_, ProductCut::Parts(shares, batch_, rows_, ProductCut::kFewestRows));
+    chunks_ = ProductCut::Count(rows_, chunk_step_);
     for (Chunk *chunk : {&chunk_, &last_chunk_}) {
       const std::int64_t rows = chunk == &chunk_ ? chunk_step_ : rows_ - (chunks_ - 1) * chunk_step_;
       chunk->a = Left(rows);
@@ -185,24 +169,24 @@ class ProductKernel : public mindspore::kernel::Kernel {
 
   void Describe(bool last_row, bool last_column) {
     using onednn::Layout, onednn::Primitive;
-    const std::int64_t rows = last_row ? rows_ - (row_parts_ - 1) * row_step_ : row_step_;
-    const std::int64_t columns = last_column ? columns_ - (column_parts_ - 1) * column_step_ : column_step_;
-    Block &block = At(last_row, last_column);
-    block.a = Left(rows);
-    block.b = transpose_b_ ? Layout(onednn::kFloat32, depth_, columns, 1, depth_)
+    const auto [row_part, column_part, row, column, rows, columns] =
+      cut_.At(last_row ? cut_.row_parts - 1 : 0, last_column ? cut_.column_parts - 1 : 0);
+    Shape &shape = At(last_row, last_column);
+    shape.a = Left(rows);
+    shape.b = transpose_b_ ? Layout(onednn::kFloat32, depth_, columns, 1, depth_)
                            : Layout(onednn::kFloat32, depth_, columns, columns_, 1);
-    block.out = Layout(onednn::kFloat32, rows, columns, columns_, 1);
+    shape.out = Layout(onednn::kFloat32, rows, columns, kBeside ? columns : columns_, 1);
     if (inputs_.size() > 2) {
-      block.bias = Layout(onednn::kFloat32, 1, columns, columns, 1);
+      shape.bias = Layout(onednn::kFloat32, 1, columns, columns, 1);
     }
-    block.a_rounded = Layout(onednn::kTypeOf<Factor>, rows, depth_, depth_, 1);
+    shape.a_rounded = Layout(onednn::kTypeOf<Factor>, rows, depth_, depth_, 1);
     // The weights of a block of columns have one order, whatever rows they meet.
     const Layout order = last_row ? At(false, last_column).b_rounded : Layout::Any(onednn::kTypeOf<Factor>, depth_, columns);
-    block.product = Primitive::Product(kRounds ? block.a_rounded : block.a, order, block.bias, block.out);
-    block.b_rounded = block.product.weights();
-    block.round_b = Primitive::Reorder(block.b, block.b_rounded);
+    shape.product = Primitive::Product(kRounds ? shape.a_rounded : shape.a, order, shape.bias, shape.out);
+    shape.b_rounded = shape.product.weights();
+    shape.round_b = Primitive::Reorder(shape.b, shape.b_rounded);
     if (kRounds) {
-      block.round_a = Primitive::Reorder(block.a, block.a_rounded);
+      shape.round_a = Primitive::Reorder(shape.a, shape.a_rounded);
     }
   }
 
@@ -211,7 +195,7 @@ class ProductKernel : public mindspore::kernel::Kernel {
   // Where the weights of a block of columns lie among all.
   std::size_t PackedOffset(std::int64_t batch, std::int64_t column_part) {
     const std::size_t step = Aligned(At(false, false).b_rounded.size()), last = Aligned(At(false, true).b_rounded.size());
-    return static_cast<std::size_t>(batch) * (step * (column_parts_ - 1) + last) + step * column_part;
+    return static_cast<std::size_t>(batch) * (step * (cut_.column_parts - 1) + last) + step * column_part;
   }
 
   void PackWeights() {
@@ -222,20 +206,20 @@ class ProductKernel : public mindspore::kernel::Kernel {
       return;
     }
     const SharePool::Task pack = [&](void *, int number, float, float) {
-      const std::int64_t batch = number / column_parts_, part = number % column_parts_;
-      const Block &block = At(false, part == column_parts_ - 1);
-      block.round_b.Run({{onednn::kSource, &block.b, B(static_cast<const char *>(tensor), batch, part)},
-                         {onednn::kTarget, &block.b_rounded, packed_.data() + PackedOffset(batch, part)}});
+      const std::int64_t batch = number / cut_.column_parts, part = number % cut_.column_parts;
+      const Shape &shape = At(false, part == cut_.column_parts - 1);
+      shape.round_b.Run({{onednn::kSource, &shape.b, B(static_cast<const char *>(tensor), batch, part)},
+                         {onednn::kTarget, &shape.b_rounded, packed_.data() + PackedOffset(batch, part)}});
       return 0;
     };
-    if (SharePool::instance().Run(pack, nullptr, static_cast<int>(matrices * column_parts_)) != 0) {
+    if (SharePool::instance().Run(pack, nullptr, static_cast<int>(matrices * cut_.column_parts)) != 0) {
       throw std::runtime_error("its weights cannot be packed");
     }
   }
 
   // The first element of a block of the right side.
   const char *B(const char *tensor, std::int64_t batch, std::int64_t column_part) const {
-    const std::int64_t column = column_part * column_step_ * (transpose_b_ ? depth_ : 1);
+    const std::int64_t column = column_part * cut_.column_step * (transpose_b_ ? depth_ : 1);
     return tensor + kFloat * ((shared_b_ ? 0 : batch) * depth_ * columns_ + column);
   }
 
@@ -247,41 +231,57 @@ class ProductKernel : public mindspore::kernel::Kernel {
     return 0;
   }
 
-  int Compute(int share) {
-    static thread_local onednn::Scratch rounded_a, rounded_b;
-    const std::int64_t column_part = share % column_parts_, rest = share / column_parts_;
-    const std::int64_t row_part = rest % row_parts_, batch = rest / row_parts_;
-    const Block &block = At(row_part == row_parts_ - 1, column_part == column_parts_ - 1);
-    const std::int64_t row = row_part * row_step_, column = column_part * column_step_;
-    const void *a = A(batch, row);
+  int Compute(int task) {
+    const std::int64_t column_part = task % cut_.column_parts, rest = task / cut_.column_parts;
+    const std::int64_t groups = ProductCut::Count(cut_.row_parts, cut_.together);
+    const std::int64_t batch = rest / groups, first = rest % groups * cut_.together;
+    const char *b = Right(batch, column_part);
+    for (std::int64_t row_part = first; row_part < std::min(first + cut_.together, cut_.row_parts); ++row_part) {
+      Multiply(batch, cut_.At(row_part, column_part), b);
+    }
+    return 0;
+  }
+
+  // A block of the right side as products take it.
+  const char *Right(std::int64_t batch, std::int64_t column_part) {
+    if (packed_.data() != nullptr) {
+      return packed_.data() + PackedOffset(shared_b_ ? 0 : batch, column_part);
+    }
+    static thread_local onednn::Scratch memory;
+    const Shape &shape = At(false, column_part == cut_.column_parts - 1);
+    void *rounded = memory.Get(shape.b_rounded.size());
+    shape.round_b.Run({{onednn::kSource, &shape.b, B(b_, batch, column_part)}, {onednn::kTarget, &shape.b_rounded, rounded}});
+    return static_cast<const char *>(rounded);
+  }
+
+  void Multiply(std::int64_t batch, const ProductCut::Block &block, const char *b) {
+    static thread_local onednn::Scratch rounded_a, beside;
+    const Shape &shape = At(block);
+    const void *a = A(batch, block.row);
     if (RoundsFirst()) {
-      a = rounded_ + kFactor * (batch * rows_ + row) * depth_;
+      a = rounded_ + kFactor * (batch * rows_ + block.row) * depth_;
     } else if (kRounds) {
-      void *rounded = rounded_a.Get(block.a_rounded.size());
-      block.round_a.Run({{onednn::kSource, &block.a, a}, {onednn::kTarget, &block.a_rounded, rounded}});
+      void *rounded = rounded_a.Get(shape.a_rounded.size());
+      shape.round_a.Run({{onednn::kSource, &shape.a, a}, {onednn::kTarget, &shape.a_rounded, rounded}});
       a = rounded;
     }
-    const char *b = packed_.data() == nullptr ? nullptr : packed_.data() + PackedOffset(shared_b_ ? 0 : batch, column_part);
-    if (b == nullptr) {
-      void *rounded = rounded_b.Get(block.b_rounded.size());
-      block.round_b.Run({{onednn::kSource, &block.b, B(b_, batch, column_part)},
-                         {onednn::kTarget, &block.b_rounded, rounded}});
-      b = static_cast<const char *>(rounded);
+    char *out = out_ + kFloat * ((batch * rows_ + block.row) * columns_ + block.column);
+    char *target = cut_.InPlace(block) ? out : static_cast<char *>(beside.Get(shape.out.size()));
+    shape.product.Run({{onednn::kSource, kRounds ? &shape.a_rounded : &shape.a, a}, {onednn::kWeights, &shape.b_rounded, b},
+                       {onednn::kBias, &shape.bias, bias_ == nullptr ? nullptr : bias_ + kFloat * block.column},
+                       {onednn::kTarget, &shape.out, target}});
+    for (std::int64_t row = 0; target != out && row < block.rows; ++row) {
+      std::memcpy(out + kFloat * row * columns_, target + kFloat * row * block.columns, static_cast<std::size_t>(kFloat * block.columns));
     }
-    char *out = out_ + kFloat * (batch * rows_ * columns_ + row * columns_ + column);
-    block.product.Run({{onednn::kSource, kRounds ? &block.a_rounded : &block.a, a}, {onednn::kWeights, &block.b_rounded, b},
-                       {onednn::kBias, &block.bias, bias_ == nullptr ? nullptr : bias_ + kFloat * column},
-                       {onednn::kTarget, &block.out, out}});
-    return 0;
   }
 
   bool transpose_a_ = false, transpose_b_ = false;
   bool shared_b_ = false;  // one matrix on the right for all on the left
   std::int64_t batch_ = 1, rows_ = 0, depth_ = 0, columns_ = 0;
-  std::int64_t row_parts_ = 1, column_parts_ = 1, row_step_ = 0, column_step_ = 0;
+  ProductCut cut_;
   std::int64_t chunk_step_ = 0, chunks_ = 1;
   Chunk chunk_, last_chunk_;
-  Block blocks_[4];  // whether they are of the last rows, of the last columns
+  Shape shapes_[4];  // whether they are of the last rows, of the last columns
   PackedWeight packed_;  // weights in oneDNN's order
   SharePool::Task round_, task_;
   const char *a_ = nullptr, *b_ = nullptr, *bias_ = nullptr;

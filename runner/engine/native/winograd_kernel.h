@@ -130,7 +130,7 @@ class WinogradKernel : public mindspore::kernel::Kernel {
     sums_step_ = static_cast<std::size_t>(stretch_ * out_channels_) + kSkew;
     const std::int64_t columns = out_channels_ / parts_;
     factors_layout_ = Layout(onednn::kTypeOf<Factor>, stretch_, channels_, channels_, 1);
-    sums_layout_ = Layout(onednn::kFloat32, stretch_, columns, out_channels_, 1);
+    sums_layout_ = Layout(onednn::kFloat32, stretch_, columns, columns, 1);
     given_ = Layout(onednn::kFloat32, channels_, columns, 1, channels_);
     product_ = Primitive::Product(factors_layout_, Layout::Any(onednn::kTypeOf<Factor>, channels_, columns), Layout(), sums_layout_);
     weights_ = product_.weights();
@@ -194,11 +194,12 @@ class WinogradKernel : public mindspore::kernel::Kernel {
   int Multiply(int share) {
     const auto product = static_cast<std::size_t>(share / parts_);
     const std::int64_t part = share % parts_, row = share / parts_ / taps_, column = share / parts_ % taps_;
+    const std::int64_t columns = out_channels_ / parts_;
     const char *weights = packed_[static_cast<std::size_t>(column)].data() +
                           static_cast<std::size_t>(row * parts_ + part) * weights_size_;
     product_.Run({{onednn::kSource, &factors_layout_, factors_ + product * factors_step_},
                   {onednn::kWeights, &weights_, weights},
-                  {onednn::kTarget, &sums_layout_, sums_ + product * sums_step_ + part * (out_channels_ / parts_)}});
+                  {onednn::kTarget, &sums_layout_, sums_ + product * sums_step_ + part * stretch_ * columns}});
     return 0;
   }
 
@@ -208,8 +209,10 @@ class WinogradKernel : public mindspore::kernel::Kernel {
     for (std::int64_t tile = begin; tile < end; ++tile) {
       const Place place = At(first_ + tile);
       float *upper = out_ + ((place.picture * 2 * rows_ + 2 * place.row) * 2 * columns_ + 2 * place.column) * out_channels_;
-      winograd::Gather<Taps>(sums_ + tile * out_channels_, sums_step_, out_channels_, bias_, upper,
-                             upper + 2 * columns_ * out_channels_);
+      for (std::int64_t part = 0, columns = out_channels_ / parts_; part < parts_; ++part) {
+        winograd::Gather<Taps>(sums_ + (part * stretch_ + tile) * columns, sums_step_, columns, bias_ + part * columns,
+                               upper + part * columns, upper + 2 * columns_ * out_channels_ + part * columns, out_channels_);
+      }
     }
     return 0;
   }

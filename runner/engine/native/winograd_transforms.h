@@ -66,11 +66,11 @@ KANDINSKY_AVX512 inline void Scatter(const float *const *pixels, std::int64_t ch
 
 // Two by two pixels of the result from a tile's products.
 //
-// products: the first product's channels of the tile; the others lie `step` numbers farther each. rows: where the two upper
-// and the two lower pixels go, each pair side by side.
+// products: the first product's channels of the tile; the others lie `step` numbers farther each. upper, lower: where the two
+// upper and the two lower pixels go, each pair `apart` numbers from each other.
 template <int Taps>
 KANDINSKY_AVX512 inline void Gather(const float *products, std::size_t step, std::int64_t channels, const float *bias,
-                                    float *upper, float *lower) {
+                                    float *upper, float *lower, std::int64_t apart) {
   for (std::int64_t channel = 0; channel < channels; channel += 16) {
     __m512 tile[Taps * Taps], left[Taps], right[Taps], result[4];
     for (int i = 0; i < Taps * Taps; ++i) {
@@ -83,9 +83,9 @@ KANDINSKY_AVX512 inline void Gather(const float *products, std::size_t step, std
     Join<Taps>(right, 1, result + 1, result + 3);
     const __m512 added = _mm512_loadu_ps(bias + channel);
     _mm512_storeu_ps(upper + channel, _mm512_add_ps(result[0], added));
-    _mm512_storeu_ps(upper + channels + channel, _mm512_add_ps(result[1], added));
+    _mm512_storeu_ps(upper + apart + channel, _mm512_add_ps(result[1], added));
     _mm512_storeu_ps(lower + channel, _mm512_add_ps(result[2], added));
-    _mm512_storeu_ps(lower + channels + channel, _mm512_add_ps(result[3], added));
+    _mm512_storeu_ps(lower + apart + channel, _mm512_add_ps(result[3], added));
   }
 }
 

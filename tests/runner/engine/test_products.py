@@ -23,6 +23,7 @@ CASES = [
     ("one row", normal(1, 64), normal(64, 1100), False, True),
     ("many rows, few columns", normal(4000, 48), normal(48, 8), False, True),
     ("a large weight", normal(300, 700), normal(700, 530), False, True),
+    ("blocks of many rows beside their place", normal(300, 32), normal(32, 1100), False, True),
     ("weights in a batch", normal(36, 20, 64), normal(36, 64, 40), False, True),
     ("a batch of few", normal(3, 500, 32), normal(3, 32, 200), False, True),
     ("scores of attention", normal(2, 6, 50, 32), normal(2, 6, 70, 32), True, False),
@@ -47,11 +48,12 @@ class Products(nn.Cell):
         self.add = ops.BiasAdd()
         self.bias = Parameter(Tensor(BIAS), name="bias")
 
-    def construct(self, a, b, c, d, e, f, g, h, i, j, h_right, i_right, j_right):
+    def construct(self, a, b, c, d, e, f, g, h, i, j, k, i_right, j_right, k_right):
         return (
             self.add(self.matrix(a.reshape(154, 64), self.w0), self.bias), self.matrix_transposed(b.reshape(154, 64), self.w1),
-            self.matrix(c, self.w2), self.matrix(d, self.w3), self.matrix(e, self.w4), self.plain(f, self.w5), self.plain(g, self.w6),
-            self.transposed(h, h_right), self.plain(i, i_right), self.plain(j, j_right),
+            self.matrix(c, self.w2), self.matrix(d, self.w3), self.matrix(e, self.w4), self.matrix(f, self.w5),
+            self.plain(g, self.w6), self.plain(h, self.w7),
+            self.transposed(i, i_right), self.plain(j, j_right), self.plain(k, k_right),
         )  # fmt: skip
 
 
