@@ -253,10 +253,17 @@ std::string OnOneLine(const char *text) {
   return line;
 }
 
-// Opens it here, once, for the processes that are forked. One that needs it says why it cannot be opened.
+// Opens it here, once, for the processes that are forked, and has it write the code that all products of a kind share. One that
+// needs it says why it cannot be opened.
 void OpenOneDnn() {
   try {
-    onednn::library();
+    constexpr std::int64_t kSide = 64;
+    const std::vector<float> factors(kSide * kSide);
+    std::vector<float> sums(2 * kSide * kSide);
+    const onednn::Layout factor(onednn::kFloat32, kSide, kSide, kSide, 1), sum(onednn::kFloat32, kSide, kSide, 2 * kSide, 1);
+    onednn::Primitive::Product(factor, factor, onednn::Layout(), sum)
+      .Run({{onednn::kSource, &factor, factors.data()}, {onednn::kWeights, &factor, factors.data()},
+            {onednn::kTarget, &sum, sums.data()}});
   } catch (const std::exception &) {
   }
 }
