@@ -1,10 +1,12 @@
 """The pool that shares out operators: every share runs once, whatever the threads, and a job ends when its last share has."""
 
+import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from kandinsky_mindir.runner import engine
+from kandinsky_mindir.runner import engine as engines
 from kandinsky_mindir.runner.engine.compiler import find_compiler
 
 PROGRAM = r"""
@@ -57,7 +59,8 @@ QUICK = r"""
 #include <cstdlib>
 #include "thread_pool.h"
 
-int main(int, char **argv) {
+int main(int argc, char **argv) {
+  if (argc == 1) return std::printf("%g\n", mindspore::CoreAffinity::GetServerFrequency()), 0;
   SharePool::Start(std::atoi(argv[1]));
   for (int job = 0; job < std::atoi(argv[2]); ++job) {
     const int shares = 2 + job * 5 % 7;
@@ -81,7 +84,7 @@ int main(int, char **argv) {
 
 def build(folder, source, *options):
     (folder / "main.cc").write_text(source)
-    headers = Path(engine.__file__).parent / "native"
+    headers = Path(engines.__file__).parent / "native"
     command = [*find_compiler(), "-std=c++17", "-O1", "-pthread", *options, f"-I{headers}", "main.cc", "-o", "program"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "program"
@@ -108,3 +111,19 @@ def test_every_share_runs_once(program, threads, jobs):
 def test_jobs_of_different_numbers_of_shares(quick, threads):
     result = subprocess.run([quick, str(threads), "400000"], capture_output=True, text=True, timeout=60)
     assert (result.stdout, result.returncode) == ("fine\n", 0), result.stderr[:2000]
+
+
+@pytest.mark.parametrize("name", ["10ThreadPool14ParallelLaunch", "12CoreAffinity18GetServerFrequency"])
+def test_lite_calls_these_functions(name, engine):
+    """The linker binds its library's calls to the program's functions."""
+    loaded = subprocess.run([engine.runtime.bridge], stderr=subprocess.PIPE, text=True, timeout=60,
+                            env={**os.environ, "LD_BIND_NOW": "1", "LD_DEBUG": "bindings"})  # fmt: skip
+    bound = [line for line in loaded.stderr.splitlines() if f"_ZN9mindspore{name}" in line]
+    assert bound and all(f"to {engine.runtime.bridge} " in line for line in bound)
+
+
+def test_the_frequency_of_the_processor(quick):
+    """As the system says it, where it does."""
+    found = float(subprocess.run([quick], capture_output=True, text=True, check=True, timeout=60).stdout)
+    told = re.findall(r"^cpu MHz\s*: ([0-9.]+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    assert (found > 100) if told else found == -1
