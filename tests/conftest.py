@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 from kandinsky_mindir.runner import engine as engines
-from kept import Kept
+from kandinsky_mindir.runner.engine.bridge import BridgeEngine
+from kept import Kept, kept_conversions
 
 
 def unset_number_of_threads():
@@ -56,6 +57,13 @@ def pytest_collection_modifyitems(config, items):
         items[:] = longest[::2] + rest[:first] + longest[1::2] + rest[first:]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session):
+    """All that is there before the first test stays: nobody looks through it for cycles, as MindSpore asks for with each graph."""
+    gc.collect()
+    gc.freeze()
+
+
 def _slow(config):
     return config.option.markexpr == "slow"
 
@@ -64,6 +72,14 @@ def _slow(config):
 def kept(pytestconfig):
     """Folders that are kept between runs, in pytest's cache: --cache-clear makes all of them anew."""
     return Kept(pytestconfig.cache.mkdir("kept"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def conversions(kept):
+    """What Lite's converter makes of a graph of an export is kept, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BridgeEngine, "convert", kept_conversions(BridgeEngine.convert, kept.folder / "conversions"))
+        yield
 
 
 @pytest.fixture(scope="session")

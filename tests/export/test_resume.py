@@ -4,6 +4,7 @@ import pytest
 from checkpoints import SIZES
 from kandinsky_mindir.export import parts
 from kandinsky_mindir.export.bundle import export_bundle
+from kandinsky_mindir.runner.engine.bridge import BridgeEngine
 
 DONE = ["text_encoder", "image_encoder", "prior"]
 
@@ -15,6 +16,8 @@ def contents(folder):
 @pytest.mark.slow
 def test_an_export_goes_on(bundles, tmp_path, monkeypatch, capsys):
     whole, write, written = bundles("narrow"), parts._write_part, []
+    # The same bytes come of Lite's converter, too, in another run of it.
+    monkeypatch.setattr(BridgeEngine, "convert", BridgeEngine.convert.__wrapped__)
 
     def write_part(folder, name, *rest):
         written.append(name)

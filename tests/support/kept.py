@@ -5,8 +5,11 @@ used. Test processes that run side by side share them: the first that needs one 
 """
 
 import hashlib
+import os
 import shutil
+import threading
 from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
 
@@ -60,3 +63,30 @@ class Kept:
         except Timeout:
             return None
         return target
+
+
+def kept_conversions(convert: Callable, folder: Path) -> Callable:
+    """BridgeEngine's method `convert`, which takes the `.ms` file of a graph of an export from `folder` if it was made there by
+    the same program from the same bytes. Bundles of one checkpoint share most graphs."""
+    folder.mkdir(exist_ok=True)
+
+    @wraps(convert)  # __wrapped__ converts anew
+    def kept(engine, mindir, ms):
+        weights = Path(mindir).with_name("weights.bin")
+        if not Path(mindir).parent.name.startswith(".convert-") or not weights.exists():  # not of an export
+            return convert(engine, mindir, ms)
+        program = Path(engine.runtime.convert).resolve()
+        found = hashlib.sha256(repr((program, program.stat().st_size, program.stat().st_mtime_ns)).encode())
+        for path in (Path(mindir), weights):
+            found.update(hashlib.sha256(path.read_bytes()).digest())
+        file = folder / found.hexdigest()
+        if file.exists():
+            shutil.copyfile(file, ms)
+            return None
+        convert(engine, mindir, ms)
+        partial = folder / f"{file.name}.{os.getpid()}.{threading.get_ident()}"
+        shutil.copyfile(ms, partial)
+        partial.replace(file)
+        return None
+
+    return kept

@@ -1,6 +1,8 @@
 """The two pages that mindone's users start from, text to image and interpolation, run as printed. What is another is the line
 that imports the pipelines, the names on a hub, and the addresses of pictures (here PICTURES)."""
 
+import shutil
+
 import numpy as np
 import pytest
 from checkpoints import MICRO
@@ -71,13 +73,14 @@ def test_pages_at_a_size_that_is_quick(page, bundles, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:mindspore")
 @PAGES
-def test_pages(page, engine, kept, tmp_path):
-    """With the shipped checkpoint, exported at their size. It has learned 64x64: what it draws there is no picture of a cat,
-    yet neither flat nor noise."""
-    from kandinsky_mindir.export.bundle import export_bundle
+def test_pages(page, bundles, kept, tmp_path):
+    """With the shipped checkpoint's bundle, and their size added to it, which makes what an export of both makes
+    (test_further_sizes.py). It has learned 64x64: what it draws there is no picture of a cat, yet neither flat nor noise."""
+    from kandinsky_mindir.export.further_sizes import add_sizes
 
-    folder = kept.get("micro-768", lambda folder: export_bundle(MICRO / "prior", MICRO / "decoder", folder / "bundle", [(768, 768)],
-                                                                progress=False))
+    micro = bundles("micro")
+    folder = kept.get("micro-768", lambda folder: add_sizes(shutil.copytree(micro, folder / "bundle"), MICRO / "decoder", [(768, 768)],
+                                                            progress=False))
     image = run(page, folder / "bundle", tmp_path)
     assert image.size == (768, 768) and image.mode == "RGB"
     pixels = np.asarray(image, np.float64)
