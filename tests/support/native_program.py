@@ -28,7 +28,8 @@ def built(kept, *options):
 def build(folder, *options):
     """Skips where a tool or a library is missing."""
     try:
-        made = run("cmake", "-S", NATIVE, "-B", folder, f"-DKANDINSKY_VERSION={version('kandinsky-mindir')}", *options)
+        made = run("cmake", "-S", NATIVE, "-B", folder, f"-DKANDINSKY_VERSION={version('kandinsky-mindir')}",
+                   "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON", *options)  # fmt: skip
     except FileNotFoundError:
         made = None
     if made is None or made.returncode:

@@ -1,5 +1,6 @@
 #include "common/errors.h"
 
+#include <cmath>
 #include <cstdio>
 
 #include "common/utf8.h"
@@ -51,6 +52,13 @@ bool IsBlank(int32_t code) {
 }
 
 }  // namespace
+
+std::string Short(double number) {
+  if (std::isnan(number)) return "nan";  // of either sign
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", number);
+  return text;
+}
 
 std::string OneLine(const std::string &text) {
   std::string line, blanks;  // blanks: seen, and kept only if more of the line follows

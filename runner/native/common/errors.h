@@ -13,6 +13,9 @@ std::string OneLine(const std::string &text);
 // `text` in quotes with its control characters escaped, as Python's repr shows a string.
 std::string Quoted(const std::string &text);
 
+// As the format %g.
+std::string Short(double number);
+
 class UserError : public std::runtime_error {
  public:
   explicit UserError(const std::string &message) : std::runtime_error(OneLine(message)) {}

@@ -1,7 +1,6 @@
 #include "common/options.h"
 
 #include <cmath>
-#include <cstdio>
 #include <limits>
 
 #include "common/errors.h"
@@ -11,12 +10,6 @@ namespace kandinsky {
 namespace {
 
 constexpr int64_t kMostPixels = int64_t{1} << 26;
-
-std::string Short(double number) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%g", number);
-  return text;
-}
 
 void RequireUtf8(const std::string &text, const std::string &name) {
   try {

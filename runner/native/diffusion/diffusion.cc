@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <set>
 #include <stdexcept>
 
@@ -146,10 +145,8 @@ void Diffuse(const Sampling &sampling, const Shape &shape, std::vector<float> *l
                       " cannot be computed (" + error.what() + "): check the scheduler's betas");
     }
     if (!Finite(output) || !Finite(*latents)) {  // clipping would hide an infinite output
-      char timestep[32];
-      std::snprintf(timestep, sizeof(timestep), "%g", schedule.timesteps[index]);
       throw UserError(name + ": values that are not finite after step " + std::to_string(index + 1) + " of " +
-                      std::to_string(sampling.Steps()) + " (timestep " + timestep + "): try a lower guidance scale, or check the bundle");
+                      std::to_string(sampling.Steps()) + " (timestep " + Short(schedule.timesteps[index]) + "): try a lower guidance scale, or check the bundle");
     }
     after();
   }

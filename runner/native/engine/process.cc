@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -111,9 +110,7 @@ void BridgeProcess::Wait() {
     }
   }
   Close();
-  char seconds[32];
-  std::snprintf(seconds, sizeof(seconds), "%g", deadline_);
-  throw EngineError(name_ + ": MindSpore Lite has not answered for " + seconds + " s and was ended: if it only needs longer, set "
+  throw EngineError(name_ + ": MindSpore Lite has not answered for " + Short(deadline_) + " s and was ended: if it only needs longer, set "
                     "KANDINSKY_MINDIR_DEADLINE to more seconds");
 }
 

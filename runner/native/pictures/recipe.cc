@@ -21,12 +21,6 @@ namespace {
 constexpr const char *kKey = "kandinsky-mindir", *kBytes = "file:";
 constexpr int64_t kFormat = 2;
 
-std::string Short(double number) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%g", number);
-  return text;
-}
-
 // The form of AUTOMATIC1111's web interface, which picture viewers know.
 std::string Parameters(const Recipe &recipe) {
   const Request &request = recipe.request;

@@ -1,7 +1,6 @@
 #include "pipelines/session.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <set>
 #include <system_error>
 
@@ -30,10 +29,8 @@ size_t SkippedSteps(int64_t steps, double strength) {
     while (of(least / 1000.0) == 0) {
       ++least;
     }
-    char text[64];
-    std::snprintf(text, sizeof(text), "strength %g makes none of %lld steps: give at least %g", strength, static_cast<long long>(steps),
-                  least / 1000.0);
-    throw UserError(std::string(text) + ", or more steps");
+    throw UserError("strength " + Short(strength) + " makes none of " + std::to_string(steps) + " steps: give at least " +
+                    Short(least / 1000.0) + ", or more steps");
   }
   return static_cast<size_t>(steps - of(strength));
 }

@@ -10,13 +10,6 @@ namespace {
 
 constexpr double kPi = 3.141592653589793238462643383279502884;
 
-std::string Short(double number) {
-  if (std::isnan(number)) return "nan";
-  char text[32];
-  std::snprintf(text, sizeof text, "%g", number);
-  return text;
-}
-
 double Cosine(double t) { return Pow(std::cos((t + 0.008) / 1.008 * kPi / 2), 2); }
 
 double Laplace(double t) {

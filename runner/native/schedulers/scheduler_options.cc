@@ -78,12 +78,6 @@ std::string ShownShort(const Json &value) {
   return text.size() <= kMostShown ? text : text.substr(0, kMostShown - 3) + "...";
 }
 
-std::string Short(double number) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%g", number);
-  return text;
-}
-
 bool IsNumber(const Json &value) {
   return value.is_number() && std::isfinite(value.get<double>()) && std::fabs(value.get<double>()) <= kLargest;
 }

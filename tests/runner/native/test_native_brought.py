@@ -89,6 +89,8 @@ def test_refusals(kandinsky, bundles, folder):
     rows = [(HINT, "has no controlnet decoder: export it again, with that checkpoint as one more --decoder"),
             ({**IMAGE, **MASK}, "has no inpaint decoder: export it again"),
             ({**IMAGE, "strength": 0.1}, "strength 0.1 makes none of 5 steps: give at least 0.2, or more steps"),
+            ({**IMAGE, "strength": 1.23456e-05, "num_inference_steps": 1000},
+             "strength 1.23456e-05 makes none of 1000 steps: give at least 0.001, or more steps"),
             ({**IMAGE, "strength": 1.5}, "strength is 1.5: it must be above 0"),
             (MASK, "a request cannot bring mask_image alone: known are image; image and mask_image; hint; image and hint"),
             ({**IMAGE, **MASK, "strength": 0.5}, "strength has no meaning with a mask"),
