@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 
-import kandinsky_mindir.export  # noqa: F401  (before MindSpore: its __init__ says why)
+import kandinsky_mindir.export  # noqa: F401  (before MindSpore, which reads what its __init__ sets)
 
 # A shell lets what it starts in the background ignore Ctrl-C, and nohup the end of its terminal; so would every program that
 # a test starts and stops.

@@ -233,7 +233,7 @@ def test_a_report_goes_where_the_user_wants_it(temporary, monkeypatch, tmp_path)
 
 
 def test_protobuf_is_the_fast_one():
-    """Where its package has both: MindSpore asks for the other when it is imported."""
+    """Where its package has both: MindSpore asks for the other when it is imported, and so do processes that it starts."""
     from google.protobuf.internal import api_implementation
 
     assert api_implementation.Type() == ("upb" if find_spec("google._upb") else "python")
