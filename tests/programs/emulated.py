@@ -108,12 +108,16 @@ def in_use(pid: int, emulated_by: Path | None = None) -> int:
     """Bytes of a process and of its descendants that are theirs alone: anonymous memory, and files in memory, each once."""
     own = None if emulated_by is None else str(emulated_by.resolve())
     files: dict[int, int] = {}
+    smaps: dict[int, str] = {}
     total = 0
     for each in (pid, *descendants(pid)):
         try:
-            if int(Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[6]) & PF_FORKNOEXEC:
-                continue  # it shares the pages of its parent
-            total += anonymous(Path(f"/proc/{each}/smaps").read_text(), own)
+            words = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            forked, parent = int(words[6]) & PF_FORKNOEXEC, int(words[1])
+            smaps[each] = Path(f"/proc/{each}/smaps").read_text()
+            if forked and smaps[each] == smaps.get(parent):  # it runs in its parent's memory until it calls exec
+                continue
+            total += anonymous(smaps[each], own, bool(forked))
             for entry in os.scandir(f"/proc/{each}/fd"):
                 if os.readlink(entry.path).startswith("/memfd:"):
                     found = entry.stat()
@@ -123,15 +127,19 @@ def in_use(pid: int, emulated_by: Path | None = None) -> int:
     return total + sum(files.values())
 
 
-def anonymous(smaps: str, emulated_by: str | None = None) -> int:
-    """Bytes of anonymous memory, without that of the emulator: its program, the code it made, and what it keeps for itself."""
-    total, counts = 0, False
+def anonymous(smaps: str, emulated_by: str | None = None, forked: bool = False) -> int:
+    """Bytes of anonymous memory, without that of the emulator: its program, the code it made, and what it keeps for itself.
+    forked: without the pages that the process shares with the one that it was forked from, too."""
+    total, private, counts = 0, 0, False
     for line in smaps.splitlines():
         if mapping := re.match(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) \S+ \S+ \d+ *(.*)", line):
             permissions, name = mapping.groups()
             counts = not emulated_by or not (permissions.startswith("rwx") or name in ("[heap]", "[stack]", emulated_by))
+        elif line.startswith("Private_Dirty:"):  # it comes before the other one
+            private = int(line.split()[1])
         elif counts and line.startswith("Anonymous:"):
-            total += int(line.split()[1]) * 1024
+            found = int(line.split()[1])
+            total += (min(found, private) if forked else found) * 1024
     return total
 
 

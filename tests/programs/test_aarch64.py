@@ -36,6 +36,15 @@ def test_the_peak_of_a_command_and_its_children():
     assert 200 << 20 < run.peak < 260 << 20 and run.seconds > 0.5
 
 
+def test_pages_that_a_forked_process_shares_count_once():
+    """200 MB that both have, and 100 that the forked one has made."""
+    forks = ("import os, time; held = bytearray(200 << 20); held[::4096] = b'1' * len(held[::4096])\n"
+             "if os.fork() == 0:\n own = bytearray(100 << 20); own[::4096] = b'1' * len(own[::4096]); time.sleep(1); os._exit(0)\n"
+             "os.wait()")
+    run = emulated.watched([sys.executable, "-c", forks]).check()
+    assert 300 << 20 < run.peak < 360 << 20
+
+
 def test_what_verify_prints_is_read():
     assert [(name, word) for name, _, word in aarch64.VERDICT.findall(VERIFIED)] == [
         ("text_encoder", "right"), ("unet", "WRONG"), ("prior", "does not run")]
