@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import redirect_stderr
+from io import StringIO
 
 import kandinsky_mindir.export  # noqa: F401  (before MindSpore, which reads what its __init__ sets)
 
@@ -101,9 +103,10 @@ def bundles(kept, engine, tmp_path_factory, pytestconfig):
 
     def export(name, wait):
         def make(folder):
-            prior, decoder = (checkpoints.save_family if name in checkpoints.FAMILIES else checkpoints.save)(name, folder)
-            export_bundle(prior, decoder, folder / "bundle", checkpoints.SIZES[name], shallow=name in checkpoints.SHALLOW,
-                          progress=False)
+            with redirect_stderr(StringIO()):  # progress of libraries, which is not what the test at hand says
+                prior, decoder = (checkpoints.save_family if name in checkpoints.FAMILIES else checkpoints.save)(name, folder)
+                export_bundle(prior, decoder, folder / "bundle", checkpoints.SIZES[name], shallow=name in checkpoints.SHALLOW,
+                              progress=False)
 
         return kept.get(name, make, wait)
 
