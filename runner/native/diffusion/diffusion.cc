@@ -146,7 +146,8 @@ void Diffuse(const Sampling &sampling, const Shape &shape, std::vector<float> *l
     }
     if (!Finite(output) || !Finite(*latents)) {  // clipping would hide an infinite output
       throw UserError(name + ": values that are not finite after step " + std::to_string(index + 1) + " of " +
-                      std::to_string(sampling.Steps()) + " (timestep " + Short(schedule.timesteps[index]) + "): try a lower guidance scale, or check the bundle");
+                      std::to_string(sampling.Steps()) + " (timestep " + Short(schedule.timesteps[index]) +
+                      "): try a lower guidance scale, or check the bundle");
     }
     after();
   }

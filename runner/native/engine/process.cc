@@ -110,8 +110,8 @@ void BridgeProcess::Wait() {
     }
   }
   Close();
-  throw EngineError(name_ + ": MindSpore Lite has not answered for " + Short(deadline_) + " s and was ended: if it only needs longer, set "
-                    "KANDINSKY_MINDIR_DEADLINE to more seconds");
+  throw EngineError(name_ + ": MindSpore Lite has not answered for " + Short(deadline_) +
+                    " s and was ended: if it only needs longer, set KANDINSKY_MINDIR_DEADLINE to more seconds");
 }
 
 std::string BridgeProcess::CauseOfDeath() {

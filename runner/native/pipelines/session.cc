@@ -84,8 +84,7 @@ struct Session::Plans {
   int64_t beside = 0;
 };
 
-Session::Session(const std::string &bundle, const SessionOptions &options)
-    : warn_(options.warn) {
+Session::Session(const std::string &bundle, const SessionOptions &options) : warn_(options.warn) {
   EngineOptions engine;
   const std::string bridge = FindBridge(options.bridge);
   engine.precision = ChoosePrecision(options.precision, warn_);
