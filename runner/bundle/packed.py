@@ -22,7 +22,7 @@ from .ms_layout import HOLE, LARGEST, LITE_VERSION, UNIT, ModelSource, Stretch
 
 FOLDER = "packed"
 FORMAT = 4
-ORDER = 2  # of weights as kernels of ours pack them: it counts up when one of them comes to pack in another way
+ORDER = 3  # of weights as kernels of ours pack them: it counts up when one of them comes to pack in another way
 REMEDY = "run kandinsky-mindir pack on the bundle again, or remove that folder"
 VECTORS = re.compile(r"(avx|sse|fma|f16c|asimd|neon|sve|fp|i8mm|bf16)")  # instructions that decide how Lite packs
 

@@ -1,12 +1,14 @@
 // Finds attention that a graph composes of two products and a softmax (models/layers.py), and makes one node of it.
 //
 // Its new node takes the queries (heads, tokens, depth), scaled already, the keys and the values (heads, seen, depth), and
-// what is added to the scores, where something is.
+// what is added to the scores, where something is. Where a graph only turns keys, values or the result into that order, the
+// node takes or makes them as they are before or after it: (batch, tokens, heads of one of the batch, depth).
 
 #ifndef KANDINSKY_MINDIR_ATTENTION_FUSION_H
 #define KANDINSKY_MINDIR_ATTENTION_FUSION_H
 
 #include <cstdint>
+#include <set>
 #include <vector>
 
 #include "model_graph.h"
@@ -20,10 +22,14 @@ class AttentionFusion {
   static int Apply(ModelGraph *graph) {
     int count = 0;
     const auto order = graph->order();
-    for (const std::uint32_t number : order) {
+    std::set<std::uint32_t> taken;  // results of products that are part of a later node's attention
+    for (auto number = order.rbegin(); number != order.rend(); ++number) {
       AttentionFusion match(*graph);
-      if (match.Ends(graph->node(number))) {
-        graph->Replace(number, kAttentionType, match.inputs_);
+      const ModelGraph::Node &node = graph->node(*number);
+      const ModelGraph::Node *mix = match.Turned(node);
+      if (taken.count(node.outputs.at(0)) == 0 && match.Ends(mix == nullptr ? node : *mix)) {
+        taken.insert((mix == nullptr ? node : *mix).outputs[0]);
+        graph->Replace(*number, kAttentionType, match.inputs_);
         ++count;
       }
     }
@@ -56,7 +62,41 @@ class AttentionFusion {
     }
     inputs_ = {scores->inputs[0], scores->inputs[1], mix.inputs[1]};
     inputs_.insert(inputs_.end(), bias.begin(), bias.end());
-    return Fits(graph_.Shape(mix.outputs[0]), graph_.Shape(sums));
+    if (!Fits(graph_.Shape(mix.outputs[0]), graph_.Shape(sums))) {
+      return false;
+    }
+    inputs_[1] = Unturned(inputs_[1]);
+    inputs_[2] = Unturned(inputs_[2]);
+    return true;
+  }
+
+  // The node whose result (heads, tokens, depth) another one turns to (batch, tokens, heads, depth). nullptr: it does not.
+  const ModelGraph::Node *Turned(const ModelGraph::Node &node) const {
+    if (!Turns(node)) {
+      return nullptr;
+    }
+    const ModelGraph::Node *shaped = graph_.Maker(node.inputs[0], mindspore::schema::PrimitiveType_Reshape);
+    const ModelGraph::Node *mix = shaped == nullptr ? nullptr : graph_.Maker(shaped->inputs[0], mindspore::schema::PrimitiveType_MatMulFusion);
+    return mix != nullptr && Joined(graph_.Shape(node.inputs[0])) == graph_.Shape(mix->outputs[0]) ? mix : nullptr;
+  }
+
+  // What is turned to a tensor (heads, tokens, depth); the tensor itself, if nothing is.
+  std::uint32_t Unturned(std::uint32_t tensor) const {
+    const ModelGraph::Node *shaped = graph_.Maker(tensor, mindspore::schema::PrimitiveType_Reshape);
+    const ModelGraph::Node *turning = shaped == nullptr ? nullptr : graph_.Maker(shaped->inputs[0], mindspore::schema::PrimitiveType_Transpose);
+    const bool found = turning != nullptr && Turns(*turning) && Joined(graph_.Shape(shaped->inputs[0])) == graph_.Shape(tensor);
+    return found ? turning->inputs[0] : tensor;
+  }
+
+  // Whether a node changes the two axes in the middle of four.
+  bool Turns(const ModelGraph::Node &node) const {
+    return node.type == mindspore::schema::PrimitiveType_Transpose && node.inputs.size() == 2 &&
+           graph_.Constant<std::int32_t>(node.inputs[1]) == std::vector<std::int32_t>{0, 2, 1, 3};
+  }
+
+  // A shape (batch, heads, tokens, depth) with the heads of all.
+  static std::vector<std::int32_t> Joined(const std::vector<std::int32_t> &shape) {
+    return shape.size() == 4 ? std::vector<std::int32_t>{shape[0] * shape[1], shape[2], shape[3]} : std::vector<std::int32_t>{};
   }
 
   // Whether a node multiplies two values, without more: each matrix by one of its own, the right one transposed or not.

@@ -42,16 +42,18 @@ class AttentionKernel : public mindspore::kernel::Kernel {
   }
 
   // inputs: queries (heads, tokens, depth), keys and values (heads, seen, depth), and what is added to scores (heads or 1,
-  // tokens, seen), where something is. outputs: (heads, tokens, depth).
+  // tokens, seen), where something is. outputs: (heads, tokens, depth). Keys, values and the result may be (batch, their
+  // tokens, heads of one of the batch, depth).
   AttentionKernel(const Tensors &inputs, const Tensors &outputs) {
     inputs_ = inputs;
     outputs_ = outputs;
-    const auto queries = inputs.at(0).Shape(), keys = inputs.at(1).Shape();
-    if (queries.size() != 3 || keys.size() != 3 || inputs.at(2).Shape() != keys || outputs.at(0).Shape() != queries ||
-        keys[0] != queries[0] || keys[2] != queries[2]) {
+    const auto queries = inputs.at(0).Shape();
+    key_rows_ = Rows(inputs.at(1).Shape()), value_rows_ = Rows(inputs.at(2).Shape()), out_rows_ = Rows(outputs.at(0).Shape());
+    if (queries.size() != 3 || !key_rows_.Of(queries[0], key_rows_.tokens, queries[2]) ||
+        !value_rows_.Of(queries[0], key_rows_.tokens, queries[2]) || !out_rows_.Of(queries[0], queries[1], queries[2])) {
       throw std::runtime_error("its shapes are no attention's");
     }
-    heads_ = queries[0], tokens_ = queries[1], depth_ = queries[2], seen_ = keys[1];
+    heads_ = queries[0], tokens_ = queries[1], depth_ = queries[2], seen_ = key_rows_.tokens;
     biased_ = inputs.size() > 3;
     bias_step_ = biased_ && inputs[3].ElementNum() != tokens_ * seen_ ? tokens_ * seen_ : 0;
     if (biased_ && inputs[3].ElementNum() != tokens_ * seen_ && inputs[3].ElementNum() != heads_ * tokens_ * seen_) {
@@ -78,6 +80,26 @@ class AttentionKernel : public mindspore::kernel::Kernel {
   }
 
  private:
+  // Where the rows of a tensor lie: (heads, tokens, depth), or (batch, tokens, heads of one, depth).
+  struct Rows {
+    std::int64_t batch = 0, tokens = 0, heads = 0, depth = 0;
+    std::int64_t step = 0;  // numbers from one row of a head to the next
+
+    Rows() = default;
+    explicit Rows(const std::vector<std::int64_t> &shape) {
+      if (shape.size() == 3) {
+        batch = shape[0], heads = 1, tokens = shape[1], depth = shape[2];
+      } else if (shape.size() == 4) {
+        batch = shape[0], tokens = shape[1], heads = shape[2], depth = shape[3];
+      }
+      step = heads * depth;
+    }
+    bool Of(std::int64_t all_heads, std::int64_t all_tokens, std::int64_t width) const {
+      return all_tokens > 0 && batch * heads == all_heads && tokens == all_tokens && depth == width;
+    }
+    std::int64_t Begin(std::int64_t head) const { return (head / heads * tokens * heads + head % heads) * depth; }
+  };
+
   // What all blocks of so many queries share.
   struct Block {
     std::int64_t rows;
@@ -98,8 +120,8 @@ class AttentionKernel : public mindspore::kernel::Kernel {
     parts_ = (tokens_ + fitting - 1) / fitting;
     const std::int64_t step = std::min(tokens_, ((tokens_ + parts_ - 1) / parts_ + 15) / 16 * 16);
     parts_ = (tokens_ + step - 1) / step;
-    keys_layout_ = Layout(onednn::kFloat32, depth_, seen_, 1, depth_);
-    values_layout_ = Layout(onednn::kFloat32, seen_, depth_, depth_, 1);
+    keys_layout_ = Layout(onednn::kFloat32, depth_, seen_, 1, key_rows_.step);
+    values_layout_ = Layout(onednn::kFloat32, seen_, depth_, value_rows_.step, 1);
     for (Block *block : {&most_, &last_}) {
       block->rows = block == &most_ ? step : tokens_ - (parts_ - 1) * step;
       block->queries = Layout(onednn::kFloat32, block->rows, depth_, depth_, 1);
@@ -131,11 +153,12 @@ class AttentionKernel : public mindspore::kernel::Kernel {
   char *Values(std::int64_t head) const { return Keys(head) + keys_size_; }
 
   int Pack(int share) {
-    const std::int64_t head = share / 2, offset = head * seen_ * depth_;
+    const std::int64_t head = share / 2;
     if (share % 2 == 0) {
-      round_keys_.Run({{onednn::kSource, &keys_layout_, keys_ + offset}, {onednn::kTarget, &packed_keys_, Keys(head)}});
+      round_keys_.Run({{onednn::kSource, &keys_layout_, keys_ + key_rows_.Begin(head)}, {onednn::kTarget, &packed_keys_, Keys(head)}});
     } else {
-      round_values_.Run({{onednn::kSource, &values_layout_, values_ + offset}, {onednn::kTarget, &packed_values_, Values(head)}});
+      round_values_.Run({{onednn::kSource, &values_layout_, values_ + value_rows_.Begin(head)},
+                         {onednn::kTarget, &packed_values_, Values(head)}});
     }
     return 0;
   }
@@ -145,13 +168,14 @@ class AttentionKernel : public mindspore::kernel::Kernel {
     const std::int64_t head = share / parts_, part = share % parts_, first = part * most_.rows;
     const Block &block = part == parts_ - 1 ? last_ : most_;
     const std::int64_t scores_size = Aligned(block.rows * seen_ * kFloat), weights_size = Aligned(block.rows * seen_ * kFactor);
-    const auto size = static_cast<std::size_t>(scores_size + weights_size + block.rows * depth_ * kFactor);
+    const std::int64_t sums_size = Aligned(block.rows * depth_ * kFloat);
+    const auto size = static_cast<std::size_t>(scores_size + weights_size + sums_size + block.rows * depth_ * kFactor);
     char *memory = static_cast<char *>(scratch.Get(size));
     auto *scores = reinterpret_cast<float *>(memory);
     auto *weights = reinterpret_cast<Factor *>(memory + scores_size);
-    void *rounded = memory + scores_size + weights_size;
-    const std::int64_t place = (head * tokens_ + first) * depth_;
-    const void *queries = queries_ + place;
+    auto *sums = reinterpret_cast<float *>(memory + scores_size + weights_size);
+    void *rounded = memory + scores_size + weights_size + sums_size;
+    const void *queries = queries_ + (head * tokens_ + first) * depth_;
     if (kRounds) {
       block.round.Run({{onednn::kSource, &block.queries, queries}, {onednn::kTarget, &block.rounded, rounded}});
       queries = rounded;
@@ -163,19 +187,18 @@ class AttentionKernel : public mindspore::kernel::Kernel {
       const float *bias = bias_ == nullptr ? nullptr : bias_ + head * bias_step_ + (first + row) * seen_;
       factors[row] = SoftmaxRow(scores + row * seen_, bias, static_cast<std::size_t>(seen_), weights + row * seen_);
     }
-    float *out = out_ + place;
     block.mix.Run({{onednn::kSource, &block.weights, weights}, {onednn::kWeights, &packed_values_, Values(head)},
-                   {onednn::kTarget, &block.out, out}});
+                   {onednn::kTarget, &block.out, sums}});
+    float *out = out_ + out_rows_.Begin(head) + first * out_rows_.step;
     for (std::int64_t row = 0; row < block.rows; ++row) {
-      for (std::int64_t column = 0; column < depth_; ++column) {
-        out[row * depth_ + column] *= factors[row];
-      }
+      ScaleRow(sums + row * depth_, factors[row], static_cast<std::size_t>(depth_), out + row * out_rows_.step);
     }
     return 0;
   }
 
   std::int64_t heads_ = 0, tokens_ = 0, depth_ = 0, seen_ = 0, parts_ = 1, bias_step_ = 0;
   bool biased_ = false;
+  Rows key_rows_, value_rows_, out_rows_;
   Block most_{}, last_{};
   onednn::Layout keys_layout_, values_layout_, packed_keys_, packed_values_;
   onednn::Primitive round_keys_, round_values_;

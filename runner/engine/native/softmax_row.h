@@ -1,4 +1,4 @@
-// The weights of attention from one row of scores.
+// The weights of attention from one row of scores, and what a row of the result is of the sums by them.
 
 #ifndef KANDINSKY_MINDIR_SOFTMAX_ROW_H
 #define KANDINSKY_MINDIR_SOFTMAX_ROW_H
@@ -34,6 +34,14 @@ KANDINSKY_AVX512 inline float SoftmaxRow(float *scores, const float *bias, std::
     sum = _mm512_mask_add_ps(sum, here, sum, Store(weights + i, here, power));
   }
   return 1.0F / _mm512_reduce_add_ps(sum);
+}
+
+// out: `count` sums of values by those weights, times what SoftmaxRow returned.
+KANDINSKY_AVX512 inline void ScaleRow(const float *sums, float factor, std::size_t count, float *out) {
+  for (std::size_t i = 0; i < count; i += 16) {
+    const auto here = static_cast<__mmask16>(count - i >= 16 ? 0xFFFF : (1U << (count - i)) - 1);
+    _mm512_mask_storeu_ps(out + i, here, _mm512_mul_ps(_mm512_maskz_loadu_ps(here, sums + i), _mm512_set1_ps(factor)));
+  }
 }
 
 #endif

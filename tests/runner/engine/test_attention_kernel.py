@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import our_nodes
 import pytest
-from kandinsky_mindir.models.layers import Attention
+from kandinsky_mindir.models.layers import Attention, merge_heads, split_heads
 from mindspore import nn, ops
 
 RANDOM = np.random.default_rng(3)
@@ -80,6 +80,42 @@ def test_nothing_is_lost_of_a_nan(place, engine, tmp_path):
         actual = our_nodes.run(ms, inputs, precision, 2)
         where = {"queries": actual[1, 7], "keys": actual[1], "values": actual[1, :, 3]}[place]
         assert np.isnan(where).all() and np.isfinite(actual[0]).all()
+
+
+class OfHeads(nn.Cell):
+    """Attention of tokens whose heads lie beside each other. more: keys and values that come before theirs."""
+
+    def __init__(self, heads, depth, more):
+        super().__init__()
+        self.attention, self.heads, self.more = Attention(depth), heads, more
+
+    def construct(self, q, k, v):
+        q, k, v = split_heads(q, self.heads), split_heads(k, self.heads), split_heads(v, self.heads)
+        if self.more:
+            k, v = ops.concat((k, k), 1), ops.concat((v, v), 1)
+        return merge_heads(self.attention(q, k, v), self.heads)
+
+
+@pytest.mark.parametrize("batch, tokens, seen, more, nodes", [
+    # Three nodes turn the queries and one scales them; one shapes each of keys, values and the result.
+    (1, 20, 20, False, 4 + 1 + 1 + 1 + 1), (2, 37, 50, False, 4 + 1 + 1 + 1 + 1),
+    (2, 20, 9, True, 4 + 4 + 4 + 1 + 1),  # keys and values are turned, and then joined
+])  # fmt: skip
+def test_heads_are_read_and_written_where_they_lie(batch, tokens, seen, more, nodes, program, engine, tmp_path):
+    heads, depth = 3, 24
+    q, k, v = inputs = [normal(batch, tokens, heads * depth), *(normal(batch, seen, heads * depth) for _ in range(2))]
+    ms = our_nodes.written(tmp_path, engine, lambda: OfHeads(heads, depth, more), inputs)
+    _, found, ours, _, after = our_nodes.count(program, ms)
+    assert (found, ours, after) == (1, 1, nodes)
+    q, k, v = (array.reshape(batch, -1, heads, depth).transpose(0, 2, 1, 3).reshape(batch * heads, -1, depth) for array in (q, k, v))
+    exact, sizes, _ = attention(q / np.sqrt(depth), k, v)  # what is seen twice weighs as what is seen once
+    for precision, threads in itertools.product(our_nodes.precisions(), (1, 3)):
+        actual = our_nodes.run(ms, inputs, precision, threads)
+        actual = actual.reshape(batch, tokens, heads, depth).transpose(0, 2, 1, 3).reshape(batch * heads, tokens, depth)
+        # In bfloat16 queries, keys, weights and values are rounded by 2^-9 each: some 2^-7 of what is summed. Heads or tokens in
+        # another order are off by as much as there is.
+        bound = 2.0**-6 if precision == "bfloat16" else 2.0**-20
+        assert np.linalg.norm(actual - exact) < bound * np.linalg.norm(sizes)
 
 
 class Scores(nn.Cell):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import small_graph
+from convolutions import Convolution, convolved
 from kandinsky_mindir.runner import engine
 from kandinsky_mindir.runner.engine import precision
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import nn
 from our_nodes import rounded
 
 RANDOM = np.random.default_rng(0)
@@ -36,35 +37,12 @@ WEIGHTS = [normal(out, kernel, kernel, shape[3]) for _, shape, out, kernel, *_ i
 BIASES = [normal(case[2]) if case[6] else None for case in CASES]
 
 
-def convolved(picture, weight, bias, stride, padding):
-    """In float64."""
-    top, bottom, left, right = padding
-    padded = np.pad(picture.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
-    seen = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[1:3], (1, 2))[:, ::stride, ::stride]
-    result = np.tensordot(seen, weight.astype(np.float64), ([3, 4, 5], [3, 1, 2]))
-    return result if bias is None else result + bias
-
-
-class Convolution(nn.Cell):
-    def __init__(self, number):
-        super().__init__()
-        _, _, out, kernel, stride, padding, *_ = CASES[number]
-        self.weight = Parameter(Tensor(WEIGHTS[number]))
-        self.bias = None if BIASES[number] is None else Parameter(Tensor(BIASES[number]))
-        self.conv = ops.Conv2D(out, kernel, pad_mode="pad", pad=padding, stride=stride)
-        self.add = ops.BiasAdd()
-
-    def construct(self, x):
-        y = self.conv(ops.transpose(x, (0, 3, 1, 2)), ops.transpose(self.weight, (0, 3, 1, 2)))
-        if self.bias is not None:
-            y = self.add(y, self.bias)
-        return ops.transpose(y, (0, 2, 3, 1))
-
-
 class Convolutions(nn.Cell):
     def __init__(self):
         super().__init__()
-        self.each = nn.CellList([Convolution(number) for number in range(len(CASES))])
+        self.each = nn.CellList([
+            Convolution(weight, bias, case[4], case[5]) for weight, bias, case in zip(WEIGHTS, BIASES, CASES, strict=True)
+        ])
 
     def construct(self, a, b, c, d, e, f, g, h, i, j, k):
         each = self.each

@@ -11,6 +11,7 @@ from kandinsky_mindir.export.graphs.mindir import compile_graph
 from kandinsky_mindir.models import pictures, winograd
 from kandinsky_mindir.models.layers import Conv2d, constant
 from mindspore import nn
+from tiles import by_tiles
 
 WINOGRAD, DOUBLED = winograd.WinogradConv2d, winograd.DoubledConv2d
 
@@ -58,31 +59,6 @@ class Graph:
 
     def run(self, *how):
         return our_nodes.run(self.ms, [self.x], *how)
-
-
-# What is combined of an axis of a tile's pixels, and of the products: models/winograd.py.
-BEFORE = {4: [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], 3: [[1, -1, 0], [0, 1, 0], [0, 1, -1]]}
-AFTER = {4: [[1, 1, 1, 0], [0, 1, -1, -1]], 3: [[1, 1, 0], [0, 1, -1]]}
-
-
-def by_tiles(x, weights, taps, round_off):
-    """(The convolution in float64 after `round_off` of both factors of each product, the sum of the sizes of its terms)."""
-    before, after = np.array(BEFORE[taps], np.float64), np.array(AFTER[taps], np.float64)
-    batch, height, width, channels = x.shape
-    step = taps - 2
-    rows, columns = -(-height // step), -(-width // step)
-    padded = np.zeros((batch, step * rows + 2, step * columns + 2, channels))
-    padded[:, 1 : height + 1, 1 : width + 1] = x
-    tiles = np.stack([[padded[:, i : i + step * rows : step, j : j + step * columns : step] for j in range(taps)] for i in range(taps)])
-    kernel = np.stack([weights[f"{'plain' if taps == 4 else 'doubled'}_{column}"] for column in range(taps)], 1)
-    left, right = round_off(np.einsum("ia,jb,abnrcx->ijnrcx", before, before, tiles)), round_off(kernel)
-
-    def joined(values, after):
-        products = np.einsum("ijnrcx,ijyx->ijnrcy", *values)
-        pixels = np.einsum("pi,qj,ijnrcy->nrpcqy", after, after, products)
-        return pixels.reshape(batch, 2 * rows, 2 * columns, -1)[:, : height * 2 // step, : width * 2 // step]
-
-    return joined((left, right), after) + weights["bias"], joined((np.abs(left), np.abs(right)), np.abs(after)) + np.abs(weights["bias"])
 
 
 @pytest.mark.parametrize("cell, shape, filters, rows", [

@@ -24,6 +24,7 @@ enum PrimitiveType : int {
   PrimitiveType_Softmax = 138,
   PrimitiveType_Sqrt = 146,
   PrimitiveType_SubFusion = 152,
+  PrimitiveType_Transpose = 162,
   PrimitiveType_Erf = 178,
   PrimitiveType_Custom = 191,
 };
