@@ -1,7 +1,7 @@
 """Prints what narrower types cost in pictures: of weights at rest (export --weights) and of computing (--precision), beside
 diffusers in the same types.
 
-    python tests/programs/precision_quality.py BUNDLE... [--precision float32 bfloat16] [--emoji 60]
+    python tests/programs/precision_quality.py BUNDLE... [--precision float32 bfloat16] [--emulated FOLDER]
 
 BUNDLE: the trained checkpoint, exported with one of --weights. Every row draws the same emoji by name, each from a seed of its
 own, with torch's random numbers and DPM-Solver++ 2M. PSNR: of all pictures to those of diffusers in float32, before they are
@@ -10,36 +10,35 @@ rounded to 8 bits. Right: the nearest of all training pictures is the one asked 
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
 import support_path  # noqa: F401
 
 # isort: split
+import aarch64
 import checkpoints
 import diffusers
+import emoji_pictures
 import numpy as np
 import torch
 from emoji import DATA, training_pictures
-from kandinsky_mindir.runner import KandinskyV22CombinedPipeline, TorchGenerator
+from emoji_pictures import GUIDANCE, PRIOR_STEPS, STEPS
 from kandinsky_mindir.runner.bundle.opened import Bundle
 from psnr import psnr
 
-PRIOR_STEPS, STEPS, GUIDANCE = 25, 20, 4.0
+PROCESSOR = "cortex-a76"  # in QEMU: it has float16
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def ours(bundle: Path, precision: str, prompts: list[str]) -> np.ndarray:
-    """Pictures (N, height, width, 3) from 0 to 1."""
-    pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, precision=precision, scheduler="dpmpp-2m", keep_loaded=True)
-    pipeline.set_progress_bar_config(disable=True)
-    pictures = []
-    for seed, prompt in enumerate(prompts):
-        generator = TorchGenerator(seed)
-        embeds = pipeline.prior_pipe(prompt, num_inference_steps=PRIOR_STEPS, guidance_scale=GUIDANCE, generator=generator)
-        pictures.append(pipeline.decoder_pipe(*embeds, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator,
-                                              output_type="np").images[0])  # fmt: skip
-    pipeline.unload()
-    return np.stack(pictures)
+def emulated(work: Path, bundle: Path, texts: list[str]) -> np.ndarray:
+    """Pictures in float16, which Lite computes on aarch64 alone: on an emulated processor, in the root in that folder."""
+    aarch64.install(work, PROCESSOR)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        (Path(folder) / "texts.json").write_text(json.dumps(texts))
+        command = ["/venv/bin/python", "/program/emoji_pictures.py", "/bundle", "float16", "/out/texts.json", "/out/pictures.npy"]
+        aarch64.in_root(work, PROCESSOR, command, bundle=bundle, program=Path(__file__).parent, out=Path(folder)).check()
+        return np.load(Path(folder) / "pictures.npy")
 
 
 def theirs(dtype: str, prompts: list[str]) -> np.ndarray:
@@ -47,13 +46,13 @@ def theirs(dtype: str, prompts: list[str]) -> np.ndarray:
     prior, decoder = (pipeline.to(DTYPES[dtype]) for pipeline in checkpoints.pipelines.__wrapped__("micro"))
     config = {key: value for key, value in decoder.scheduler.config.items() if key != "variance_type"}
     decoder.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(config)
-    pictures = []
+    drawn = []
     for seed, prompt in enumerate(prompts):
         generator = torch.Generator().manual_seed(seed)
         embeds = prior(prompt, num_inference_steps=PRIOR_STEPS, guidance_scale=GUIDANCE, generator=generator).to_tuple()
-        pictures.append(decoder(*embeds, height=64, width=64, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
-                                generator=generator, output_type="np").images[0])
-    return np.stack(pictures)
+        drawn.append(decoder(*embeds, height=64, width=64, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
+                             generator=generator, output_type="np").images[0])
+    return np.stack(drawn)
 
 
 class Judge:
@@ -66,10 +65,10 @@ class Judge:
         self.prompts = [prompts[i] for i in self.asked]
         self.reference = theirs("float32", self.prompts)
 
-    def row(self, name: str, size: int | None, pictures: np.ndarray) -> tuple[float, int]:
+    def row(self, name: str, size: int | None, drawn: np.ndarray) -> tuple[float, int]:
         """Print a row; PSNR in dB, and how many are right."""
-        distances = ((pictures[:, None] - self.known[None]) ** 2).mean((2, 3, 4))
-        right, decibels = int((distances.argmin(axis=1) == self.asked).sum()), float(psnr(pictures, self.reference))
+        distances = ((drawn[:, None] - self.known[None]) ** 2).mean((2, 3, 4))
+        right, decibels = int((distances.argmin(axis=1) == self.asked).sum()), float(psnr(drawn, self.reference))
         disk = f"{size / 1e6:.1f}" if size else ""
         print(f"| {name} | {disk} | {decibels:.1f} | {right} of {len(self.asked)} |", flush=True)
         return decibels, right
@@ -81,6 +80,7 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, int]]:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help="the trained checkpoint, exported")
     parser.add_argument("--precision", nargs="+", default=["float32"], help="to compute in (default float32)")
     parser.add_argument("--peers", nargs="*", default=["bfloat16"], choices=list(DTYPES), help="of diffusers (default bfloat16)")
+    parser.add_argument("--emulated", type=Path, metavar="FOLDER", help="float16, too, on an emulated processor: aarch64.py's --work")
     parser.add_argument("--emoji", type=int, default=60, help="how many (default 60)")
     args = parser.parse_args(arguments)
     judge, found = Judge(args.emoji), {}
@@ -96,7 +96,10 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, int]]:
         types = sorted({tensor.dtype for graph in bundle.manifest.graphs for tensor in bundle.tensors(graph.part).values()})
         for precision in args.precision:
             name = f"{' and '.join(types)}, {precision}"
-            found[name] = judge.row(name, size, ours(path, precision, judge.prompts))
+            found[name] = judge.row(name, size, emoji_pictures.pictures(path, precision, judge.prompts))
+        if args.emulated:
+            name = f"{' and '.join(types)}, float16"
+            found[name] = judge.row(name, size, emulated(args.emulated, path, judge.prompts))
     return found
 
 

@@ -75,17 +75,21 @@ class AttentionFusion {
     if (!Turns(node)) {
       return nullptr;
     }
-    const ModelGraph::Node *shaped = graph_.Maker(node.inputs[0], mindspore::schema::PrimitiveType_Reshape);
-    const ModelGraph::Node *mix = shaped == nullptr ? nullptr : graph_.Maker(shaped->inputs[0], mindspore::schema::PrimitiveType_MatMulFusion);
+    const ModelGraph::Node *mix = BeforeReshape(node.inputs[0], mindspore::schema::PrimitiveType_MatMulFusion);
     return mix != nullptr && Joined(graph_.Shape(node.inputs[0])) == graph_.Shape(mix->outputs[0]) ? mix : nullptr;
   }
 
   // What is turned to a tensor (heads, tokens, depth); the tensor itself, if nothing is.
   std::uint32_t Unturned(std::uint32_t tensor) const {
-    const ModelGraph::Node *shaped = graph_.Maker(tensor, mindspore::schema::PrimitiveType_Reshape);
-    const ModelGraph::Node *turning = shaped == nullptr ? nullptr : graph_.Maker(shaped->inputs[0], mindspore::schema::PrimitiveType_Transpose);
-    const bool found = turning != nullptr && Turns(*turning) && Joined(graph_.Shape(shaped->inputs[0])) == graph_.Shape(tensor);
+    const ModelGraph::Node *turning = BeforeReshape(tensor, mindspore::schema::PrimitiveType_Transpose);
+    const bool found = turning != nullptr && Turns(*turning) && Joined(graph_.Shape(turning->outputs[0])) == graph_.Shape(tensor);
     return found ? turning->inputs[0] : tensor;
+  }
+
+  // The node of a type whose result becomes a tensor by a Reshape. nullptr: the tensor is made otherwise.
+  const ModelGraph::Node *BeforeReshape(std::uint32_t tensor, int type) const {
+    const ModelGraph::Node *shaped = graph_.Maker(tensor, mindspore::schema::PrimitiveType_Reshape);
+    return shaped == nullptr ? nullptr : graph_.Maker(shaped->inputs[0], type);
   }
 
   // Whether a node changes the two axes in the middle of four.

@@ -134,10 +134,10 @@ class AttentionKernel : public mindspore::kernel::Kernel {
       }
       // Keys and values have one order, whatever rows they meet.
       const bool first = block == &most_;
-      block->score = Primitive::Product(kRounds ? block->rounded : block->queries, first ? Layout::Any(onednn::kTypeOf<Factor>, depth_, seen_) : packed_keys_,
-                                        Layout(), block->scores);
-      block->mix = Primitive::Product(block->weights, first ? Layout::Any(onednn::kTypeOf<Factor>, seen_, depth_) : packed_values_,
-                                      Layout(), block->out);
+      const Layout keys = first ? Layout::Any(onednn::kTypeOf<Factor>, depth_, seen_) : packed_keys_;
+      const Layout values = first ? Layout::Any(onednn::kTypeOf<Factor>, seen_, depth_) : packed_values_;
+      block->score = Primitive::Product(kRounds ? block->rounded : block->queries, keys, Layout(), block->scores);
+      block->mix = Primitive::Product(block->weights, values, Layout(), block->out);
       packed_keys_ = block->score.weights();
       packed_values_ = block->mix.weights();
     }
@@ -155,7 +155,8 @@ class AttentionKernel : public mindspore::kernel::Kernel {
   int Pack(int share) {
     const std::int64_t head = share / 2;
     if (share % 2 == 0) {
-      round_keys_.Run({{onednn::kSource, &keys_layout_, keys_ + key_rows_.Begin(head)}, {onednn::kTarget, &packed_keys_, Keys(head)}});
+      round_keys_.Run({{onednn::kSource, &keys_layout_, keys_ + key_rows_.Begin(head)},
+                       {onednn::kTarget, &packed_keys_, Keys(head)}});
     } else {
       round_values_.Run({{onednn::kSource, &values_layout_, values_ + value_rows_.Begin(head)},
                          {onednn::kTarget, &packed_values_, Values(head)}});
@@ -180,8 +181,8 @@ class AttentionKernel : public mindspore::kernel::Kernel {
       block.round.Run({{onednn::kSource, &block.queries, queries}, {onednn::kTarget, &block.rounded, rounded}});
       queries = rounded;
     }
-    block.score.Run({{onednn::kSource, kRounds ? &block.rounded : &block.queries, queries}, {onednn::kWeights, &packed_keys_, Keys(head)},
-                     {onednn::kTarget, &block.scores, scores}});
+    block.score.Run({{onednn::kSource, kRounds ? &block.rounded : &block.queries, queries},
+                     {onednn::kWeights, &packed_keys_, Keys(head)}, {onednn::kTarget, &block.scores, scores}});
     float factors[kMostRows];
     for (std::int64_t row = 0; row < block.rows; ++row) {
       const float *bias = bias_ == nullptr ? nullptr : bias_ + head * bias_step_ + (first + row) * seen_;

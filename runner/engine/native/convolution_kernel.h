@@ -105,8 +105,10 @@ class ConvolutionKernel : public mindspore::kernel::Kernel {
   void PackWeights() {
     const void *tensor = inputs_[1].Data().get();
     if (!packed_.Take(tensor, weights_.size())) {
-      const onednn::Layout given(onednn::kFloat32, {node_.out_channels, node_.channels, node_.kernel_height, node_.kernel_width},
-                                 {node_.kernel_height * node_.kernel_width * node_.channels, 1, node_.kernel_width * node_.channels, node_.channels});
+      const std::int64_t row = node_.kernel_width * node_.channels;
+      const onednn::Layout given(onednn::kFloat32,
+                                 {node_.out_channels, node_.channels, node_.kernel_height, node_.kernel_width},
+                                 {node_.kernel_height * row, 1, row, node_.channels});
       const auto round = onednn::Primitive::Reorder(given, weights_);
       round.Run({{onednn::kSource, &given, tensor}, {onednn::kTarget, &weights_, packed_.data()}});
     }
@@ -137,7 +139,7 @@ class ConvolutionKernel : public mindspore::kernel::Kernel {
   char *out_ = nullptr;
 };
 
-// Has oneDNN compute all convolutions of some width.
+// Has oneDNN compute all convolutions of some width, by tiles where that takes less time.
 inline void RegisterConvolutions(int shares) {
   onednn::library();  // throws where there is none
   RegisterKernels(mindspore::schema::PrimitiveType_Conv2DFusion, [shares](const auto &inputs, const auto &outputs,
@@ -146,7 +148,8 @@ inline void RegisterConvolutions(int shares) {
     std::shared_ptr<mindspore::kernel::Kernel> kernel;  // none: Lite's own is to compute it
     try {
       ConvolutionNode node;
-      if (!node.Read(inputs, outputs, NodeAttributes(primitive)) || std::min(node.channels, node.out_channels) < kFewestChannels) {
+      if (!node.Read(inputs, outputs, NodeAttributes(primitive)) ||
+          std::min(node.channels, node.out_channels) < kFewestChannels) {
         return kernel;
       }
 #ifdef KANDINSKY_VECTORS

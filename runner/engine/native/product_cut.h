@@ -55,8 +55,8 @@ struct ProductCut {
   bool InPlace(const Block &block) const { return !beside_ || column_parts == 1 || block.rows == 1; }
 
   static constexpr std::int64_t kFewestRows = 32, kFewestColumns = 64;  // of a task, below which oneDNN gets slow
-  static constexpr std::int64_t kMostRows = 256;                        // of a block beside its place
-  static constexpr std::int64_t kMostColumns = 512;                     // of a block in its place: a twelfth less time than with 2048
+  static constexpr std::int64_t kMostRows = 256;     // of a block beside its place
+  static constexpr std::int64_t kMostColumns = 512;  // of a block in its place: with 2048 it takes a twelfth longer
   static constexpr std::int64_t kMultiple = 16;
 
   std::int64_t row_parts = 1, column_parts = 1, row_step = 0, column_step = 0;

@@ -27,8 +27,8 @@ class TiledConvolutionKernel : public mindspore::kernel::Kernel {
       return axis.stride == 1 && axis.before == axis.after && axis.before <= 1;
     };
     return biased && node.kernel_height == 3 && node.kernel_width == 3 && plain(node.vertical) && plain(node.horizontal) &&
-           node.out_height % 2 == 0 && node.out_width % 2 == 0 && node.channels % kVector == 0 && node.out_channels % kVector == 0 &&
-           std::min(node.channels, node.out_channels) >= kFewestChannels;
+           node.out_height % 2 == 0 && node.out_width % 2 == 0 && node.channels % kVector == 0 &&
+           node.out_channels % kVector == 0 && std::min(node.channels, node.out_channels) >= kFewestChannels;
   }
 
   TiledConvolutionKernel(int shares, const ConvolutionNode &node, const Tensors &inputs, const Tensors &outputs)
@@ -43,7 +43,8 @@ class TiledConvolutionKernel : public mindspore::kernel::Kernel {
   int ReSize() override { return 1; }  // graphs have one shape
 
   int Execute() override {
-    return convolution_.Run(static_cast<const float *>(inputs_[0].MutableData()), static_cast<const float *>(inputs_[2].MutableData()),
+    return convolution_.Run(static_cast<const float *>(inputs_[0].MutableData()),
+                            static_cast<const float *>(inputs_[2].MutableData()),
                             static_cast<float *>(outputs_[0].MutableData()));
   }
 

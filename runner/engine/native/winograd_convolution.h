@@ -128,7 +128,8 @@ class WinogradConvolution {
       for (int i = 0; i < Taps * Taps; ++i) {
         const std::int64_t row = place.row * apart_ + i / Taps - above_, column = place.column * apart_ + i % Taps - before_;
         const bool inside = row >= 0 && row < shape_.height && column >= 0 && column < shape_.width;
-        pixels[i] = inside ? in_ + ((place.picture * shape_.height + row) * shape_.width + column) * shape_.channels : zeros_.data();
+        const std::int64_t pixel = (place.picture * shape_.height + row) * shape_.width + column;
+        pixels[i] = inside ? in_ + pixel * shape_.channels : zeros_.data();
       }
       winograd::Scatter<Taps>(pixels, shape_.channels, factors_ + tile * shape_.channels, factors_step_);
     }
@@ -137,9 +138,10 @@ class WinogradConvolution {
 
   int Multiply(int share) {
     const auto product = static_cast<std::size_t>(share / parts_), part = static_cast<std::size_t>(share % parts_);
+    float *sums = sums_ + product * sums_step_ + part * static_cast<std::size_t>(stretch_ * columns_);
     product_.Run({{onednn::kSource, &factors_layout_, factors_ + product * factors_step_},
                   {onednn::kWeights, &weights_, packed_[product] + part * part_size_},
-                  {onednn::kTarget, &sums_layout_, sums_ + product * sums_step_ + part * static_cast<std::size_t>(stretch_ * columns_)}});
+                  {onednn::kTarget, &sums_layout_, sums}});
     return 0;
   }
 

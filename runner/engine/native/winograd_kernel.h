@@ -90,7 +90,8 @@ class WinogradKernel : public mindspore::kernel::Kernel {
     const std::size_t size = convolution_.weights_size();
     const bool there = packed.Take(tensor, size * static_cast<std::size_t>(shape_.taps));
     const SharePool::Task pack = [&](void *, int row, float, float) {
-      convolution_.Pack(tensor + row * shape_.out_channels * shape_.channels, packed.data() + static_cast<std::size_t>(row) * size);
+      convolution_.Pack(tensor + row * shape_.out_channels * shape_.channels,
+                        packed.data() + static_cast<std::size_t>(row) * size);
       return 0;
     };
     if (!there && SharePool::instance().Run(pack, nullptr, static_cast<int>(shape_.taps)) != 0) {

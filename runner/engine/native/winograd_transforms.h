@@ -44,8 +44,8 @@ KANDINSKY_AVX512 inline void Join(const __m512 *in, std::size_t step, __m512 *fi
 
 // The Taps * Taps combinations of a tile's pixels, as products take them.
 //
-// pixels: of each pixel of the tile, its channels. out: where the first product takes the tile's
-// channels; the others do `step` numbers farther each.
+// pixels: of each pixel of the tile, its channels. out: where the first product takes the tile's channels; the others do
+// `step` numbers farther each.
 template <int Taps, typename Factor>
 KANDINSKY_AVX512 inline void Scatter(const float *const *pixels, std::int64_t channels, Factor *out, std::size_t step) {
   constexpr int apart = Taps - 2;  // pixels from one tile to the next
@@ -54,7 +54,7 @@ KANDINSKY_AVX512 inline void Scatter(const float *const *pixels, std::int64_t ch
 #pragma GCC unroll 16
     for (int i = 0; i < Taps * Taps; ++i) {
       tile[i] = _mm512_loadu_ps(pixels[i] + channel);
-      if (i % Taps >= Taps - apart) {  // those that the tile does not share with the next one, which takes what lies behind them
+      if (i % Taps >= Taps - apart) {  // behind these lie the pixels that the next tile sees and this one does not
         _mm_prefetch(reinterpret_cast<const char *>(pixels[i] + apart * channels + channel), _MM_HINT_T0);
       }
     }
