@@ -63,14 +63,19 @@ def calls(bundle: Path, texts: list[str]) -> dict[GraphInfo, list[list[Mapping[s
         seen[graph][-1].append({tensor.name: np.array(array) for tensor, array in zip(graph.inputs, arrays, strict=True)})
         return run(arrays)
 
-    Models._load = watched  # type: ignore[method-assign]
     pipeline = KandinskyV22CombinedPipeline.from_pretrained(bundle, keep_loaded=True)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.unload()  # what another pipeline has loaded
     graphs = Bundle(bundle).manifest.graphs
-    for seed, text in enumerate(texts):
-        for graph in graphs:
-            seen[graph].append([])
-        pipeline(text, prior_num_inference_steps=PRIOR_STEPS, num_inference_steps=STEPS, generator=TorchGenerator(seed))
+    Models._load = watched  # type: ignore[method-assign]
+    try:
+        for seed, text in enumerate(texts):
+            for graph in graphs:
+                seen[graph].append([])
+            pipeline(text, prior_num_inference_steps=PRIOR_STEPS, num_inference_steps=STEPS, generator=TorchGenerator(seed))
+    finally:
+        Models._load = load  # type: ignore[method-assign]
+        pipeline.unload()
     return seen
 
 
