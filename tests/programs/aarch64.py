@@ -132,6 +132,8 @@ def install(work: Path, processor: str) -> str:
     subprocess.run([*pip, "wheel", "-qq", "--no-deps", "--wheel-dir", work / "own", ROOT], check=True)
     (own,) = (work / "own").iterdir()
     for python in PYTHONS:
+        for old in (wheels / python).glob("kandinsky_mindir-*"):  # of the same version, which pip would leave there
+            old.unlink()
         tags = ["--only-binary=:all:", "--python-version", python, *(word for name in PLATFORMS for word in ("--platform", name))]
         subprocess.run([*pip, "download", "-qq", *tags, "--dest", wheels / python, own], check=True)
     lite = work / "lite"
@@ -146,9 +148,17 @@ def install(work: Path, processor: str) -> str:
     install = ["/venv/bin/pip", "install", "-q", "--no-index", "--find-links", f"/wheels/{version}"]
     run([*install, "kandinsky-mindir"]).check()
     run([*install, "--no-deps", "--force-reinstall", "kandinsky-mindir"]).check()  # that of today
+    (site,) = (root / "venv" / "lib").glob("python3*/site-packages/kandinsky_mindir")
+    require_same(site / "runner", ROOT / "runner")
     (wheel,) = lite.iterdir()
     run(["kandinsky-mindir", "runtime", "install", "--wheel", f"/lite/{wheel.name}"]).check()
     return f"wheels are there for Python {', '.join(PYTHONS)}; {version}, which Debian has, was run"
+
+
+def require_same(installed: Path, sources: Path) -> None:
+    """AssertionError names a module that is installed otherwise than it is here."""
+    other = [path.name for path in sources.rglob("*.py") if (installed / path.relative_to(sources)).read_bytes() != path.read_bytes()]
+    assert not other, f"{installed} is of another day: {', '.join(other)}"
 
 
 def in_root(work: Path, processor: str, command: list[str], **folders: Path) -> Run:

@@ -4,6 +4,7 @@ import sys
 
 import aarch64
 import emulated
+import pytest
 
 SMAPS = """00930000-00a5f000 rw-p 00520000 fe:00 5597683        /usr/bin/python3.11
 Rss:                  12 kB
@@ -28,6 +29,16 @@ ALLOCATES = "import time; held = bytearray(200 << 20); held[::4096] = b'1' * len
 def test_memory_of_the_emulator_does_not_count():
     assert emulated.anonymous(SMAPS, "/usr/bin/qemu") == 10 * 1024
     assert emulated.anonymous(SMAPS) == 122 * 1024
+
+
+def test_what_is_installed_must_be_what_is_tested(tmp_path):
+    for folder in ("installed", "sources"):
+        (tmp_path / folder / "bundle").mkdir(parents=True)
+        (tmp_path / folder / "bundle" / "manifest.py").write_text("FORMAT = 5\n")
+    aarch64.require_same(tmp_path / "installed", tmp_path / "sources")
+    (tmp_path / "installed" / "bundle" / "manifest.py").write_text("FORMAT = 4\n")
+    with pytest.raises(AssertionError, match="another day: manifest.py"):
+        aarch64.require_same(tmp_path / "installed", tmp_path / "sources")
 
 
 def test_the_peak_of_a_command_and_its_children():
