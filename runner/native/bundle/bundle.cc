@@ -19,7 +19,7 @@ namespace kandinsky {
 namespace {
 
 constexpr int64_t kPackedFormat = 4, kLargest = int64_t{1} << 32, kUnit = int64_t{1} << 16;
-const std::string kLiteVersion = "2.0.0", kOrder = " 2";  // ORDER of runner/bundle/packed.py
+const std::string kLiteVersion = "2.0.0", kOrder = " 3";  // ORDER of runner/bundle/packed.py
 const std::string kPackAgain = "run kandinsky-mindir pack on the bundle again, or remove that folder";
 const std::vector<std::string> kConstants = {"clip_mean", "clip_std", "empty_text_embeds", "empty_text_hidden_states",
                                              "empty_text_mask", "zero_image_embeds"};
